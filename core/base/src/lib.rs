@@ -19,7 +19,7 @@ pub mod size;
 pub mod time;
 
 pub use digest::Digest;
-pub use id::{Incarnation, Nonce, NodeId};
+pub use id::{Incarnation, NodeId, Nonce};
 pub use name::{BlocName, GroupName, ImageName, NameError, NetworkName, NodeName};
 pub use outbox::Outbox;
 pub use rng::Rng;

@@ -1,0 +1,214 @@
+//! Frames: how a stream of bytes is cut, and how much of it a peer may make us hold.
+
+use alloc::vec::Vec;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+
+/// Bytes before the body: the length (which counts the kind) and the kind.
+pub const FRAME_HEADER_BYTES: usize = 5;
+
+/// The two connections of a link. Bulk is opened when first needed, so that a large transfer never
+/// stands in front of a heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Lane {
+    /// Heartbeats, facts, small updates, requests.
+    Control,
+    /// Chunks of images and other large bodies.
+    Bulk,
+}
+
+impl Lane {
+    /// The longest body a frame of this lane may carry.
+    #[must_use]
+    pub const fn max_body_bytes(self) -> usize {
+        match self {
+            // A full batch of facts: 4 KiB records in batches of up to 48 KiB, with room.
+            Self::Control => 64 * 1024,
+            // A chunk of at most 256 KiB after compression that did not help, with its header.
+            Self::Bulk => 1024 * 1024,
+        }
+    }
+}
+
+/// The numbers of the frame kinds. Which machine owns which range is part of the wire format.
+pub mod kind {
+    /// The first frame in each direction: [`crate::Hello`].
+    pub const HELLO: u8 = 0x01;
+    /// Why the sender closes the link: a short text for the other side's log.
+    pub const GOODBYE: u8 = 0x02;
+    /// Records and decrees, and the digests that repair them: `skep-records`.
+    pub const RECORDS: u8 = 0x10;
+    /// Heartbeats and who wants which edge: `skep-membership`.
+    pub const MEMBERSHIP: u8 = 0x20;
+    /// Updates, announcements, watermarks: `skep-flood`.
+    pub const FLOOD: u8 = 0x30;
+    /// Which chunks of which image, asked and answered, on the bulk lane: `skep-wave`.
+    pub const CHUNKS: u8 = 0x40;
+}
+
+/// One frame, cut from the stream. The body shares the reader's memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// One of [`kind`], or something newer.
+    pub kind: u8,
+    /// What the kind says.
+    pub body: Bytes,
+}
+
+/// Why a stream cannot be cut any further. The link is closed: there is no way back into step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// The peer announced a body over the lane's limit.
+    #[error("frame of {claimed} bytes is over the limit of {limit} bytes of its lane")]
+    TooLong {
+        /// What the length field said.
+        claimed: u64,
+        /// [`Lane::max_body_bytes`].
+        limit: usize,
+    },
+    /// A length of zero, which has no room for the kind.
+    #[error("frame without a kind")]
+    Empty,
+}
+
+/// Appends a frame to `out`.
+///
+/// # Panics
+/// In debug builds, when `body` is over the bulk lane's limit: senders batch below it.
+pub fn write_frame(kind: u8, body: &[u8], out: &mut Vec<u8>) {
+    debug_assert!(
+        body.len() <= Lane::Bulk.max_body_bytes(),
+        "a frame over every limit"
+    );
+    let length = u32::try_from(body.len() + 1).unwrap_or(u32::MAX);
+    out.reserve(FRAME_HEADER_BYTES + body.len());
+    out.extend_from_slice(&length.to_be_bytes());
+    out.push(kind);
+    out.extend_from_slice(body);
+}
+
+/// Cuts a stream into frames. Holds at most one frame over what was fed to it.
+#[derive(Debug)]
+pub struct FrameReader {
+    buffer: BytesMut,
+    lane: Lane,
+}
+
+impl FrameReader {
+    /// A reader for one direction of a connection of the given lane.
+    #[must_use]
+    pub fn new(lane: Lane) -> Self {
+        Self {
+            buffer: BytesMut::new(),
+            lane,
+        }
+    }
+
+    /// Where the transport may read into directly. Feed at most a few hundred KiB between calls of
+    /// [`FrameReader::next_frame`].
+    pub fn buffer(&mut self) -> &mut BytesMut {
+        &mut self.buffer
+    }
+
+    /// Adds bytes that came in.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next whole frame, if one is there.
+    ///
+    /// # Errors
+    /// [`FrameError`] when the stream is not one of frames of this lane; the reader stays there.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
+        let Some(header) = self.buffer.first_chunk::<4>() else {
+            return Ok(None);
+        };
+        let length = u64::from(u32::from_be_bytes(*header));
+        let limit = self.lane.max_body_bytes();
+        let Some(body_len) = length.checked_sub(1) else {
+            return Err(FrameError::Empty);
+        };
+        let body_len = match usize::try_from(body_len) {
+            Ok(body_len) if body_len <= limit => body_len,
+            _ => {
+                return Err(FrameError::TooLong {
+                    claimed: body_len,
+                    limit,
+                });
+            }
+        };
+        if self.buffer.len() < FRAME_HEADER_BYTES + body_len {
+            return Ok(None);
+        }
+        self.buffer.advance(4);
+        let kind = self.buffer.get_u8();
+        let body = self.buffer.split_to(body_len).freeze();
+        Ok(Some(Frame { kind, body }))
+    }
+
+    /// Bytes that wait for the rest of their frame.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Gives the buffer's memory back when nothing waits in it: an idle link should hold nothing.
+    pub fn release_memory(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_survive_any_cut_of_the_stream() {
+        let mut stream = Vec::new();
+        write_frame(kind::HELLO, b"one", &mut stream);
+        write_frame(kind::FLOOD, b"", &mut stream);
+        write_frame(0xEE, &[7; 3000], &mut stream);
+        for step in [1, 2, 3, 7, 1000] {
+            let mut reader = FrameReader::new(Lane::Control);
+            let mut got = Vec::new();
+            for piece in stream.chunks(step) {
+                reader.feed(piece);
+                while let Some(frame) = reader.next_frame().unwrap() {
+                    got.push((frame.kind, frame.body.len()));
+                }
+            }
+            assert_eq!(got, [(kind::HELLO, 3), (kind::FLOOD, 0), (0xEE, 3000)]);
+            assert_eq!(reader.pending_bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn an_oversize_frame_is_refused_at_its_length_field() {
+        let mut reader = FrameReader::new(Lane::Control);
+        reader.feed(&u32::MAX.to_be_bytes());
+        assert!(matches!(
+            reader.next_frame(),
+            Err(FrameError::TooLong { .. })
+        ));
+        let limit = Lane::Control.max_body_bytes();
+        let mut reader = FrameReader::new(Lane::Control);
+        reader.feed(&u32::try_from(limit + 2).unwrap().to_be_bytes());
+        assert!(matches!(
+            reader.next_frame(),
+            Err(FrameError::TooLong { .. })
+        ));
+        let mut reader = FrameReader::new(Lane::Control);
+        reader.feed(&u32::try_from(limit + 1).unwrap().to_be_bytes());
+        assert_eq!(reader.next_frame(), Ok(None));
+    }
+
+    #[test]
+    fn a_frame_without_a_kind_is_refused() {
+        let mut reader = FrameReader::new(Lane::Bulk);
+        reader.feed(&[0; 4]);
+        assert_eq!(reader.next_frame(), Err(FrameError::Empty));
+    }
+}
