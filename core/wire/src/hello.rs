@@ -88,11 +88,6 @@ pub struct Hello {
     pub incarnation: Incarnation,
     /// Which process of that name this is.
     pub nonce: Nonce,
-    /// The newest life of the *receiver* that the sender knows of, so that a node whose disk was
-    /// lost jumps past its own traces.
-    pub knows_you_as: Option<Incarnation>,
-    /// The nonce under which the sender last met a live process of the receiver's name.
-    pub knows_your_nonce: Option<Nonce>,
     /// Where the sender listens, at most [`MAX_HELLO_ADDRESSES`].
     pub addresses: Vec<Address>,
     /// The build, for people.
@@ -121,8 +116,6 @@ mod tests {
             node: "web-1".parse().unwrap(),
             incarnation: Incarnation(3),
             nonce: Nonce(0x1122_3344_5566_7788),
-            knows_you_as: None,
-            knows_your_nonce: Some(Nonce(9)),
             addresses: alloc::vec![Address::classify("10.0.0.1:7400".parse().unwrap())],
             version: "0.0.0".into(),
         }
@@ -137,7 +130,7 @@ mod tests {
             .collect();
         assert_eq!(
             hex,
-            "736b65700101010100076578616d706c65057765622d310388ef99abc5e88c91110001090101000a000001\
+            "736b65700101010100076578616d706c65057765622d310388ef99abc5e88c91110101000a000001\
              e83905302e302e30"
         );
         assert_eq!(decode::<Hello>("hello", &bytes), Ok(hello()));
