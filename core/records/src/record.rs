@@ -1,0 +1,179 @@
+//! One record: its content, its signature, and the bytes that carry both for ever.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+use skep_base::{Digest, Incarnation, NodeId};
+use skep_wire::{Malformed, decode, encode};
+
+/// Longest body of a record. What needs more is an update or an image, not a record.
+pub const MAX_BODY_BYTES: usize = 4096;
+/// Longest record as it travels: the body with its header and signature.
+pub const MAX_RECORD_BYTES: usize = MAX_BODY_BYTES + 256;
+
+/// What precedes the content under the signature, so that a signature made for a record is good for
+/// nothing else.
+const SIGNATURE_CONTEXT: &[u8] = b"skep record 1\0";
+
+/// The numbers of the record kinds of this release. Others are kept and relayed unread.
+pub mod kind {
+    /// The owner's certificate in DER. Signed with the key it certifies.
+    pub const CERTIFICATE: u16 = 1;
+    /// Who the node is and where it listens: `skep-membership`.
+    pub const NODE: u16 = 2;
+    /// Whom the node hears: `skep-membership`.
+    pub const WATCH: u16 = 3;
+    /// A wave that the queen orders: `skep-wave`.
+    pub const WAVE_ORDER: u16 = 16;
+    /// How far the node is with its waves, and which it applied last: `skep-wave`.
+    pub const WAVE_STATUS: u16 = 17;
+}
+
+/// Which version of a record this is: newest wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Version {
+    /// The owner's life.
+    pub incarnation: Incarnation,
+    /// Counted over all records of one life.
+    pub sequence: u64,
+}
+
+/// What the owner signs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    /// Whose fact this is.
+    pub owner: NodeId,
+    /// What it is about: one of [`kind`], or something newer.
+    pub kind: u16,
+    /// How the body is laid out, within its kind.
+    pub schema: u16,
+    /// Newest wins.
+    pub version: Version,
+    /// BLAKE3 of the certificate whose key signed this.
+    pub signer: Digest,
+    /// The owner takes the fact back. The record stays, without a body, until it is forgotten.
+    pub retracted: bool,
+    /// The fact, opaque here.
+    pub body: ByteBuf,
+}
+
+/// A record, decoded, with the bytes it came as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// What the owner signed.
+    pub content: Content,
+    raw: Bytes,
+    signed: Vec<u8>,
+    signature: [u8; 64],
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope {
+    content: ByteBuf,
+    signature: ByteBuf,
+}
+
+impl Record {
+    /// Signs `content` with the owner's key.
+    #[must_use]
+    pub fn sign(content: Content, signer: &dyn Signer) -> Self {
+        let bytes = encode(&content);
+        let signed = in_context(&bytes);
+        let signature = signer.sign(&signed);
+        let envelope = Envelope {
+            content: ByteBuf::from(bytes),
+            signature: ByteBuf::from(signature.to_vec()),
+        };
+        Self {
+            content,
+            raw: encode(&envelope).into(),
+            signed,
+            signature,
+        }
+    }
+
+    /// Reads a record's bytes. The signature is not checked yet.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the bytes are over [`MAX_RECORD_BYTES`], are not a record, or when a
+    /// retraction has a body.
+    pub fn parse(raw: Bytes) -> Result<Self, Malformed> {
+        let malformed = Malformed { what: "record" };
+        if raw.len() > MAX_RECORD_BYTES {
+            return Err(malformed);
+        }
+        let envelope: Envelope = decode("record", &raw)?;
+        let content: Content = decode("record content", &envelope.content)?;
+        let signature: [u8; 64] = envelope
+            .signature
+            .as_ref()
+            .try_into()
+            .map_err(|_| malformed)?;
+        if content.body.len() > MAX_BODY_BYTES || (content.retracted && !content.body.is_empty()) {
+            return Err(malformed);
+        }
+        Ok(Self {
+            signed: in_context(&envelope.content),
+            content,
+            raw,
+            signature,
+        })
+    }
+
+    /// Whether the key of `signatory` signed this, for the node it belongs to.
+    #[must_use]
+    pub fn verify(&self, signatory: &Signatory, verifier: &dyn Verifier) -> bool {
+        signatory.node == self.content.owner
+            && verifier.verify(&signatory.key, &self.signed, &self.signature)
+    }
+
+    /// The record's bytes, as the owner made them.
+    #[must_use]
+    pub fn raw(&self) -> &Bytes {
+        &self.raw
+    }
+
+    /// Newest wins.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.content.version
+    }
+}
+
+fn in_context(content: &[u8]) -> Vec<u8> {
+    let mut signed = Vec::with_capacity(SIGNATURE_CONTEXT.len() + content.len());
+    signed.extend_from_slice(SIGNATURE_CONTEXT);
+    signed.extend_from_slice(content);
+    signed
+}
+
+/// Whom a certificate names, and the key it certifies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signatory {
+    /// The node that the certificate names.
+    pub node: NodeId,
+    /// Its Ed25519 public key.
+    pub key: [u8; 32],
+}
+
+/// How certificates and signatures are judged. Injected: the agent uses the TLS provider's library,
+/// the simulator remembers results for the whole process.
+pub trait Verifier: Send + Sync {
+    /// Whom the certificate names, if its chain ends at the bloc's CA. Today's date is not asked:
+    /// retained facts are judged by their chain (architecture, section 2).
+    fn certificate(&self, der: &[u8]) -> Option<Signatory>;
+
+    /// Whether `signature` over `message` was made with `key`.
+    fn verify(&self, key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool;
+}
+
+/// The node's own key. Injected, and replaced when the certificate is renewed.
+pub trait Signer: Send + Sync {
+    /// The node's certificate in DER.
+    fn certificate(&self) -> Bytes;
+
+    /// Signs `message`.
+    fn sign(&self, message: &[u8]) -> [u8; 64];
+}
