@@ -1,0 +1,106 @@
+//! What an operator may choose, and the bounds that nobody may.
+
+use alloc::collections::BTreeSet;
+use core::time::Duration;
+
+use skep_base::{ByteSize, GroupName};
+
+/// Bodies below this travel with their header to every neighbour; longer ones are announced and
+/// pulled once. A frame of the control lane holds three of them.
+pub const INLINE_BELOW_BYTES: usize = 16 * 1024;
+/// A large body travels in pieces of this size, so that a heartbeat waits for half a frame at most.
+pub const FRAGMENT_BYTES: usize = 32 * 1024;
+/// Longest body that any configuration allows: a body is assembled in memory.
+pub const MAX_BODY_BYTES: u32 = 8 * 1024 * 1024;
+
+/// What one flood machine is told by its owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The groups that this node is in. Updates of others are neither kept nor passed on.
+    pub groups: BTreeSet<GroupName>,
+    /// How long an update may travel and is kept. Choose it longer than the longest outage after
+    /// which a node should still be repaired by its peers (FLOOD-35). Duplicates are remembered
+    /// for twice as long.
+    pub purge_age: Duration,
+    /// How long a missing update may block those after it. Then it is a reported gap, and is
+    /// delivered late if it comes.
+    pub pull_timeout: Duration,
+    /// How often the node compares digests with one random neighbour of each group. Repairs what
+    /// was lost without a trace, so it may be slow.
+    pub compare_period: Duration,
+    /// Bodies and headers kept in the log at most (FLOOD-32). Larger means longer outages of peers
+    /// can be repaired.
+    pub storage_max: ByteSize,
+    /// Updates kept in the log at most: each takes about 40 bytes of memory.
+    pub index_max: usize,
+    /// Longest body accepted, at most [`MAX_BODY_BYTES`].
+    pub body_max: ByteSize,
+    /// Bytes of recent small bodies kept in memory, so that a relay needs no disk.
+    pub cache_max: ByteSize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            groups: BTreeSet::from([GroupName::all()]),
+            purge_age: Duration::from_secs(72 * 3600),
+            pull_timeout: Duration::from_secs(30),
+            compare_period: Duration::from_secs(60),
+            storage_max: ByteSize(4 << 30),
+            index_max: 1 << 20,
+            body_max: ByteSize(MAX_BODY_BYTES as u64),
+            cache_max: ByteSize(2 << 20),
+        }
+    }
+}
+
+/// What a configuration cannot be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A purge age too short for an update to cross a bloc.
+    #[error("purge-age of {0:?} is too short: at least 10 s, so that updates can arrive at all")]
+    PurgeAge(Duration),
+    /// A pull time-out of nothing would make every reordering a gap.
+    #[error("pull-timeout of {0:?} must be at least 1 s and below the purge age")]
+    PullTimeout(Duration),
+    /// Comparing without pause.
+    #[error("compare-period of {0:?} is too short: at least 1 s")]
+    ComparePeriod(Duration),
+    /// No room for anything.
+    #[error("index-max of {0} is too small: at least 1024 updates")]
+    IndexMax(usize),
+    /// Less storage than one body may take.
+    #[error("storage-max of {0} is too small: at least four times body-max")]
+    StorageMax(ByteSize),
+    /// A body over what can be assembled.
+    #[error("body-max of {0} is over the limit of 8 MiB, or 0")]
+    BodyMax(ByteSize),
+}
+
+impl Config {
+    /// Whether the machine can work with this.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the first value that is out of its range.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.purge_age < Duration::from_secs(10) {
+            return Err(ConfigError::PurgeAge(self.purge_age));
+        }
+        if self.pull_timeout < Duration::from_secs(1) || self.pull_timeout >= self.purge_age {
+            return Err(ConfigError::PullTimeout(self.pull_timeout));
+        }
+        if self.compare_period < Duration::from_secs(1) {
+            return Err(ConfigError::ComparePeriod(self.compare_period));
+        }
+        if self.index_max < 1024 {
+            return Err(ConfigError::IndexMax(self.index_max));
+        }
+        if self.body_max.0 == 0 || self.body_max.0 > u64::from(MAX_BODY_BYTES) {
+            return Err(ConfigError::BodyMax(self.body_max));
+        }
+        if self.storage_max.0 < 4 * self.body_max.0 {
+            return Err(ConfigError::StorageMax(self.storage_max));
+        }
+        Ok(())
+    }
+}

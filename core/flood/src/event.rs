@@ -1,0 +1,340 @@
+//! What may happen to a flood machine, and what it wants done.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use bytes::Bytes;
+use skep_base::{GroupName, NodeId};
+
+use crate::id::{Position, Serial, UpdateId};
+use crate::message::StoredHead;
+
+/// Names a publish until it is acknowledged or refused. Chosen by the publisher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PublishToken(pub u64);
+
+/// Names a read from the log until its answer. Chosen by the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReadToken(pub u64);
+
+/// The name of a subscriber, under which its committed position is kept.
+pub type CursorName = Arc<str>;
+
+/// What may happen to it.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The live neighbours of a group are now these. Links to all of them are up.
+    Neighbours {
+        /// Whose overlay.
+        group: GroupName,
+        /// All of them, not only what changed.
+        peers: Vec<NodeId>,
+    },
+    /// The node entered a group.
+    Join {
+        /// Which.
+        group: GroupName,
+    },
+    /// The node left a group: its updates are forgotten.
+    Leave {
+        /// Which.
+        group: GroupName,
+    },
+    /// A frame of kind [`skep_wire::kind::FLOOD`] came in.
+    Received {
+        /// Over the link to whom.
+        from: NodeId,
+        /// The frame's body; update bodies share its memory.
+        body: Bytes,
+    },
+    /// Somebody on this node wants an update flooded.
+    Publish {
+        /// To whom.
+        group: GroupName,
+        /// What; opaque (FLOOD-3).
+        body: Bytes,
+        /// Named in the acknowledgement.
+        token: PublishToken,
+    },
+    /// The log holds everything below this position.
+    Appended {
+        /// The first position that is not written yet.
+        up_to: Position,
+        /// Whether it would survive a power cut as well.
+        durable: bool,
+    },
+    /// The log could not take this record nor any after it. Appends that were handed out and not
+    /// written yet are void; the machine hands out from this position again.
+    AppendFailed {
+        /// The first record that was not written.
+        from: Position,
+    },
+    /// The answer to [`Output::Read`].
+    Read {
+        /// Which read.
+        token: ReadToken,
+        /// One for each position asked for, in that order; nothing where the log cannot give it.
+        records: Vec<Option<LogRecord>>,
+    },
+    /// A subscriber wants updates of a group, from its committed position on. Durable cursors are
+    /// opened right after [`crate::Flood::restore`], before anything else happens.
+    CursorOpen {
+        /// Who.
+        name: CursorName,
+        /// Of which group.
+        group: GroupName,
+        /// The first position not yet committed; nothing for "from now on".
+        from: Option<Position>,
+        /// Whether commits are to be kept on disk.
+        durable: bool,
+    },
+    /// A subscriber has dealt with everything below this position.
+    CursorCommit {
+        /// Who.
+        name: CursorName,
+        /// [`Output::HandOver`]'s `next`.
+        up_to: Position,
+    },
+    /// A subscriber is gone. What it had committed stays on disk.
+    CursorClose {
+        /// Who.
+        name: CursorName,
+    },
+    /// Nothing needs to be remembered of this origin any more: its address-book entry is gone.
+    Forget {
+        /// Who.
+        origin: NodeId,
+    },
+}
+
+/// What it wants done.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Send a frame of kind [`skep_wire::kind::FLOOD`] on the control lane.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// The frame's body, shared between neighbours where it is the same.
+        body: Bytes,
+    },
+    /// Write these records to the log in this order, then report [`Input::Appended`] (or
+    /// [`Input::AppendFailed`]). Positions are consecutive.
+    Append {
+        /// What to write.
+        entries: Vec<LogEntry>,
+        /// Whether somebody waits for it to be durable. Receivers do not: what they lose in a
+        /// power cut they get again.
+        sync: bool,
+    },
+    /// Read from the log, then answer with [`Input::Read`].
+    Read {
+        /// Named in the answer.
+        token: ReadToken,
+        /// What to read.
+        items: Vec<ReadItem>,
+    },
+    /// Records below this position will not be asked for again.
+    Purge {
+        /// The first one that is still wanted.
+        below: Position,
+    },
+    /// The update is durable here and will reach every live member.
+    Acknowledge {
+        /// Of which publish.
+        token: PublishToken,
+        /// Under which identity it travels.
+        id: UpdateId,
+    },
+    /// The update is not published.
+    Refuse {
+        /// Of which publish.
+        token: PublishToken,
+        /// Why.
+        reason: Refusal,
+    },
+    /// Give these updates to a subscriber; no more follow until it commits `next`. They come again,
+    /// under the same identities, after a restart without a commit.
+    HandOver {
+        /// To whom.
+        name: CursorName,
+        /// In the order of this node's log, never empty.
+        updates: Vec<Delivered>,
+        /// What to commit when they are dealt with.
+        next: Position,
+    },
+    /// Keep a subscriber's committed position on disk. Need not be synced at once.
+    PersistCursor {
+        /// Whose.
+        name: CursorName,
+        /// Of which group.
+        group: GroupName,
+        /// The first position not yet committed.
+        position: Position,
+    },
+    /// A subscriber was too slow: these records were purged before it had them (FLOOD-1).
+    CursorGap {
+        /// Who.
+        name: CursorName,
+        /// The first one it will not get.
+        from: Position,
+        /// The first one it may still get.
+        to: Position,
+    },
+    /// Updates of an origin are missing from this node's log and were given up for now. They are
+    /// delivered late if they come (FLOOD-1, FLOOD-2).
+    Gap {
+        /// In which group.
+        group: GroupName,
+        /// Whose updates.
+        origin: NodeId,
+        /// The last one before them, if any was ever seen.
+        after: Option<Serial>,
+        /// The last one that is missing.
+        up_to: Serial,
+        /// Why.
+        reason: GapReason,
+    },
+    /// A peer sent what it must not. The machine is unharmed.
+    Reject {
+        /// Who.
+        from: NodeId,
+        /// What was wrong.
+        reason: Rejection,
+    },
+}
+
+/// One record for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogEntry {
+    /// The number it must get.
+    pub position: Position,
+    /// Kept with the body; [`StoredHead::to_bytes`] makes the bytes.
+    pub head: StoredHead,
+    /// The opaque body.
+    pub body: Bytes,
+}
+
+/// One record out of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogRecord {
+    /// What [`StoredHead::to_bytes`] made.
+    pub head: Bytes,
+    /// The part of the body that was asked for.
+    pub body: Bytes,
+}
+
+/// A part of one record that is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadItem {
+    /// Which record.
+    pub position: Position,
+    /// From which byte of the body.
+    pub offset: u32,
+    /// At most so many bytes.
+    pub length: u32,
+}
+
+/// One record found in the log at start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// Its number.
+    pub position: Position,
+    /// What [`StoredHead::to_bytes`] made.
+    pub head: Bytes,
+    /// The length of its body.
+    pub body_bytes: u32,
+    /// How long ago it was written, by the wall clock; zero where that is unknown.
+    pub stored_for: Duration,
+}
+
+/// One update for a subscriber.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// Where it stands in this node's log.
+    pub position: Position,
+    /// The same at every hand-over, on every node.
+    pub id: UpdateId,
+    /// How long ago it was published, as far as its travels tell.
+    pub age: Duration,
+    /// Whether a later one of the same origin stands before it in the log.
+    pub late: bool,
+    /// What was published.
+    pub body: Bytes,
+}
+
+/// Why a publish was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The node is not in that group.
+    #[error("this node is not in group {0}: add it to the node's groups first")]
+    NotMember(GroupName),
+    /// The body is over the configured limit.
+    #[error("the body of {length} bytes is over the limit of {limit} bytes")]
+    TooLarge {
+        /// What was given.
+        length: u64,
+        /// [`crate::Config::body_max`].
+        limit: u64,
+    },
+    /// So much waits for the disk that more is not taken.
+    #[error("{waiting} updates wait for the disk: try again when some are acknowledged")]
+    Overloaded {
+        /// How many.
+        waiting: usize,
+    },
+    /// The log could not be written.
+    #[error("the update log could not be written: is the disk full?")]
+    Storage,
+}
+
+/// Why updates are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum GapReason {
+    /// No peer gave them within the pull time-out.
+    #[error("no neighbour gave them within the pull time-out")]
+    PullTimeout,
+    /// A peer says that they are over the purge age.
+    #[error("they are over the purge age")]
+    Purged,
+}
+
+/// What a peer did wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// Bytes that are no flood message.
+    #[error("malformed flood message: {0}")]
+    Malformed(String),
+    /// A message about a group that this node is not in.
+    #[error("message for group {0}, which this node is not in")]
+    NotMember(GroupName),
+    /// An update whose age is over the purge age.
+    #[error("update {0} is over the purge age")]
+    Stale(UpdateId),
+    /// An update under our own name that we have not published.
+    #[error("update {0} claims to be ours and is not")]
+    Forged(UpdateId),
+    /// A body over our limit.
+    #[error("update {id} has a body of {length} bytes, over the limit of {limit}")]
+    TooLarge {
+        /// Which.
+        id: UpdateId,
+        /// What its header says.
+        length: u32,
+        /// [`crate::Config::body_max`].
+        limit: u64,
+    },
+    /// Updates of more origins than can be remembered.
+    #[error("update {0} is of an origin too many")]
+    TooManyOrigins(UpdateId),
+    /// A body that is not what its header promised.
+    #[error("the body of update {0} does not match its digest")]
+    WrongBody(UpdateId),
+    /// A fragment that nobody asked for.
+    #[error("fragment of update {0} at {1} was not asked for")]
+    Unasked(UpdateId, u32),
+    /// More requests at once than a neighbour may have.
+    #[error("more than {0} requests at once")]
+    TooManyRequests(usize),
+}

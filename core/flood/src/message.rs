@@ -1,0 +1,412 @@
+//! What flood machines say to one another, and what they keep in the log.
+//!
+//! The body of a flood frame is a head and, after it, the update bodies that the head counts:
+//!
+//! ```text
+//!   0          2
+//!   +----------+-----------------------+---------------------------------+
+//!   | head len | head: postcard        | bodies, in the order of headers |
+//!   +----------+-----------------------+---------------------------------+
+//!     u16 BE     [`Message`]             raw
+//! ```
+//!
+//! Bodies stay outside the encoding so that a received one is a slice of the frame's memory and is
+//! never copied on its way to the log and to the neighbours.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use skep_base::{Digest, GroupName, Incarnation, NodeId};
+use skep_wire::{Lane, decode, encode};
+
+use crate::config::{FRAGMENT_BYTES, INLINE_BELOW_BYTES};
+use crate::id::{Serial, UpdateId};
+
+/// Heads and bodies of one frame together stay below this, which leaves room for the head's length
+/// and the message around the headers.
+pub const BATCH_BYTES: usize = 48 * 1024;
+/// Headers in one frame at most. Empty bodies are allowed, so bytes alone do not bound them.
+pub const BATCH_HEADERS: usize = 1024;
+/// Origins in one request for what is missing. A mark takes at most about 40 bytes with one life
+/// and no gap; the sender also watches [`BATCH_BYTES`].
+pub const MARKS_PER_PULL: usize = 1024;
+/// Lives of one origin in its mark.
+pub const LIVES_PER_MARK: usize = 64;
+/// Gaps told of one life of one origin.
+pub const GAPS_PER_LIFE: usize = 32;
+
+/// Everything about an update but its body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// Who and which.
+    pub id: UpdateId,
+    /// The update of this origin in this group before this one.
+    pub predecessor: Option<Serial>,
+    /// Milliseconds since it was published: time in storage and on the way, added up.
+    pub age_ms: u64,
+    /// Length of the body.
+    pub length: u32,
+    /// Digest of a body that is pulled; small bodies come with their header and need none.
+    pub digest: Option<Digest>,
+}
+
+impl Header {
+    /// Whether the body is announced and pulled, and does not follow its header.
+    #[must_use]
+    pub const fn is_large(&self) -> bool {
+        self.length as usize >= INLINE_BELOW_BYTES
+    }
+}
+
+/// What the log keeps beside a body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredHead {
+    /// The group it was published to.
+    pub group: GroupName,
+    /// As it came, with the age at the time of writing.
+    pub header: Header,
+    /// Whether a later one of the same origin already stood in the log.
+    pub late: bool,
+}
+
+impl StoredHead {
+    /// The bytes for the log.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encode(&(STORED_VERSION, self))
+    }
+
+    /// Reads what [`StoredHead::to_bytes`] made; nothing when it is of another version or broken.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (version, head) = decode::<(u8, Self)>("stored update", bytes).ok()?;
+        (version == STORED_VERSION).then_some(head)
+    }
+}
+
+const STORED_VERSION: u8 = 1;
+
+/// What one node has of one life of one origin in a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Life {
+    /// Which life.
+    pub incarnation: Incarnation,
+    /// Everything up to here is there or was, but for the gaps.
+    pub head: u64,
+    /// Missing: above the first and up to the second, ascending.
+    pub gaps: Vec<(u64, u64)>,
+}
+
+/// What one node has of one origin in a group: its watermark.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Whose updates.
+    pub origin: NodeId,
+    /// Everything up to here was purged and forgotten.
+    pub purged: Option<Serial>,
+    /// Its lives after that, ascending.
+    pub lives: Vec<Life>,
+}
+
+/// Nothing up to here is to be had: it is over the purge age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Floor {
+    /// Whose updates.
+    pub origin: NodeId,
+    /// The last one that was purged in that life.
+    pub serial: Serial,
+    /// Whether all earlier lives are purged as well.
+    pub whole: bool,
+}
+
+/// One message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// Updates, newly flooded. The bodies of small ones follow in this order; large ones are thereby
+    /// announced: the sender has them.
+    Updates {
+        /// Published to.
+        group: GroupName,
+        /// At most [`BATCH_HEADERS`].
+        headers: Vec<Header>,
+    },
+    /// A digest of what the sender has in a group. The receiver asks for what it lacks when its own
+    /// differs.
+    Compare {
+        /// Of which group.
+        group: GroupName,
+        /// Of the sender's marks.
+        digest: u64,
+        /// Whether the receiver should say its digest too when it differs.
+        answer: bool,
+    },
+    /// "Send me what I lack" of the origins from `from` to `to`, both included. Marks of origins
+    /// in that range that are not listed are empty.
+    Pull {
+        /// Of which group.
+        group: GroupName,
+        /// Names the answer.
+        token: u32,
+        /// First origin asked about.
+        from: NodeId,
+        /// Last origin asked about.
+        to: NodeId,
+        /// What the sender has of them, ascending.
+        marks: Vec<Mark>,
+    },
+    /// A part of the answer to [`Message::Pull`]; bodies follow as in [`Message::Updates`].
+    Pulled {
+        /// Of which group.
+        group: GroupName,
+        /// Of which pull.
+        token: u32,
+        /// What nobody needs to wait for.
+        floors: Vec<Floor>,
+        /// What the other side lacked.
+        headers: Vec<Header>,
+        /// Whether this is the last part.
+        done: bool,
+    },
+    /// One part of the answer was dealt with: another may be sent.
+    More {
+        /// Of which group.
+        group: GroupName,
+        /// Of which pull.
+        token: u32,
+    },
+    /// "Send me this part of a large body."
+    Fetch {
+        /// Of which group.
+        group: GroupName,
+        /// Which update.
+        id: UpdateId,
+        /// From which byte.
+        offset: u32,
+        /// How many bytes.
+        length: u32,
+    },
+    /// A part of a large body; the bytes follow.
+    Fragment {
+        /// Of which group.
+        group: GroupName,
+        /// Which update.
+        id: UpdateId,
+        /// From which byte.
+        offset: u32,
+        /// How many bytes follow, at most [`crate::FRAGMENT_BYTES`].
+        length: u32,
+    },
+    /// The sender has not got that large body: ask somebody else.
+    Missing {
+        /// Of which group.
+        group: GroupName,
+        /// Which update.
+        id: UpdateId,
+    },
+}
+
+/// A message with the bodies that follow it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// What is said.
+    pub message: Message,
+    /// One body for each small header, or the fragment.
+    pub bodies: Vec<Bytes>,
+}
+
+/// Bytes before the head.
+const HEAD_LENGTH_BYTES: usize = 2;
+
+/// Why the bytes of a frame are no flood message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PacketError {
+    /// The head is cut off, or not what postcard makes of a message.
+    #[error("its head is broken")]
+    Head,
+    /// The bodies do not have the lengths that the head says.
+    #[error("its bodies do not have the lengths that its head says")]
+    Bodies,
+    /// A list is longer than any sender makes it.
+    #[error("it lists more {0} than the limit")]
+    TooMany(&'static str),
+    /// Values that no sender makes.
+    #[error("{0}")]
+    Nonsense(&'static str),
+}
+
+impl Message {
+    /// The group it is about.
+    #[must_use]
+    pub const fn group(&self) -> &GroupName {
+        match self {
+            Self::Updates { group, .. }
+            | Self::Compare { group, .. }
+            | Self::Pull { group, .. }
+            | Self::Pulled { group, .. }
+            | Self::More { group, .. }
+            | Self::Fetch { group, .. }
+            | Self::Fragment { group, .. }
+            | Self::Missing { group, .. } => group,
+        }
+    }
+
+    /// Checks what the encoding cannot: counts, order and ranges.
+    fn validate(&self) -> Result<(), PacketError> {
+        match self {
+            Self::Updates { headers, .. } => validate_headers(headers),
+            Self::Pulled {
+                headers, floors, ..
+            } => {
+                if floors.len() > BATCH_HEADERS {
+                    return Err(PacketError::TooMany("floors"));
+                }
+                validate_headers(headers)
+            }
+            Self::Pull {
+                from, to, marks, ..
+            } => validate_marks(*from, *to, marks),
+            Self::Fragment { length, .. } if *length as usize > FRAGMENT_BYTES => {
+                Err(PacketError::Nonsense("its fragment is over the limit"))
+            }
+            Self::Compare { .. }
+            | Self::More { .. }
+            | Self::Fetch { .. }
+            | Self::Fragment { .. }
+            | Self::Missing { .. } => Ok(()),
+        }
+    }
+}
+
+fn validate_headers(headers: &[Header]) -> Result<(), PacketError> {
+    if headers.len() > BATCH_HEADERS {
+        return Err(PacketError::TooMany("updates"));
+    }
+    for header in headers {
+        if header.id.serial.sequence == 0 {
+            return Err(PacketError::Nonsense("an update has the sequence 0"));
+        }
+        if header.predecessor.is_some_and(|it| it >= header.id.serial) {
+            return Err(PacketError::Nonsense("an update precedes itself"));
+        }
+        if header.is_large() != header.digest.is_some() {
+            return Err(PacketError::Nonsense(
+                "large updates carry a digest, small ones none",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn validate_marks(from: NodeId, to: NodeId, marks: &[Mark]) -> Result<(), PacketError> {
+    if marks.len() > MARKS_PER_PULL {
+        return Err(PacketError::TooMany("origins"));
+    }
+    let ascending = marks.windows(2).all(|pair| pair[0].origin < pair[1].origin);
+    let inside = marks.iter().all(|mark| (from..=to).contains(&mark.origin));
+    if !ascending || !inside {
+        return Err(PacketError::Nonsense("its marks are out of order"));
+    }
+    for mark in marks {
+        if mark.lives.len() > LIVES_PER_MARK {
+            return Err(PacketError::TooMany("lives of an origin"));
+        }
+        if mark
+            .lives
+            .iter()
+            .any(|life| life.gaps.len() > GAPS_PER_LIFE)
+        {
+            return Err(PacketError::TooMany("gaps"));
+        }
+        if mark.lives.iter().any(|life| !gaps_ascend(life)) {
+            return Err(PacketError::Nonsense("its gaps are out of order"));
+        }
+    }
+    Ok(())
+}
+
+fn gaps_ascend(life: &Life) -> bool {
+    let mut at = 0;
+    life.gaps.iter().all(|&(after, last)| {
+        let ascends = after >= at && last > after && last <= life.head;
+        at = last;
+        ascends
+    })
+}
+
+impl Packet {
+    /// A message that no bodies follow.
+    #[must_use]
+    pub const fn bare(message: Message) -> Self {
+        Self {
+            message,
+            bodies: Vec::new(),
+        }
+    }
+
+    /// The body of a frame. Senders keep it below the control lane's limit.
+    #[must_use]
+    pub fn to_bytes(&self) -> Bytes {
+        let head = encode(&self.message);
+        let bodies: usize = self.bodies.iter().map(Bytes::len).sum();
+        let mut bytes = Vec::with_capacity(HEAD_LENGTH_BYTES + head.len() + bodies);
+        let length = u16::try_from(head.len()).unwrap_or(u16::MAX);
+        bytes.extend_from_slice(&length.to_be_bytes());
+        bytes.extend_from_slice(&head);
+        for body in &self.bodies {
+            bytes.extend_from_slice(body);
+        }
+        debug_assert!(
+            usize::from(length) == head.len() && bytes.len() <= Lane::Control.max_body_bytes(),
+            "a flood frame over the control lane's limit"
+        );
+        bytes.into()
+    }
+
+    /// Reads the body of a frame. The bodies in it share its memory.
+    ///
+    /// # Errors
+    /// [`PacketError`] says what no sender would have made.
+    pub fn from_bytes(frame: &Bytes) -> Result<Self, PacketError> {
+        let length = frame.first_chunk().ok_or(PacketError::Head)?;
+        let head_end = HEAD_LENGTH_BYTES + usize::from(u16::from_be_bytes(*length));
+        let head = frame
+            .get(HEAD_LENGTH_BYTES..head_end)
+            .ok_or(PacketError::Head)?;
+        let message: Message = decode("flood head", head).map_err(|_| PacketError::Head)?;
+        message.validate()?;
+        let mut rest = frame.slice(head_end..);
+        let mut bodies = Vec::new();
+        let mut take = |length: u32| {
+            let length = length as usize;
+            if length > rest.len() {
+                return Err(PacketError::Bodies);
+            }
+            bodies.push(rest.split_to(length));
+            Ok(())
+        };
+        match &message {
+            Message::Updates { headers, .. } | Message::Pulled { headers, .. } => headers
+                .iter()
+                .filter(|header| !header.is_large())
+                .try_for_each(|header| take(header.length))?,
+            Message::Fragment { length, .. } => take(*length)?,
+            Message::Compare { .. }
+            | Message::Pull { .. }
+            | Message::More { .. }
+            | Message::Fetch { .. }
+            | Message::Missing { .. } => {}
+        }
+        if !rest.is_empty() {
+            return Err(PacketError::Bodies);
+        }
+        Ok(Self { message, bodies })
+    }
+}
+
+/// A bound on the encoded length of a header: two serials of at most 20 bytes after a node
+/// identity, two numbers, a digest, and their tags.
+pub const HEADER_BYTES_MAX: usize = 16 + 20 + 21 + 10 + 5 + 33;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,47 @@
+//! What was counted.
+
+/// Counts since the start of the process. Everything that is dropped is dropped for one of the
+/// reasons here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Updates published here.
+    pub published: u64,
+    /// Updates of others put into the log.
+    pub accepted: u64,
+    /// Of those, out of order after a gap.
+    pub late: u64,
+    /// Updates that came once more.
+    pub duplicates: u64,
+    /// Updates refused for their age.
+    pub stale: u64,
+    /// Messages or updates refused as wrong.
+    pub rejected: u64,
+    /// Gaps reported.
+    pub gaps: u64,
+    /// Updates that waited for a predecessor and were let go because too many did; they are asked
+    /// for again.
+    pub dropped_held: u64,
+    /// Log entries past the purge age.
+    pub purged: u64,
+    /// Log entries dropped for lack of room that every subscriber had: they waited only for members
+    /// that are away (FLOOD-33, dropped first).
+    pub dropped_for_absent: u64,
+    /// Log entries dropped for lack of room that a subscriber had not had (FLOOD-33, dropped last).
+    pub dropped_unread: u64,
+    /// Log entries that the disk did not take.
+    pub dropped_storage: u64,
+    /// Large bodies given up because too many were being pulled.
+    pub dropped_fetches: u64,
+    /// Lives of origins forgotten because there were too many.
+    pub dropped_lives: u64,
+    /// Pulls sent.
+    pub pulls: u64,
+    /// Pulls answered.
+    pub pulls_served: u64,
+    /// Comparisons in which a neighbour's digest differed.
+    pub differences: u64,
+    /// Large bodies pulled.
+    pub fetched: u64,
+    /// Bytes of messages made for neighbours.
+    pub sent_bytes: u64,
+}
