@@ -1,1 +1,39 @@
-//! placeholder
+//! Who a node is and whom it believes: the bloc's CA, keys and certificates, joining and renewal,
+//! and TLS as the agents speak it (BLOC-7, BLOC-33 to BLOC-38, BLOC-46).
+//!
+//! Every node has one certificate, issued by its bloc's own CA, that names the node and the bloc.
+//! Names in every protocol come from it and from nowhere else. A link stands when the other side's
+//! certificate ends at the same CA, names the same bloc, and is not expired beyond a grace. There
+//! are no revocation lists: certificates are short-lived and renewed without anybody's doing, and a
+//! node that must go is expelled by a decree.
+//!
+//! | to | use |
+//! |---|---|
+//! | read what a certificate says | [`parse_certificate`] |
+//! | judge one | [`Trust::verify`], [`Trust::verify_chain_only`] |
+//! | be a node | [`Identity`], and [`IdentityHandle`] while running |
+//! | speak TLS | [`tls`] |
+//!
+//! Nothing here waits or reads a clock: the time by which certificates are judged is an argument
+//! ([`judgement_time`] says how to make it). `docs/protocol/identity.md` is the protocol in prose.
+
+#![warn(missing_docs)]
+
+mod certificate;
+mod der;
+mod files;
+mod handle;
+mod identity;
+mod key;
+mod profile;
+mod roles;
+pub mod tls;
+mod trust;
+
+pub use certificate::{CertError, CertInfo, MAX_CERTIFICATE_BYTES, Validity, parse_certificate};
+pub use files::FileError;
+pub use handle::{IdentityHandle, ReplaceError, Watch};
+pub use identity::{CA_FILE, CERTIFICATE_FILE, Identity, IdentityError, KEY_FILE};
+pub use key::{KeyError, PUBLIC_KEY_BYTES, SIGNATURE_BYTES, SigningKey, verify_signature};
+pub use roles::{Role, RoleError, Roles};
+pub use trust::{DEFAULT_GRACE, MAX_AUTHORITIES, Trust, judgement_time};
