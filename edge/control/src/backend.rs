@@ -1,0 +1,220 @@
+//! The seam between the server and the agent: a channel of questions, each with its place to
+//! answer.
+//!
+//! The agent's main loop owns all state, so the server asks it by message and never shares memory
+//! with it. A [`Request`] carries the reply of exactly its own type; dropping the reply unanswered
+//! tells the client that the agent stopped.
+
+use skep_base::{GroupName, ImageName};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::Caller;
+use crate::api::{
+    Accepted, CaStatus, Certificate, Commit, Committed, Event, Flock, Group, Health, Image,
+    ImageDetail, JoinAddress, Link, Member, Metric, Published, ReadEvents, ReadUpdates, Refusal,
+    Shutdown, StartWave, Status, Updates, Wave, WaveDetail, WaveId, WhichVersion,
+};
+use crate::feed::Feed;
+
+/// Calls that may wait for the agent. Each client has one at a time, so more than the clients
+/// allowed never wait.
+pub const CALL_QUEUE: usize = crate::server::MAX_CLIENTS;
+
+/// What the server needs of the agent.
+#[derive(Clone, Debug)]
+pub struct Backend {
+    /// Where questions go.
+    pub calls: mpsc::Sender<Call>,
+    /// Changes whenever any group's log grows, so that readers who wait ask again.
+    pub appended: watch::Receiver<u64>,
+}
+
+/// The agent's end of a [`Backend`].
+#[derive(Debug)]
+pub struct BackendSide {
+    /// Where questions come from.
+    pub calls: mpsc::Receiver<Call>,
+    /// To be changed whenever any group's log grows.
+    pub appended: watch::Sender<u64>,
+}
+
+/// Both ends, connected.
+#[must_use]
+pub fn backend() -> (Backend, BackendSide) {
+    let (ask, calls) = mpsc::channel(CALL_QUEUE);
+    let (grow, appended) = watch::channel(0);
+    (
+        Backend {
+            calls: ask,
+            appended,
+        },
+        BackendSide {
+            calls,
+            appended: grow,
+        },
+    )
+}
+
+/// One question and who asks it. That he may was checked already.
+#[derive(Debug)]
+pub struct Call {
+    /// Who asks: for the log.
+    pub caller: Caller,
+    /// What.
+    pub request: Request,
+}
+
+/// Where one question is answered, once.
+#[derive(Debug)]
+pub struct Reply<T>(oneshot::Sender<Result<T, Refusal>>);
+
+impl<T> Reply<T> {
+    /// A place to answer and the other end of it.
+    #[must_use]
+    pub fn pair() -> (Self, oneshot::Receiver<Result<T, Refusal>>) {
+        let (reply, answer) = oneshot::channel();
+        (Self(reply), answer)
+    }
+
+    /// Answers. A client that no longer waits is nobody's concern.
+    pub fn send(self, answer: Result<T, Refusal>) {
+        drop(self.0.send(answer));
+    }
+
+    /// Answers with what was asked for.
+    pub fn ok(self, answer: T) {
+        self.send(Ok(answer));
+    }
+
+    /// Answers with a refusal.
+    pub fn refuse(self, refusal: Refusal) {
+        self.send(Err(refusal));
+    }
+}
+
+/// What the agent can be asked. The table [`crate::verb::VERBS`] gives each its path and
+/// permission.
+#[derive(Debug)]
+pub enum Request {
+    /// The agent, in one page.
+    Status(Reply<Status>),
+    /// Whether the agent can do its work.
+    Health(Reply<Health>),
+    /// All members it knows.
+    Members(Reply<Vec<Member>>),
+    /// Who can reach whom now.
+    Flock(Reply<Flock>),
+    /// Links that are up.
+    Links(Reply<Vec<Link>>),
+    /// Figures.
+    Metrics(Reply<Vec<Metric>>),
+    /// Its certificate.
+    Certificate(Reply<Certificate>),
+    /// The certificate authority, where it serves one.
+    Ca(Reply<CaStatus>),
+    /// What happened, and what happens: the kept events and, where asked for, a feed.
+    Events {
+        /// Which.
+        query: ReadEvents,
+        /// [`crate::EventLog::read`] makes the answer.
+        reply: Reply<EventsRead>,
+    },
+    /// All groups it knows.
+    Groups(Reply<Vec<Group>>),
+    /// One group.
+    Group {
+        /// Which.
+        group: GroupName,
+        /// The answer.
+        reply: Reply<Group>,
+    },
+    /// Publish an update. Answer when it is on disk.
+    Publish {
+        /// To whom.
+        group: GroupName,
+        /// What; at most [`crate::api::MAX_UPDATE_BYTES`].
+        body: bytes::Bytes,
+        /// The answer.
+        reply: Reply<Published>,
+    },
+    /// Read a group's log. Answer at once, with nothing where nothing is there: the server waits
+    /// and asks again when [`BackendSide::appended`] changes.
+    Updates {
+        /// Which log.
+        group: GroupName,
+        /// From where, and how much; `max` is set and within bounds.
+        query: ReadUpdates,
+        /// The answer.
+        reply: Reply<Updates>,
+    },
+    /// Note how far a subscriber is. Answer when it is on disk.
+    Commit {
+        /// In which log.
+        group: GroupName,
+        /// Who: 1 to [`crate::api::MAX_SUBSCRIBER_BYTES`] bytes, letters, digits, `.`, `-`, `_`.
+        subscriber: String,
+        /// How far.
+        commit: Commit,
+        /// The answer.
+        reply: Reply<Committed>,
+    },
+    /// Forget a subscriber.
+    Unsubscribe {
+        /// In which log.
+        group: GroupName,
+        /// Who.
+        subscriber: String,
+        /// The answer.
+        reply: Reply<Accepted>,
+    },
+    /// Images on this node.
+    Images(Reply<Vec<Image>>),
+    /// One version of an image.
+    Image {
+        /// Of which image.
+        name: ImageName,
+        /// Which version.
+        query: WhichVersion,
+        /// The answer.
+        reply: Reply<ImageDetail>,
+    },
+    /// Start a wave. Answer when its order is on disk and offered to the neighbours.
+    StartWave {
+        /// Which.
+        order: StartWave,
+        /// The answer.
+        reply: Reply<Wave>,
+    },
+    /// Waves it knows, newest first.
+    Waves(Reply<Vec<Wave>>),
+    /// One wave with its nodes. The first digits of an id that mean one wave alone will do.
+    Wave {
+        /// Which.
+        id: WaveId,
+        /// The answer.
+        reply: Reply<WaveDetail>,
+    },
+    /// Dial these addresses.
+    JoinAddress {
+        /// Which.
+        addresses: JoinAddress,
+        /// The answer.
+        reply: Reply<Accepted>,
+    },
+    /// Stop, after saying why.
+    Shutdown {
+        /// Why.
+        how: Shutdown,
+        /// The answer, before it stops.
+        reply: Reply<Accepted>,
+    },
+}
+
+/// Answer to [`Request::Events`].
+#[derive(Debug)]
+pub struct EventsRead {
+    /// What was kept and asked for.
+    pub kept: Vec<Event>,
+    /// What happens from then on, where asked for.
+    pub live: Option<Feed<Event>>,
+}
