@@ -48,11 +48,7 @@ impl Bridge {
         let bridge = Self { netns };
         tools::ip_batch(
             Some(bridge.netns.name()),
-            &[
-                "link set lo up".into(),
-                format!("link add br0 {BRIDGE}"),
-                "link set br0 up".into(),
-            ],
+            &["link set lo up".into(), format!("link add br0 {BRIDGE}"), "link set br0 up".into()],
         )?;
         bridge.nft(TABLE)?;
         Ok(bridge)
@@ -121,10 +117,8 @@ fn plug(port: Port) -> String {
 /// The transaction that replaces whatever rules there are.
 fn script(rules: &Rules) -> Result<String> {
     let mut script = String::from("flush set bridge lab cut\nflush chain bridge lab loss\n");
-    let cuts: Vec<String> = rules
-        .cuts()
-        .map(|(from, to)| format!("\"{}\" . \"{}\"", plug(from), plug(to)))
-        .collect();
+    let cuts: Vec<String> =
+        rules.cuts().map(|(from, to)| format!("\"{}\" . \"{}\"", plug(from), plug(to))).collect();
     if !cuts.is_empty() {
         let cuts = cuts.join(", ");
         script += &format!("add element bridge lab cut {{ {cuts} }}\n");
@@ -167,11 +161,7 @@ fn read_counters(json: &str) -> Result<Dropped> {
             .and_then(|counter| counter["packets"].as_u64())
             .with_context(|| format!("no counter {name} in nft's listing"))
     };
-    Ok(Dropped {
-        cut: packets("cut")?,
-        lost: packets("lost")?,
-        queue: 0,
-    })
+    Ok(Dropped { cut: packets("cut")?, lost: packets("lost")?, queue: 0 })
 }
 
 #[cfg(test)]

@@ -62,15 +62,13 @@ impl HostCommand {
 
     /// Adds arguments.
     pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
-        self.args
-            .extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         self
     }
 
     /// Sets an environment variable, over the host's own.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.env
-            .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self.env.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
@@ -114,11 +112,7 @@ impl HostCommand {
         let deadline = self.deadline;
         let process = self.start(&shown, logs.clone())?;
         let status = process.wait(deadline)?;
-        let finished = Finished {
-            status,
-            stdout: process.stdout()?,
-            stderr: process.stderr()?,
-        };
+        let finished = Finished { status, stdout: process.stdout()?, stderr: process.stderr()? };
         // Run commands are told of by their caller; the log folder is for what keeps running.
         drop(fs::remove_file(logs.out));
         drop(fs::remove_file(logs.err));
@@ -133,12 +127,7 @@ impl HostCommand {
         let shown = self.shown();
         let finished = self.output()?;
         if !finished.status.success() {
-            bail!(
-                "{shown} failed ({}):\n{}{}",
-                finished.status,
-                finished.stdout,
-                finished.stderr
-            );
+            bail!("{shown} failed ({}):\n{}{}", finished.status, finished.stdout, finished.stderr);
         }
         Ok(finished.stdout)
     }

@@ -52,11 +52,7 @@ impl Disk {
     /// # Errors
     /// When a file is open for writing.
     pub fn set_read_only(&self, read_only: bool) -> Result<()> {
-        let options = if read_only {
-            "remount,ro"
-        } else {
-            "remount,rw"
-        };
+        let options = if read_only { "remount,ro" } else { "remount,rw" };
         tools::run("mount", &["-o", options, text(&self.path)?]).map(drop)
     }
 
@@ -96,11 +92,7 @@ impl BlockDisk {
         let device = rustix::fs::stat(&path)?.st_dev;
         let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
         let group = Path::new(BLKIO).join(format!("skep-lab.{}.{minor}", std::process::id()));
-        Ok(Self {
-            path,
-            device: format!("{major}:{minor}"),
-            group,
-        })
+        Ok(Self { path, device: format!("{major}:{minor}"), group })
     }
 
     /// Whether this kernel can slow block devices down.
@@ -108,10 +100,7 @@ impl BlockDisk {
     /// # Errors
     /// Why not, in one line.
     pub fn can_throttle() -> Result<(), String> {
-        if Path::new(BLKIO)
-            .join("blkio.throttle.write_bps_device")
-            .exists()
-        {
+        if Path::new(BLKIO).join("blkio.throttle.write_bps_device").exists() {
             Ok(())
         } else {
             Err(format!("no blkio controller is mounted at {BLKIO}"))
@@ -169,10 +158,7 @@ impl Drop for BlockDisk {
 }
 
 fn fill(path: &Path) -> Result<ByteSize> {
-    let mut file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path.join(BALLAST))?;
+    let mut file = OpenOptions::new().create(true).append(true).open(path.join(BALLAST))?;
     let zeros = vec![0; BALLAST_STEP];
     let mut step = zeros.as_slice();
     let mut taken = 0;
@@ -192,6 +178,5 @@ fn fill(path: &Path) -> Result<ByteSize> {
 }
 
 fn text(path: &Path) -> Result<&str> {
-    path.to_str()
-        .with_context(|| format!("{} is not UTF-8", path.display()))
+    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
 }

@@ -117,8 +117,7 @@ impl Host {
 
     /// Sets an environment variable for every command that is run here from now on.
     pub fn set_env(&self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) {
-        self.env_lock()
-            .insert(name.as_ref().to_owned(), value.as_ref().to_owned());
+        self.env_lock().insert(name.as_ref().to_owned(), value.as_ref().to_owned());
     }
 
     /// Lets agents that are started here from now on see a wall clock that is wrong by so many
@@ -156,10 +155,8 @@ impl Host {
         };
         // A burst of a frame at least, and of what one tick of a slow timer lets through.
         let burst = (rate.0 / 100).max(16 * 1024);
-        let spec = format!(
-            "replace dev eth0 root tbf rate {}bps burst {burst} latency 50ms",
-            rate.0
-        );
+        let spec =
+            format!("replace dev eth0 root tbf rate {}bps burst {burst} latency 50ms", rate.0);
         let args = base.into_iter().chain(spec.split(' '));
         tools::run("tc", &args.collect::<Vec<_>>()).map(drop)
     }
@@ -243,10 +240,7 @@ impl Host {
             .take(60)
             .collect();
         let stem = logs_folder(self.dir()).join(format!("{number:03}-{name}"));
-        Logs {
-            out: stem.with_extension("out"),
-            err: stem.with_extension("err"),
-        }
+        Logs { out: stem.with_extension("out"), err: stem.with_extension("err") }
     }
 
     /// A command that runs what follows on this host, and whether it forks before that.

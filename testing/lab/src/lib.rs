@@ -135,9 +135,7 @@ impl Lab {
         if tools::find("nft").is_err() {
             return Self::switched(name);
         }
-        Self::with(name, |place| {
-            Ok(Fabric::Bridge(Bridge::new(place.netns("switch"))?))
-        })
+        Self::with(name, |place| Ok(Fabric::Bridge(Bridge::new(place.netns("switch"))?)))
     }
 
     /// An empty lab on the user-space switch, which can delay, shape and reorder.
@@ -147,10 +145,7 @@ impl Lab {
     pub fn switched(name: &str) -> Result<Self> {
         let digest = Digest::of_parts(&[b"lab", name.as_bytes()]);
         // The same test loses the same frames, as far as its programs send the same ones.
-        let seed = digest
-            .0
-            .first_chunk()
-            .map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        let seed = digest.0.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
         Self::with(name, |_| Ok(Fabric::Switch(Switch::new(seed)?)))
     }
 
@@ -179,9 +174,7 @@ impl Lab {
     /// When a name is taken or no name, or a tool refuses.
     pub fn hosts<const N: usize>(&self, names: [&str; N]) -> Result<[Host; N]> {
         let added = self.add(&names, false)?;
-        added
-            .try_into()
-            .map_err(|_| anyhow::anyhow!("not as many hosts as names"))
+        added.try_into().map_err(|_| anyhow::anyhow!("not as many hosts as names"))
     }
 
     /// Adds `count` hosts, called `h1` and so on.
@@ -200,9 +193,7 @@ impl Lab {
     /// As [`Lab::hosts`].
     pub fn machines<const N: usize>(&self, names: [&str; N]) -> Result<[Host; N]> {
         let added = self.add(&names, true)?;
-        added
-            .try_into()
-            .map_err(|_| anyhow::anyhow!("not as many machines as names"))
+        added.try_into().map_err(|_| anyhow::anyhow!("not as many machines as names"))
     }
 
     /// All hosts, in the order of their making.
@@ -252,10 +243,8 @@ impl Lab {
     /// # Errors
     /// When nft refuses.
     pub fn partition(&self, groups: &[&[Host]]) -> Result<()> {
-        let groups: Vec<Vec<Port>> = groups
-            .iter()
-            .map(|group| group.iter().map(Host::port).collect())
-            .collect();
+        let groups: Vec<Vec<Port>> =
+            groups.iter().map(|group| group.iter().map(Host::port).collect()).collect();
         self.change(|rules| rules.partition(&groups))
     }
 
@@ -351,9 +340,7 @@ impl Lab {
             let port = host::port_numbered(hosts.len() + plans.len())?;
             plans.push((port, self.place.netns(name)));
         }
-        let lines = plans
-            .iter()
-            .map(|(_, netns)| format!("netns add {}", netns.name()));
+        let lines = plans.iter().map(|(_, netns)| format!("netns add {}", netns.name()));
         tools::ip_batch(None, &lines.collect::<Vec<_>>())?;
         self.fabric.attach(&plans)?;
         let mut added = Vec::new();
@@ -376,12 +363,7 @@ impl Lab {
         fs::create_dir_all(host::logs_folder(&dir))?;
         let machine = if machine {
             let folder = self.place.private().join(name);
-            Some(Machine::new(
-                name,
-                netns.clone(),
-                folder,
-                self.place.hosts(),
-            )?)
+            Some(Machine::new(name, netns.clone(), folder, self.place.hosts())?)
         } else {
             None
         };
@@ -449,9 +431,7 @@ fn sorted_files(folder: &FilePath) -> Vec<std::path::PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();
     };
-    let mut files: Vec<_> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .collect();
+    let mut files: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     files.sort();
     files
 }

@@ -51,13 +51,7 @@ impl Machine {
         for part in ["upper", "work", "root"] {
             fs::create_dir_all(folder.join(part))?;
         }
-        Ok(Self {
-            name: name.to_owned(),
-            netns,
-            folder,
-            shared,
-            init: Mutex::new(None),
-        })
+        Ok(Self { name: name.to_owned(), netns, folder, shared, init: Mutex::new(None) })
     }
 
     /// Starts it.
@@ -112,9 +106,7 @@ impl Machine {
     /// A command that runs what follows inside, in `folder`.
     pub(crate) fn enter_command(&self, folder: &Path) -> Result<Command> {
         let init = self.init();
-        let init = init
-            .as_ref()
-            .with_context(|| format!("{} is switched off", self.name))?;
+        let init = init.as_ref().with_context(|| format!("{} is switched off", self.name))?;
         let pid = init.pid().to_string();
         let mut command = Command::new(tools::find("nsenter")?);
         command
@@ -131,11 +123,6 @@ impl Machine {
 
 /// Hides what the test's machine has in that folder.
 fn make_opaque(folder: &Path) -> Result<()> {
-    rustix::fs::setxattr(
-        folder,
-        "trusted.overlay.opaque",
-        b"y",
-        rustix::fs::XattrFlags::empty(),
-    )
-    .with_context(|| format!("cannot hide what is below {}", folder.display()))
+    rustix::fs::setxattr(folder, "trusted.overlay.opaque", b"y", rustix::fs::XattrFlags::empty())
+        .with_context(|| format!("cannot hide what is below {}", folder.display()))
 }

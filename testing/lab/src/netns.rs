@@ -43,9 +43,7 @@ impl NetNs {
                 move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
                 Ok(action())
             });
-            inside
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         });
         entered.with_context(|| format!("cannot enter network namespace {}", self.name))
     }
@@ -56,10 +54,7 @@ impl NetNs {
     /// When the namespace is gone.
     pub(crate) fn pids(&self) -> Result<Vec<i32>> {
         let listed = tools::run("ip", &["netns", "pids", &self.name])?;
-        Ok(listed
-            .split_whitespace()
-            .filter_map(|pid| pid.parse().ok())
-            .collect())
+        Ok(listed.split_whitespace().filter_map(|pid| pid.parse().ok()).collect())
     }
 
     /// Kills all that runs inside. Returns when the kernel lists nothing any more.

@@ -65,9 +65,7 @@ impl Place {
     }
 
     fn root_text(&self) -> Result<&str> {
-        self.root
-            .to_str()
-            .context("the folder for temporary files is not UTF-8")
+        self.root.to_str().context("the folder for temporary files is not UTF-8")
     }
 
     /// Takes everything of this lab away.
@@ -93,11 +91,7 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
 
 /// Takes away what is left of labs whose process is no more.
 pub(crate) fn clear_stale() -> Result<()> {
-    for folder in [
-        NETNS_RUN.as_ref(),
-        NETNS_ETC.as_ref(),
-        std::env::temp_dir().as_path(),
-    ] {
+    for folder in [NETNS_RUN.as_ref(), NETNS_ETC.as_ref(), std::env::temp_dir().as_path()] {
         for name in names_in(folder) {
             if let Some((key, false)) = owner_lives(&name) {
                 clear(key)?;
@@ -121,15 +115,13 @@ fn owner_lives(name: &str) -> Option<(&str, bool)> {
 
 fn clear(key: &str) -> Result<()> {
     let ours = |name: &String| {
-        name.strip_prefix(key)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        name.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
     for name in names_in(NETNS_RUN.as_ref()).into_iter().filter(ours) {
         let netns = NetNs::named(name);
         // Two tests may find the same stale lab; the one that comes second finds nothing.
-        let cleared = netns
-            .kill_all()
-            .and_then(|()| tools::run("ip", &["netns", "del", netns.name()]));
+        let cleared =
+            netns.kill_all().and_then(|()| tools::run("ip", &["netns", "del", netns.name()]));
         if Path::new(NETNS_RUN).join(netns.name()).exists() {
             cleared?;
         }
@@ -165,11 +157,8 @@ fn unmount_below(root: &Path) -> Result<()> {
 }
 
 fn is_mounted(point: &str) -> bool {
-    fs::read_to_string("/proc/self/mounts").is_ok_and(|mounts| {
-        mounts
-            .lines()
-            .any(|line| line.split(' ').nth(1) == Some(point))
-    })
+    fs::read_to_string("/proc/self/mounts")
+        .is_ok_and(|mounts| mounts.lines().any(|line| line.split(' ').nth(1) == Some(point)))
 }
 
 /// When a process started, in ticks since the machine did; nothing when there is no such process.
@@ -184,9 +173,7 @@ fn names_in(folder: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();
     };
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect()
+    entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
 }
 
 #[cfg(test)]
@@ -199,10 +186,7 @@ mod tests {
         let start = start_time(&pid.to_string()).unwrap();
         let key = format!("skep-lab.{pid}.{start}.0.cuts");
         assert_eq!(owner_lives(&key), Some((key.as_str(), true)));
-        assert_eq!(
-            owner_lives(&format!("{key}.host-1")),
-            Some((key.as_str(), true))
-        );
+        assert_eq!(owner_lives(&format!("{key}.host-1")), Some((key.as_str(), true)));
         let stale = format!("skep-lab.{pid}.1{start}.0.cuts");
         assert_eq!(owner_lives(&stale), Some((stale.as_str(), false)));
         assert_eq!(owner_lives("skep-laboratory.1.2.3.x"), None);

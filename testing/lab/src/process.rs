@@ -57,19 +57,10 @@ impl Process {
             .stdin(stdin.map_or_else(Stdio::null, Stdio::from))
             .stdout(open(&logs.out)?)
             .stderr(open(&logs.err)?);
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("cannot start {name}"))?;
+        let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         let leader = Pid::from_child(&child);
-        let pid = if nested {
-            inner_pid(leader.as_raw_nonzero().get(), &mut child)
-        } else {
-            leader.as_raw_nonzero().get()
-        };
-        let handle = Pid::from_raw(pid)
-            .context("process number 0")
-            .and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?));
-        let handle = match handle {
+        // Before anything waits for it, the leader's number is surely its own.
+        let leader_handle = match pidfd_open(leader, PidfdFlags::empty()) {
             Ok(handle) => handle,
             Err(error) => {
                 drop(child.kill());
@@ -77,14 +68,13 @@ impl Process {
                 return Err(error).with_context(|| format!("cannot follow {name}"));
             }
         };
-        Ok(Self {
-            name,
-            logs,
-            child: Mutex::new(child),
-            leader,
-            pid,
-            handle,
-        })
+        let inner = nested.then(|| inner_pid(leader, &mut child)).flatten();
+        // What is inside may have ended by now; then the leader stands for it.
+        let (pid, handle) = inner
+            .and_then(|pid| Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?)))
+            .unwrap_or((leader, leader_handle));
+        let pid = pid.as_raw_nonzero().get();
+        Ok(Self { name, logs, child: Mutex::new(child), leader, pid, handle })
     }
 
     /// What it was called when it was started.
@@ -203,9 +193,7 @@ impl Process {
         let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok());
         // Fields 14 and 15 of proc(5); the list begins with field 3.
         let (user, kernel) = ticks(11).zip(ticks(12)).context("no times in its stat")?;
-        Ok(Duration::from_millis(
-            (user + kernel) * 1000 / TICKS_A_SECOND,
-        ))
+        Ok(Duration::from_millis((user + kernel) * 1000 / TICKS_A_SECOND))
     }
 
     /// What it wrote to its standard output so far.
@@ -293,20 +281,19 @@ pub(crate) fn tail(path: &Path) -> String {
     String::from_utf8_lossy(&bytes[from..]).into_owned()
 }
 
-/// The one child of a tool that forks; the tool itself when it ended before it came to that.
-fn inner_pid(leader: i32, child: &mut Child) -> i32 {
+/// The one child of a tool that forks; nothing when the tool ended before it came to that.
+fn inner_pid(leader: Pid, child: &mut Child) -> Option<Pid> {
+    let leader = leader.as_raw_nonzero();
     let children = format!("/proc/{leader}/task/{leader}/children");
-    wait_until("the command is started", crate::SETTLE, || {
+    let found = wait_until("the command is started", crate::SETTLE, || {
         if child.try_wait()?.is_some() {
-            return Ok(leader);
+            return Ok(None);
         }
         let listed = read(Path::new(&children))?;
-        listed
-            .split_whitespace()
-            .find_map(|pid| pid.parse().ok())
-            .context("no child yet")
-    })
-    .unwrap_or(leader)
+        let pid = listed.split_whitespace().find_map(|pid| pid.parse().ok());
+        Ok(Some(pid.context("no child yet")?))
+    });
+    Pid::from_raw(found.ok().flatten()?)
 }
 
 /// The fields after the command's name, which may itself hold blanks and brackets.

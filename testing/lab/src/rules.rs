@@ -36,30 +36,18 @@ impl Path {
     /// A path that only takes time.
     #[must_use]
     pub fn delayed(delay: Duration) -> Self {
-        Self {
-            delay,
-            ..Self::default()
-        }
+        Self { delay, ..Self::default() }
     }
 
     /// A path that only loses frames, `loss` of them from 0 to 1.
     #[must_use]
     pub fn lossy(loss: f64) -> Self {
-        Self {
-            loss,
-            ..Self::default()
-        }
+        Self { loss, ..Self::default() }
     }
 
     /// Whether a kernel bridge can do it: it can drop frames and nothing else.
     pub(crate) fn needs_a_switch(&self) -> bool {
-        let Self {
-            delay,
-            jitter,
-            reorder,
-            loss: _,
-            rate,
-        } = self;
+        let Self { delay, jitter, reorder, loss: _, rate } = self;
         !delay.is_zero() || !jitter.is_zero() || *reorder > 0.0 || rate.is_some()
     }
 }

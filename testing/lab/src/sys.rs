@@ -1,10 +1,7 @@
 //! The calls that nobody wraps: opening a TAP device and unplugging its cable. All of this crate's
 //! `unsafe` is here.
 
-#![expect(
-    unsafe_code,
-    reason = "TUNSETIFF and TUNSETCARRIER are ioctls without a safe wrapper"
-)]
+#![expect(unsafe_code, reason = "TUNSETIFF and TUNSETCARRIER are ioctls without a safe wrapper")]
 
 use std::fs::OpenOptions;
 use std::io;
@@ -39,11 +36,7 @@ pub(crate) fn open_tap(name: &str) -> io::Result<OwnedFd> {
     // SAFETY: the descriptor is open and the kernel reads and writes one `ifreq`, which outlives
     // the call.
     let done = unsafe {
-        libc::ioctl(
-            device.as_raw_fd(),
-            libc::TUNSETIFF,
-            std::ptr::from_mut(&mut request),
-        )
+        libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF, std::ptr::from_mut(&mut request))
     };
     if done < 0 {
         return Err(io::Error::last_os_error());

@@ -46,9 +46,7 @@ pub(crate) fn feed(name: &str, args: &[&str], input: &str) -> Result<String> {
     // The tools used here read all of their input before they print more than a pipe holds.
     let written = stdin.as_mut().map(|pipe| pipe.write_all(input.as_bytes()));
     drop(stdin);
-    let output = child
-        .wait_with_output()
-        .with_context(|| format!("cannot wait for {name}"))?;
+    let output = child.wait_with_output().with_context(|| format!("cannot wait for {name}"))?;
     if !output.status.success() {
         bail!(
             "{name} {} failed ({}): {}",

@@ -26,15 +26,13 @@ impl Traffic {
     /// counts as well; segments that a real device would have cut count one header.
     #[must_use]
     pub fn ip_bytes_sent(&self) -> u64 {
-        self.frame_bytes_sent
-            .saturating_sub(ETHERNET_HEADER_BYTES * self.frames_sent)
+        self.frame_bytes_sent.saturating_sub(ETHERNET_HEADER_BYTES * self.frames_sent)
     }
 
     /// Bytes received, likewise.
     #[must_use]
     pub fn ip_bytes_received(&self) -> u64 {
-        self.frame_bytes_received
-            .saturating_sub(ETHERNET_HEADER_BYTES * self.frames_received)
+        self.frame_bytes_received.saturating_sub(ETHERNET_HEADER_BYTES * self.frames_received)
     }
 
     /// The counters of the network namespace that the calling thread is in.
@@ -60,9 +58,7 @@ impl Sub for Traffic {
     fn sub(self, earlier: Self) -> Self {
         Self {
             frames_sent: self.frames_sent.saturating_sub(earlier.frames_sent),
-            frame_bytes_sent: self
-                .frame_bytes_sent
-                .saturating_sub(earlier.frame_bytes_sent),
+            frame_bytes_sent: self.frame_bytes_sent.saturating_sub(earlier.frame_bytes_sent),
             frames_received: self.frames_received.saturating_sub(earlier.frames_received),
             frame_bytes_received: self
                 .frame_bytes_received
@@ -94,25 +90,14 @@ mod tests {
         let dev = "Inter-| Receive\n    lo: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n\
                    eth0: 100 2 0 0 0 0 0 0 300 4 0 0 0 0 0 0\n";
         let fields = device_fields(dev, "eth0").unwrap();
-        assert_eq!(
-            (fields[0], fields[1], fields[8], fields[9]),
-            (100, 2, 300, 4)
-        );
+        assert_eq!((fields[0], fields[1], fields[8], fields[9]), (100, 2, 300, 4));
         assert_eq!(device_fields(dev, "eth1"), None);
     }
 
     #[test]
     fn a_difference_is_what_was_added() {
-        let earlier = Traffic {
-            frames_sent: 2,
-            frame_bytes_sent: 100,
-            ..Traffic::default()
-        };
-        let later = Traffic {
-            frames_sent: 5,
-            frame_bytes_sent: 180,
-            ..Traffic::default()
-        };
+        let earlier = Traffic { frames_sent: 2, frame_bytes_sent: 100, ..Traffic::default() };
+        let later = Traffic { frames_sent: 5, frame_bytes_sent: 180, ..Traffic::default() };
         let added = later - earlier;
         assert_eq!((added.frames_sent, added.ip_bytes_sent()), (3, 38));
     }

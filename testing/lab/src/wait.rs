@@ -54,9 +54,6 @@ mod tests {
             anyhow::bail!("still on the ground")
         });
         let told = format!("{:#}", failed.unwrap_err());
-        assert!(
-            told.contains("pigs fly") && told.contains("still on the ground"),
-            "{told}"
-        );
+        assert!(told.contains("pigs fly") && told.contains("still on the ground"), "{told}");
     }
 }

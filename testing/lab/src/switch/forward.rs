@@ -97,12 +97,7 @@ impl Forwarder {
         };
         state.under_way += 1;
         self.accepted += 1;
-        self.under_way.push(Reverse(Due {
-            at,
-            order: self.accepted,
-            line,
-            frame,
-        }));
+        self.under_way.push(Reverse(Due { at, order: self.accepted, line, frame }));
     }
 
     /// When the next frame comes out.
@@ -137,10 +132,7 @@ fn send(state: &mut LineState, now: Time, path: &Path, bytes: usize) -> Option<T
     if start.since(now) > Path::LONGEST_QUEUE {
         return None;
     }
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "frame sizes and rates are far below 2⁵²"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "frame sizes and rates are far below 2⁵²")]
     let seconds = bytes as f64 / (rate.0.max(1)) as f64;
     state.busy_until = start + Duration::from_secs_f64(seconds);
     Some(state.busy_until)
@@ -186,20 +178,10 @@ mod tests {
         let delay = Duration::from_millis(10);
         let out = send_numbered(&mut forwarder(Path::delayed(delay)), 5, 64);
         assert_eq!(out, [(0, 10), (1, 11), (2, 12), (3, 13), (4, 14)]);
-        let path = Path {
-            delay,
-            jitter: Duration::from_millis(20),
-            ..Path::default()
-        };
+        let path = Path { delay, jitter: Duration::from_millis(20), ..Path::default() };
         let out = send_numbered(&mut forwarder(path), 500, 64);
-        assert!(
-            out.iter().map(|(number, _)| *number).eq(0..500),
-            "jitter kept the order"
-        );
-        let spread: Vec<u64> = out
-            .iter()
-            .map(|(number, at)| at - u64::from(*number))
-            .collect();
+        assert!(out.iter().map(|(number, _)| *number).eq(0..500), "jitter kept the order");
+        let spread: Vec<u64> = out.iter().map(|(number, at)| at - u64::from(*number)).collect();
         assert!(spread.iter().all(|ms| (10..=30).contains(ms)));
         assert!(
             spread.iter().min() < spread.iter().max(),
@@ -209,11 +191,7 @@ mod tests {
 
     #[test]
     fn reordering_lets_frames_overtake() {
-        let path = Path {
-            delay: Duration::from_millis(10),
-            reorder: 0.25,
-            ..Path::default()
-        };
+        let path = Path { delay: Duration::from_millis(10), reorder: 0.25, ..Path::default() };
         let out = send_numbered(&mut forwarder(path), 400, 64);
         let overtakes = out.windows(2).filter(|pair| pair[0].0 > pair[1].0).count();
         assert_eq!(out.len(), 400);
@@ -232,10 +210,7 @@ mod tests {
     #[test]
     fn a_rate_spreads_frames_out_and_a_full_queue_drops() {
         // 1000 bytes at 100 kB/s: 10 ms each, though one comes in every millisecond.
-        let path = Path {
-            rate: Some(ByteSize(100_000)),
-            ..Path::default()
-        };
+        let path = Path { rate: Some(ByteSize(100_000)), ..Path::default() };
         let mut forwarder = forwarder(path);
         let out = send_numbered(&mut forwarder, 100, 1000);
         assert_eq!(out[..3], [(0, 10), (1, 20), (2, 30)]);

@@ -101,10 +101,7 @@ impl Switch {
                 move || shared.run()
             })
             .context("cannot start the switch's thread")?;
-        Ok(Self {
-            shared,
-            thread: Some(thread),
-        })
+        Ok(Self { shared, thread: Some(thread) })
     }
 
     /// Plugs hosts in: each gets an `eth0`.
@@ -167,13 +164,8 @@ impl Shared {
     }
 
     fn watch(&self, what: &OwnedFd, number: u64) -> Result<()> {
-        epoll::add(
-            &self.epoll,
-            what,
-            EventData::new_u64(number),
-            EventFlags::IN,
-        )
-        .context("cannot watch a descriptor")
+        epoll::add(&self.epoll, what, EventData::new_u64(number), EventFlags::IN)
+            .context("cannot watch a descriptor")
     }
 
     fn now(&self) -> Time {
@@ -186,11 +178,8 @@ impl Shared {
         let mut events = Vec::with_capacity(MAX_EVENTS);
         loop {
             events.clear();
-            let waited = epoll::wait(
-                &self.epoll,
-                rustix::buffer::spare_capacity(&mut events),
-                None,
-            );
+            let waited =
+                epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), None);
             match waited {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(_) => return,
@@ -249,17 +238,11 @@ impl Shared {
     }
 
     fn set_timer(&self, wait: Duration) -> io::Result<()> {
-        let zero = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
         // Zero would disarm it.
         let wait = wait.max(Duration::from_nanos(1));
         let value = Timespec::try_from(wait).map_err(io::Error::other)?;
-        let timer = Itimerspec {
-            it_interval: zero,
-            it_value: value,
-        };
+        let timer = Itimerspec { it_interval: zero, it_value: value };
         rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &timer)?;
         Ok(())
     }

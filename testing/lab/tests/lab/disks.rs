@@ -65,8 +65,7 @@ fn a_block_device_can_hang_and_be_slow() -> Result<()> {
     disk.freeze()?;
     lab.wait_until("the writer hangs", PATIENCE, || {
         let ticks = writer.stdout()?.len();
-        host.shell("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done")
-            .run()?;
+        host.shell("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done").run()?;
         ensure!(writer.stdout()?.len() == ticks, "it still writes");
         Ok(())
     })?;

@@ -18,29 +18,19 @@ fn machines_share_nothing_but_the_network_and_their_folders() -> Result<()> {
     let [a, b] = lab.machines(["alpha", "beta"])?;
     for host in [&a, &b] {
         ensure!(host.command("hostname").run()?.trim() == host.name());
-        host.shell("mkdir -p /etc/skep-lab-test && hostname > /etc/skep-lab-test/name")
-            .run()?;
-        host.shell("hostname > /tmp/name; hostname > /run/name")
-            .run()?;
+        host.shell("mkdir -p /etc/skep-lab-test && hostname > /etc/skep-lab-test/name").run()?;
+        host.shell("hostname > /tmp/name; hostname > /run/name").run()?;
     }
     for host in [&a, &b] {
-        let said = host
-            .shell("cat /etc/skep-lab-test/name /tmp/name /run/name")
-            .run()?;
+        let said = host.shell("cat /etc/skep-lab-test/name /tmp/name /run/name").run()?;
         let expected = format!("{0}\n{0}\n{0}\n", host.name());
         ensure!(said == expected, "{said}");
         let seen = host.root().join("etc/skep-lab-test/name");
         ensure!(fs::read_to_string(seen)?.trim() == host.name());
     }
-    ensure!(
-        !Path::new("/etc/skep-lab-test").exists(),
-        "the test's own machine stays as it is"
-    );
+    ensure!(!Path::new("/etc/skep-lab-test").exists(), "the test's own machine stays as it is");
     let pids = a.shell("ls /proc | grep -c '^[0-9]*$'").run()?;
-    ensure!(
-        pids.trim().parse::<u32>()? < 10,
-        "alpha sees {pids} processes"
-    );
+    ensure!(pids.trim().parse::<u32>()? < 10, "alpha sees {pids} processes");
     let named = a.command("getent").args(["ahostsv4", "beta"]).run()?;
     ensure!(named.contains(&b.ipv4().to_string()), "{named}");
     ensure!(tell(&a, &b, b.ip(), "hello")? == "hello");
@@ -70,9 +60,7 @@ fn a_crashed_machine_keeps_its_disk_and_nothing_else() -> Result<()> {
     ensure!(was_killed_by(process.wait(PATIENCE)?, Signal::KILL));
     ensure!(host.command("true").run().is_err(), "it is switched off");
     host.boot()?;
-    let said = host
-        .shell("cat /etc/kept; ls /run/lost /tmp/lost 2>/dev/null || true")
-        .run()?;
+    let said = host.shell("cat /etc/kept; ls /run/lost /tmp/lost 2>/dev/null || true").run()?;
     ensure!(said == "kept\n", "{said}");
     ensure!(host.boot().is_err(), "it runs already");
     Ok(())
@@ -90,10 +78,7 @@ fn a_paused_process_of_a_machine_can_be_resumed_and_killed() -> Result<()> {
     process.pause()?;
     let ticks = process.stdout()?.len();
     host.command("true").run()?;
-    ensure!(
-        process.stdout()?.len() == ticks,
-        "it counted while it was paused"
-    );
+    ensure!(process.stdout()?.len() == ticks, "it counted while it was paused");
     process.resume()?;
     lab.wait_until("it counts again", PATIENCE, || {
         ensure!(process.stdout()?.len() > ticks);

@@ -35,10 +35,7 @@ fn reach(lab: &Lab) -> Result<()> {
     let large = "skep".repeat(200_000);
     ensure!(tell(&a, &b, b.ip(), &large)? == large);
     let named = a.command("getent").args(["ahostsv4", "late"]).run()?;
-    ensure!(
-        named.contains(&late.ipv4().to_string()),
-        "a does not know late: {named}"
-    );
+    ensure!(named.contains(&late.ipv4().to_string()), "a does not know late: {named}");
     ensure!(lab.hosts(["b"]).is_err(), "a name is given once");
     Ok(())
 }
@@ -183,9 +180,7 @@ fn multicast(lab: &Lab) -> Result<()> {
     let listener = b.enter(listen)??;
     let sender = a.enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))??;
     let announce = || -> Result<SocketAddr> {
-        sender
-            .send_to(b"here", (GROUP, PORT))
-            .context("cannot send")?;
+        sender.send_to(b"here", (GROUP, PORT)).context("cannot send")?;
         let mut buffer = [0; 16];
         Ok(listener.recv_from(&mut buffer)?.1)
     };
@@ -223,22 +218,12 @@ fn an_egress_limit_is_kept_and_traffic_is_counted() -> Result<()> {
     let start = std::time::Instant::now();
     tell(&a, &b, b.ip(), &"x".repeat(BYTES))?;
     // The bytes take a second, less the burst and what is still queued when the sender is done.
-    ensure!(
-        start.elapsed() >= Duration::from_millis(700),
-        "too fast: {:?}",
-        start.elapsed()
-    );
+    ensure!(start.elapsed() >= Duration::from_millis(700), "too fast: {:?}", start.elapsed());
     a.limit_egress(None)?;
     let sent = a.traffic()? - before;
     let bytes = u64::try_from(BYTES)?;
-    ensure!(
-        sent.ip_bytes_sent() > bytes && sent.ip_bytes_sent() < 2 * bytes,
-        "{sent:?}"
-    );
+    ensure!(sent.ip_bytes_sent() > bytes && sent.ip_bytes_sent() < 2 * bytes, "{sent:?}");
     ensure!(sent.frame_bytes_sent > sent.ip_bytes_sent(), "{sent:?}");
-    ensure!(
-        sent.frames_sent > 0 && sent.frame_bytes_received > 0,
-        "{sent:?}"
-    );
+    ensure!(sent.frames_sent > 0 && sent.frame_bytes_received > 0, "{sent:?}");
     Ok(())
 }

@@ -41,11 +41,7 @@ impl Echo {
                 }
             }
         });
-        Ok(Self {
-            heard,
-            over,
-            thread: Some(thread),
-        })
+        Ok(Self { heard, over, thread: Some(thread) })
     }
 
     /// Datagrams that came in so far.
@@ -72,17 +68,9 @@ pub(crate) struct Pinger {
 
 impl Pinger {
     pub(crate) fn from(host: &Host, to: IpAddr) -> Result<Self> {
-        let any: IpAddr = if to.is_ipv4() {
-            [0; 4].into()
-        } else {
-            [0; 16].into()
-        };
+        let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
         let socket = host.enter(|| UdpSocket::bind((any, 0)))??;
-        Ok(Self {
-            socket,
-            to: (to, PORT).into(),
-            sent: 0,
-        })
+        Ok(Self { socket, to: (to, PORT).into(), sent: 0 })
     }
 
     /// Sends the next number without waiting.
@@ -130,9 +118,8 @@ pub(crate) fn tell(from: &Host, to: &Host, address: IpAddr, text: &str) -> Resul
         stream.read_to_string(&mut text)?;
         Ok(text)
     });
-    let mut stream = from
-        .enter(|| TcpStream::connect_timeout(&address, PATIENCE))?
-        .context("cannot connect")?;
+    let mut stream =
+        from.enter(|| TcpStream::connect_timeout(&address, PATIENCE))?.context("cannot connect")?;
     stream.write_all(text.as_bytes())?;
     drop(stream);
     let told = listening.join();
@@ -143,20 +130,13 @@ pub(crate) fn tell(from: &Host, to: &Host, address: IpAddr, text: &str) -> Resul
 /// are dropped by the cut.
 pub(crate) fn only_heard(lab: &Lab, echo: &Echo, pinger: &mut Pinger) -> Result<()> {
     let (heard, cut) = (echo.heard(), lab.dropped()?.cut);
-    lab.wait_until(
-        "the other side hears but its answers are cut",
-        PATIENCE,
-        || {
-            pinger.send();
-            ensure!(echo.heard() > heard, "nothing was heard");
-            ensure!(lab.dropped()?.cut > cut, "nothing was cut");
-            Ok(())
-        },
-    )?;
-    ensure!(
-        pinger.next(Duration::from_millis(1)).is_none(),
-        "an answer passed the cut"
-    );
+    lab.wait_until("the other side hears but its answers are cut", PATIENCE, || {
+        pinger.send();
+        ensure!(echo.heard() > heard, "nothing was heard");
+        ensure!(lab.dropped()?.cut > cut, "nothing was cut");
+        Ok(())
+    })?;
+    ensure!(pinger.next(Duration::from_millis(1)).is_none(), "an answer passed the cut");
     Ok(())
 }
 

@@ -29,12 +29,8 @@ fn a_process_is_paused_measured_ended_and_killed() -> Result<()> {
     process.pause()?;
     let paused = process.cpu_time()?;
     // Other processes get on meanwhile, this one does not.
-    host.shell("i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done")
-        .run()?;
-    ensure!(
-        process.cpu_time()? == paused,
-        "it worked while it was paused"
-    );
+    host.shell("i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done").run()?;
+    ensure!(process.cpu_time()? == paused, "it worked while it was paused");
     process.resume()?;
     grows(paused)?;
     ensure!(was_killed_by(process.kill()?, Signal::KILL));
@@ -65,18 +61,12 @@ fn a_dropped_handle_kills_and_a_failed_wait_shows_the_logs() -> Result<()> {
         return Ok(());
     };
     let [host] = lab.hosts(["host"])?;
-    let process = host
-        .shell("echo i was here >&2; exec sleep 1000")
-        .spawn("sleeper")?;
+    let process = host.shell("echo i was here >&2; exec sleep 1000").spawn("sleeper")?;
     process.wait_for_line("i was here", PATIENCE)?;
-    let failed = lab.wait_until("never", Duration::ZERO, || -> Result<()> {
-        anyhow::bail!("not yet")
-    });
+    let failed =
+        lab.wait_until("never", Duration::ZERO, || -> Result<()> { anyhow::bail!("not yet") });
     let told = format!("{:#}", failed.unwrap_err());
-    ensure!(
-        told.contains("i was here") && told.contains("sleeper"),
-        "{told}"
-    );
+    ensure!(told.contains("i was here") && told.contains("sleeper"), "{told}");
     let proc_folder = format!("/proc/{}", process.pid());
     ensure!(Path::new(&proc_folder).exists());
     drop(process);
@@ -93,10 +83,8 @@ fn commands_get_their_input_environment_and_folder() -> Result<()> {
     ensure!(host.command("cat").stdin("some input").run()? == "some input");
     host.set_env("WHO", "everyone");
     host.set_clock_offset_ms(-5000);
-    let said = host
-        .shell("echo $WHO $SKEP_TEST_CLOCK_OFFSET_MS; pwd")
-        .env("WHO", "only me")
-        .run()?;
+    let said =
+        host.shell("echo $WHO $SKEP_TEST_CLOCK_OFFSET_MS; pwd").env("WHO", "only me").run()?;
     let expected = format!("only me -5000\n{}\n", host.dir().display());
     ensure!(said == expected, "{said}");
     let failed = host.shell("echo out; echo err >&2; exit 4").run();

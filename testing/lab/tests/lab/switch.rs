@@ -26,10 +26,7 @@ fn no_answer_comes_sooner_than_both_delays() -> Result<()> {
         near_best = near_best.min(beside.until_answered(&lab)?);
     }
     ensure!(far_best >= Duration::from_millis(42), "{far_best:?}");
-    ensure!(
-        near_best < far_best,
-        "{near_best:?} on a path without delay"
-    );
+    ensure!(near_best < far_best, "{near_best:?} on a path without delay");
 
     lab.set_path(&b, &a, Path::default())?;
     let once = far.until_answered(&lab)?;
@@ -53,11 +50,7 @@ fn jitter_keeps_the_order_and_reordering_does_not() -> Result<()> {
             pinger.send();
         }
         let answers: Vec<u64> = (0..COUNT).map_while(|_| pinger.next(PATIENCE)).collect();
-        ensure!(
-            answers.len() == 300,
-            "{} of {COUNT} answered",
-            answers.len()
-        );
+        ensure!(answers.len() == 300, "{} of {COUNT} answered", answers.len());
         Ok(answers)
     };
     let jittered = burst(Path {
@@ -66,11 +59,8 @@ fn jitter_keeps_the_order_and_reordering_does_not() -> Result<()> {
         ..Path::default()
     })?;
     ensure!(jittered.is_sorted(), "jitter let datagrams overtake");
-    let reordered = burst(Path {
-        delay: Duration::from_millis(50),
-        reorder: 0.2,
-        ..Path::default()
-    })?;
+    let reordered =
+        burst(Path { delay: Duration::from_millis(50), reorder: 0.2, ..Path::default() })?;
     ensure!(!reordered.is_sorted(), "none of {COUNT} overtook another");
     Ok(())
 }
@@ -82,18 +72,11 @@ fn a_rate_holds_a_path_back() -> Result<()> {
     };
     let [a, b] = lab.hosts(["a", "b"])?;
     tell(&a, &b, b.ip(), "warm")?;
-    let slow = Path {
-        rate: Some(ByteSize(1_000_000)),
-        ..Path::default()
-    };
+    let slow = Path { rate: Some(ByteSize(1_000_000)), ..Path::default() };
     lab.set_path(&a, &b, slow)?;
     let start = Instant::now();
     tell(&a, &b, b.ip(), &"x".repeat(1_000_000))?;
     // 1 MB at 1 MB/s: what is told was received whole, so no byte may be early.
-    ensure!(
-        start.elapsed() >= Duration::from_millis(950),
-        "{:?}",
-        start.elapsed()
-    );
+    ensure!(start.elapsed() >= Duration::from_millis(950), "{:?}", start.elapsed());
     Ok(())
 }

@@ -24,12 +24,7 @@ fn left(part: &str) -> Result<Vec<String>> {
         }
     }
     let mounts = fs::read_to_string("/proc/self/mounts")?;
-    left.extend(
-        mounts
-            .lines()
-            .filter(|line| line.contains(part))
-            .map(str::to_owned),
-    );
+    left.extend(mounts.lines().filter(|line| line.contains(part)).map(str::to_owned));
     Ok(left)
 }
 
@@ -63,10 +58,7 @@ fn a_lab_that_panicked_is_gone_as_well() {
     });
     assert!(panicked.join().is_err());
     assert!(
-        left(".panics")
-            .unwrap()
-            .iter()
-            .all(|name| !name.contains(&std::process::id().to_string()))
+        left(".panics").unwrap().iter().all(|name| !name.contains(&std::process::id().to_string()))
     );
 }
 
@@ -89,26 +81,17 @@ fn a_killed_tests_lab_is_taken_away_by_the_next_one() -> Result<()> {
         return Ok(());
     }
     let mut holder = Command::new(std::env::current_exe()?)
-        .args([
-            "--exact",
-            "teardown::holds_a_lab_until_it_is_killed_when_it_is_told_to",
-        ])
+        .args(["--exact", "teardown::holds_a_lab_until_it_is_killed_when_it_is_told_to"])
         .env("SKEP_LAB_TEST_HOLD", "1")
         .stdout(Stdio::null())
         .spawn()?;
     let key = format!("skep-lab.{}.", holder.id());
     let sleeper = wait_until("the other test holds its lab", PATIENCE, || {
         let found = left(&key)?;
-        ensure!(
-            found.iter().any(|name| name.contains("/data")),
-            "only {found:?}"
-        );
+        ensure!(found.iter().any(|name| name.contains("/data")), "only {found:?}");
         let netns = found
             .iter()
-            .find_map(|name| {
-                name.strip_prefix("/run/netns/")
-                    .filter(|n| n.ends_with(".host"))
-            })
+            .find_map(|name| name.strip_prefix("/run/netns/").filter(|n| n.ends_with(".host")))
             .context("no namespace")?;
         let output = Command::new("ip").args(["netns", "pids", netns]).output()?;
         let pid: u32 = String::from_utf8(output.stdout)?.trim().parse()?;
@@ -116,19 +99,13 @@ fn a_killed_tests_lab_is_taken_away_by_the_next_one() -> Result<()> {
     })?;
     holder.kill()?;
     holder.wait()?;
-    ensure!(
-        fs::exists(format!("/proc/{sleeper}"))?,
-        "it is an orphan now"
-    );
+    ensure!(fs::exists(format!("/proc/{sleeper}"))?, "it is an orphan now");
     // Another test's lab may have done it already: all that counts is that it is gone.
     let next = Lab::new("after")?;
     wait_until("the stale lab is gone", PATIENCE, || {
         let found = left(&key)?;
         ensure!(found.is_empty(), "{found:?}");
-        ensure!(
-            !fs::exists(format!("/proc/{sleeper}"))?,
-            "its process lives"
-        );
+        ensure!(!fs::exists(format!("/proc/{sleeper}"))?, "its process lives");
         Ok(())
     })?;
     drop(next);
