@@ -117,9 +117,6 @@ mod tests {
 
     #[test]
     fn parts_are_told_apart_from_their_concatenation() {
-        assert_ne!(
-            Digest::of_parts(&[b"ab", b"c"]),
-            Digest::of_parts(&[b"a", b"bc"])
-        );
+        assert_ne!(Digest::of_parts(&[b"ab", b"c"]), Digest::of_parts(&[b"a", b"bc"]));
     }
 }

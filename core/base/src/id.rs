@@ -23,11 +23,8 @@ impl NodeId {
     /// The identity of the node `node` of the bloc `bloc`.
     #[must_use]
     pub fn derive(bloc: &BlocName, node: &NodeName) -> Self {
-        let digest = Digest::of_parts(&[
-            b"skep node",
-            bloc.as_str().as_bytes(),
-            node.as_str().as_bytes(),
-        ]);
+        let digest =
+            Digest::of_parts(&[b"skep node", bloc.as_str().as_bytes(), node.as_str().as_bytes()]);
         let mut id = [0; Self::LEN];
         id.copy_from_slice(&digest.0[..Self::LEN]);
         Self(id)

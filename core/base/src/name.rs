@@ -55,40 +55,20 @@ pub enum NameError {
 fn validate(kind: &'static str, text: &str) -> Result<Arc<str>, NameError> {
     let shown = || text.chars().take(64).collect::<String>();
     if text.len() > MAX_NAME_BYTES {
-        return Err(NameError::TooLong {
-            kind,
-            text: shown(),
-        });
+        return Err(NameError::TooLong { kind, text: shown() });
     }
     for label in text.split('.') {
         if label.is_empty() {
-            return Err(NameError::Empty {
-                kind,
-                text: shown(),
-            });
+            return Err(NameError::Empty { kind, text: shown() });
         }
         if label.len() > MAX_LABEL_BYTES {
-            return Err(NameError::TooLong {
-                kind,
-                text: shown(),
-            });
+            return Err(NameError::TooLong { kind, text: shown() });
         }
-        if let Some(found) = label
-            .chars()
-            .find(|c| !c.is_ascii_alphanumeric() && *c != '-')
-        {
-            return Err(NameError::Character {
-                kind,
-                text: shown(),
-                found,
-            });
+        if let Some(found) = label.chars().find(|c| !c.is_ascii_alphanumeric() && *c != '-') {
+            return Err(NameError::Character { kind, text: shown(), found });
         }
         if label.starts_with('-') || label.ends_with('-') {
-            return Err(NameError::Character {
-                kind,
-                text: shown(),
-                found: '-',
-            });
+            return Err(NameError::Character { kind, text: shown(), found: '-' });
         }
     }
     Ok(text.to_owned().to_ascii_lowercase().into())
@@ -189,10 +169,7 @@ mod tests {
 
     #[test]
     fn names_are_folded_to_lower_case() {
-        assert_eq!(
-            NodeName::new("Web-1.Example").unwrap().as_str(),
-            "web-1.example"
-        );
+        assert_eq!(NodeName::new("Web-1.Example").unwrap().as_str(), "web-1.example");
     }
 
     #[test]
@@ -200,23 +177,11 @@ mod tests {
         let error = |text: &str| NodeName::new(text).unwrap_err();
         assert!(matches!(error(""), NameError::Empty { .. }));
         assert!(matches!(error("a..b"), NameError::Empty { .. }));
-        assert!(matches!(
-            error("a/b"),
-            NameError::Character { found: '/', .. }
-        ));
-        assert!(matches!(
-            error("-a"),
-            NameError::Character { found: '-', .. }
-        ));
-        assert!(matches!(
-            error("a\0"),
-            NameError::Character { found: '\0', .. }
-        ));
+        assert!(matches!(error("a/b"), NameError::Character { found: '/', .. }));
+        assert!(matches!(error("-a"), NameError::Character { found: '-', .. }));
+        assert!(matches!(error("a\0"), NameError::Character { found: '\0', .. }));
         assert!(matches!(error(&"a".repeat(64)), NameError::TooLong { .. }));
-        assert!(matches!(
-            error(&"a.".repeat(101)),
-            NameError::TooLong { .. }
-        ));
+        assert!(matches!(error(&"a.".repeat(101)), NameError::TooLong { .. }));
         assert!(error(&"é".repeat(100)).to_string().len() < 300);
     }
 }

@@ -27,11 +27,7 @@ impl<T> Outbox<T> {
     /// An empty outbox that holds at most `limit` outputs.
     #[must_use]
     pub fn with_limit(limit: usize) -> Self {
-        Self {
-            items: VecDeque::new(),
-            limit,
-            dropped: 0,
-        }
+        Self { items: VecDeque::new(), limit, dropped: 0 }
     }
 
     /// Adds an output, or drops and counts it when the outbox is full.

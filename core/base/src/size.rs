@@ -44,10 +44,7 @@ impl FromStr for ByteSize {
             return whole.checked_mul(unit).map(Self).ok_or_else(refused);
         }
         let value: f64 = number.parse().map_err(|_| refused())?;
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a fraction of a unit is approximate"
-        )]
+        #[expect(clippy::cast_precision_loss, reason = "a fraction of a unit is approximate")]
         let bytes = value * unit as f64;
         if !(0.0..9e18).contains(&bytes) {
             return Err(refused());
@@ -71,11 +68,8 @@ impl fmt::Display for ByteSize {
             value /= 1024.0;
             at += 1;
         }
-        let text = if at == 0 {
-            format!("{} B", self.0)
-        } else {
-            format!("{value:.1} {}", NAMES[at])
-        };
+        let text =
+            if at == 0 { format!("{} B", self.0) } else { format!("{value:.1} {}", NAMES[at]) };
         f.pad(&text)
     }
 }
@@ -99,9 +93,7 @@ impl<'de> Deserialize<'de> for ByteSize {
                 Ok(ByteSize(value))
             }
             fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<ByteSize, E> {
-                u64::try_from(value)
-                    .map(ByteSize)
-                    .map_err(|_| E::custom("a size is not negative"))
+                u64::try_from(value).map(ByteSize).map_err(|_| E::custom("a size is not negative"))
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ByteSize, E> {
                 text.parse().map_err(E::custom)
@@ -110,9 +102,7 @@ impl<'de> Deserialize<'de> for ByteSize {
         if deserializer.is_human_readable() {
             deserializer.deserialize_any(Visitor)
         } else {
-            u64::deserialize(deserializer)
-                .map(ByteSize)
-                .map_err(D::Error::custom)
+            u64::deserialize(deserializer).map(ByteSize).map_err(D::Error::custom)
         }
     }
 }

@@ -28,9 +28,7 @@ impl Time {
     /// The time `millis` milliseconds after the clock's zero.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
-        Self {
-            nanos: millis.saturating_mul(1_000_000),
-        }
+        Self { nanos: millis.saturating_mul(1_000_000) }
     }
 
     /// Nanoseconds since the clock's zero.
@@ -50,9 +48,7 @@ impl Add<Duration> for Time {
     type Output = Self;
     fn add(self, span: Duration) -> Self {
         let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-        Self {
-            nanos: self.nanos.saturating_add(nanos),
-        }
+        Self { nanos: self.nanos.saturating_add(nanos) }
     }
 }
 
@@ -60,20 +56,13 @@ impl Sub<Duration> for Time {
     type Output = Self;
     fn sub(self, span: Duration) -> Self {
         let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-        Self {
-            nanos: self.nanos.saturating_sub(nanos),
-        }
+        Self { nanos: self.nanos.saturating_sub(nanos) }
     }
 }
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}.{:06}",
-            self.nanos / 1_000_000_000,
-            self.nanos / 1_000 % 1_000_000
-        )
+        write!(f, "{}.{:06}", self.nanos / 1_000_000_000, self.nanos / 1_000 % 1_000_000)
     }
 }
 
@@ -110,9 +99,6 @@ mod tests {
         assert_eq!(Time::NEVER + Duration::from_secs(1), Time::NEVER);
         assert_eq!(Time::ZERO - Duration::from_secs(1), Time::ZERO);
         assert_eq!(Time::ZERO.since(Time::from_millis(5)), Duration::ZERO);
-        assert_eq!(
-            Time::from_millis(7).since(Time::from_millis(5)),
-            Duration::from_millis(2)
-        );
+        assert_eq!(Time::from_millis(7).since(Time::from_millis(5)), Duration::from_millis(2));
     }
 }

@@ -25,6 +25,13 @@ pub type CursorName = Arc<str>;
 /// What may happen to it.
 #[derive(Clone, Debug)]
 pub enum Input {
+    /// The node publishes from now on as this life, which is on disk and was never used before.
+    /// Sequences start anew; before the first of these a publish is refused. It comes again when a
+    /// trace of a later life of this node is found.
+    Begin {
+        /// Greater than any before.
+        incarnation: skep_base::Incarnation,
+    },
     /// The live neighbours of a group are now these. Links to all of them are up.
     Neighbours {
         /// Whose overlay.

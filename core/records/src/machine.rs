@@ -87,6 +87,8 @@ pub enum Input {
         /// On disk already.
         incarnation: Incarnation,
     },
+    /// Nothing of ours is published until the next [`Input::Begin`].
+    Mute,
     /// Whether `owner` is present, as this node derives it.
     Presence {
         /// Who.
@@ -143,6 +145,10 @@ pub enum Output {
     ForeignSelf {
         /// The life that made it.
         incarnation: Incarnation,
+        /// Which.
+        kind: u16,
+        /// The fact.
+        body: Bytes,
     },
     /// What a peer sent was refused, and why.
     Reject {
@@ -241,12 +247,7 @@ impl Records {
             me,
             rng,
             verifier,
-            own: Own {
-                signer,
-                incarnation: None,
-                sequence: 0,
-                facts: BTreeMap::new(),
-            },
+            own: Own { signer, incarnation: None, sequence: 0, facts: BTreeMap::new() },
             store: Store::new(),
             peers: BTreeMap::new(),
             pending: BTreeMap::new(),
@@ -281,6 +282,7 @@ impl Records {
                 self.own.sequence = 0;
                 self.publish_all(now, out);
             }
+            Input::Mute => self.own.incarnation = None,
             Input::Presence { owner, present } => self.presence(now, owner, present),
             Input::Restore { raw, age } => self.restore(now, raw, age, out),
         }
@@ -313,16 +315,18 @@ impl Records {
         }
     }
 
+    /// Verifies and sends what was gathered, though it is not due.
+    pub fn flush(&mut self, now: Time, out: &mut Outbox<Output>) {
+        self.process_batch(now, out);
+    }
+
     /// What must hold between calls.
     ///
     /// # Panics
     /// When it does not: that is a bug here.
     pub fn check(&self) {
         self.store.check();
-        assert!(
-            self.pending.len() <= MAX_PENDING,
-            "too many records wait for verification"
-        );
+        assert!(self.pending.len() <= MAX_PENDING, "too many records wait for verification");
         for kind in self.own.facts.keys() {
             let stored = self.store.version(self.me, *kind);
             if let (Some(incarnation), Some(version)) = (self.own.incarnation, stored) {
@@ -343,22 +347,17 @@ impl Records {
     /// All records of a kind, by owner, retracted ones left out.
     pub fn of_kind(&self, kind: u16) -> impl Iterator<Item = (NodeId, &Stored)> + '_ {
         self.store.owners.iter().filter_map(move |(id, owner)| {
-            let stored = owner
-                .records
-                .get(&kind)
-                .filter(|stored| !stored.retracted)?;
+            let stored = owner.records.get(&kind).filter(|stored| !stored.retracted)?;
             Some((*id, stored))
         })
     }
 
     /// All records, for listing and for the reference model.
     pub fn iter(&self) -> impl Iterator<Item = (NodeId, u16, &Stored)> + '_ {
-        self.store.owners.iter().flat_map(|(id, owner)| {
-            owner
-                .records
-                .iter()
-                .map(|(kind, stored)| (*id, *kind, stored))
-        })
+        self.store
+            .owners
+            .iter()
+            .flat_map(|(id, owner)| owner.records.iter().map(|(kind, stored)| (*id, *kind, stored)))
     }
 
     /// One number over everything held, and how many records that is.
@@ -380,8 +379,7 @@ impl Records {
     }
 
     fn batch_due(&self) -> Time {
-        self.last_batch
-            .map_or(Time::ZERO, |last| last + self.config.gather_for)
+        self.last_batch.map_or(Time::ZERO, |last| last + self.config.gather_for)
     }
 
     // Publishing.
@@ -394,10 +392,7 @@ impl Records {
         body: Option<Bytes>,
         out: &mut Outbox<Output>,
     ) {
-        debug_assert!(
-            body.as_ref()
-                .is_none_or(|body| body.len() <= MAX_BODY_BYTES)
-        );
+        debug_assert!(body.as_ref().is_none_or(|body| body.len() <= MAX_BODY_BYTES));
         let unchanged = self.own.facts.get(&kind) == Some(&(schema, body.clone()));
         self.own.facts.insert(kind, (schema, body));
         if !unchanged && self.own.incarnation.is_some() {
@@ -408,9 +403,7 @@ impl Records {
 
     fn publish_all(&mut self, now: Time, out: &mut Outbox<Output>) {
         let certificate = self.own.signer.certificate();
-        self.own
-            .facts
-            .insert(kind::CERTIFICATE, (1, Some(certificate)));
+        self.own.facts.insert(kind::CERTIFICATE, (1, Some(certificate)));
         if self.own.incarnation.is_none() {
             return;
         }
@@ -434,18 +427,14 @@ impl Records {
             owner: self.me,
             kind,
             schema: *schema,
-            version: Version {
-                incarnation,
-                sequence: self.own.sequence,
-            },
+            version: Version { incarnation, sequence: self.own.sequence },
             signer: Digest::of(&certificate),
             retracted: body.is_none(),
             body: ByteBuf::from(body.as_deref().unwrap_or_default()),
         };
         let record = Record::sign(content, &*self.own.signer);
-        let signatory = (kind == kind::CERTIFICATE)
-            .then(|| self.verifier.certificate(&certificate))
-            .flatten();
+        let signatory =
+            (kind == kind::CERTIFICATE).then(|| self.verifier.certificate(&certificate)).flatten();
         if self.store.insert(&record, signatory, now).is_ok() {
             self.keep(None, &record, out);
         }
@@ -454,11 +443,7 @@ impl Records {
     /// A record was stored: the disk, the composer and the neighbours hear of it.
     fn keep(&mut self, from: Option<NodeId>, record: &Record, out: &mut Outbox<Output>) {
         let Content { owner, kind, .. } = record.content;
-        out.push(Output::Persist {
-            owner,
-            kind,
-            raw: record.raw().clone(),
-        });
+        out.push(Output::Persist { owner, kind, raw: record.raw().clone() });
         out.push(Output::Changed { owner, kind });
         for (peer, state) in &mut self.peers {
             if state.flood && Some(*peer) != from {
@@ -496,28 +481,17 @@ impl Records {
         age: Duration,
         out: &mut Outbox<Output>,
     ) {
-        let Content {
-            owner,
-            kind,
-            version,
-            ..
-        } = record.content;
+        let Content { owner, kind, version, .. } = record.content;
         if age > self.config.purge_after {
             return self.reject(from, Rejection::Purged, out);
         }
-        if self
-            .store
-            .version(owner, kind)
-            .is_some_and(|known| known >= version)
-        {
+        if self.store.version(owner, kind).is_some_and(|known| known >= version) {
             self.statistics.duplicates += 1;
             return self.younger(now, owner, age);
         }
         let key = (certificates_first(kind), owner, kind, from);
-        let newest = self
-            .pending
-            .get(&key)
-            .is_none_or(|waiting| waiting.record.version() < version);
+        let newest =
+            self.pending.get(&key).is_none_or(|waiting| waiting.record.version() < version);
         if newest {
             let last_heard = now - age;
             self.pending.insert(key, Pending { record, last_heard });
@@ -548,11 +522,7 @@ impl Records {
         let pending = core::mem::take(&mut self.pending);
         for ((_, owner, kind, from), Pending { record, last_heard }) in pending {
             // A batch may hold one version from several peers: the first that verifies is enough.
-            if self
-                .store
-                .version(owner, kind)
-                .is_some_and(|known| known >= record.version())
-            {
+            if self.store.version(owner, kind).is_some_and(|known| known >= record.version()) {
                 self.statistics.duplicates += 1;
                 continue;
             }
@@ -590,19 +560,14 @@ impl Records {
     /// not is taken back, or it would be repaired to and fro for ever.
     fn foreign_self(&mut self, now: Time, record: &Record, out: &mut Outbox<Output>) {
         let Content { kind, version, .. } = record.content;
-        if self
-            .own
-            .incarnation
-            .is_some_and(|ours| ours > version.incarnation)
-        {
+        if self.own.incarnation.is_some_and(|ours| ours > version.incarnation) {
             if !self.own.facts.contains_key(&kind) && self.own.facts.len() < MAX_KINDS_PER_OWNER {
                 self.own.facts.insert(kind, (record.content.schema, None));
                 self.publish_fact(now, kind, out);
             }
         } else {
-            out.push(Output::ForeignSelf {
-                incarnation: version.incarnation,
-            });
+            let body = Bytes::copy_from_slice(&record.content.body);
+            out.push(Output::ForeignSelf { incarnation: version.incarnation, kind, body });
         }
     }
 
@@ -617,10 +582,7 @@ impl Records {
                 .ok_or(Rejection::UnknownCertificate)?
         };
         self.statistics.verified += 1;
-        record
-            .verify(&signatory, &*self.verifier)
-            .then_some(())
-            .ok_or(Rejection::Signature)
+        record.verify(&signatory, &*self.verifier).then_some(()).ok_or(Rejection::Signature)
     }
 
     /// Whom a certificate record names, when it is its owner and the hash is right. A certificate
@@ -646,18 +608,10 @@ impl Records {
 
     /// Sends each flood link what was queued for it, in batches, certificates first.
     fn send_news(&mut self, now: Time, out: &mut Outbox<Output>) {
-        let peers: Vec<NodeId> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.has_news())
-            .map(|(id, _)| *id)
-            .collect();
+        let peers: Vec<NodeId> =
+            self.peers.iter().filter(|(_, peer)| peer.has_news()).map(|(id, _)| *id).collect();
         for to in peers {
-            let wanted = self
-                .peers
-                .get_mut(&to)
-                .map(Peer::take_news)
-                .unwrap_or_default();
+            let wanted = self.peers.get_mut(&to).map(Peer::take_news).unwrap_or_default();
             self.send_records(now, to, wanted.into_iter(), None, out);
         }
     }
@@ -684,29 +638,17 @@ impl Records {
             }
             if bytes + stored.raw.len() > MAX_BATCH_BYTES {
                 let entries = core::mem::take(&mut entries);
-                out.push(Output::Send {
-                    to,
-                    message: Message::Records {
-                        entries,
-                        done: false,
-                    },
-                });
+                out.push(Output::Send { to, message: Message::Records { entries, done: false } });
                 bytes = 0;
             }
             // Room for the age and the length besides the record.
             bytes += stored.raw.len() + 16;
             let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-            entries.push(Entry {
-                age_ms,
-                raw: ByteBuf::from(stored.raw.to_vec()),
-            });
+            entries.push(Entry { age_ms, raw: ByteBuf::from(stored.raw.to_vec()) });
         }
         if !entries.is_empty() || done.is_some() {
             let done = done.unwrap_or(false);
-            out.push(Output::Send {
-                to,
-                message: Message::Records { entries, done },
-            });
+            out.push(Output::Send { to, message: Message::Records { entries, done } });
         }
     }
 
@@ -743,18 +685,13 @@ impl Records {
         };
         let content = &record.content;
         if age > self.config.purge_after && content.owner != self.me {
-            return out.push(Output::Forgotten {
-                owner: content.owner,
-            });
+            return out.push(Output::Forgotten { owner: content.owner });
         }
         if content.owner == self.me {
             // Facts of an earlier life that still stand are said again by the next one.
             if content.kind > kind::WATCH && !content.retracted {
                 let body = Bytes::copy_from_slice(&content.body);
-                self.own
-                    .facts
-                    .entry(content.kind)
-                    .or_insert((content.schema, Some(body)));
+                self.own.facts.entry(content.kind).or_insert((content.schema, Some(body)));
             }
             return;
         }

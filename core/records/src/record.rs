@@ -86,12 +86,7 @@ impl Record {
             content: ByteBuf::from(bytes),
             signature: ByteBuf::from(signature.to_vec()),
         };
-        Self {
-            content,
-            raw: encode(&envelope).into(),
-            signed,
-            signature,
-        }
+        Self { content, raw: encode(&envelope).into(), signed, signature }
     }
 
     /// Reads a record's bytes. The signature is not checked yet.
@@ -106,20 +101,11 @@ impl Record {
         }
         let envelope: Envelope = decode("record", &raw)?;
         let content: Content = decode("record content", &envelope.content)?;
-        let signature: [u8; 64] = envelope
-            .signature
-            .as_ref()
-            .try_into()
-            .map_err(|_| malformed)?;
+        let signature: [u8; 64] = envelope.signature.as_ref().try_into().map_err(|_| malformed)?;
         if content.body.len() > MAX_BODY_BYTES || (content.retracted && !content.body.is_empty()) {
             return Err(malformed);
         }
-        Ok(Self {
-            signed: in_context(&envelope.content),
-            content,
-            raw,
-            signature,
-        })
+        Ok(Self { signed: in_context(&envelope.content), content, raw, signature })
     }
 
     /// Whether the key of `signatory` signed this, for the node it belongs to.

@@ -62,12 +62,7 @@ pub(crate) struct Store {
 
 impl Store {
     pub(crate) fn new() -> Self {
-        Self {
-            owners: BTreeMap::new(),
-            buckets: vec![0; BUCKETS],
-            root: 0,
-            count: 0,
-        }
+        Self { owners: BTreeMap::new(), buckets: vec![0; BUCKETS], root: 0, count: 0 }
     }
 
     pub(crate) fn root(&self) -> (u64, u32) {
@@ -85,10 +80,7 @@ impl Store {
     /// Whom the certificate with this hash names, if the store knows it.
     pub(crate) fn signatory(&self, owner: NodeId, certificate: &Digest) -> Option<Signatory> {
         let known = &self.owners.get(&owner)?.certificates;
-        known
-            .iter()
-            .find(|(hash, _)| hash == certificate)
-            .map(|(_, signatory)| *signatory)
+        known.iter().find(|(hash, _)| hash == certificate).map(|(_, signatory)| *signatory)
     }
 
     /// Keeps a verified record that is newer than what was there. `signatory` comes with records
@@ -115,9 +107,7 @@ impl Store {
         }
         owner.last_heard = owner.last_heard.max(last_heard);
         if let Some(signatory) = signatory {
-            owner
-                .certificates
-                .retain(|(hash, _)| *hash != content.signer);
+            owner.certificates.retain(|(hash, _)| *hash != content.signer);
             owner.certificates.insert(0, (content.signer, signatory));
             owner.certificates.truncate(CERTIFICATES_PER_OWNER);
         }
@@ -166,10 +156,7 @@ impl Store {
 
     /// The buckets that hold anything, with their sums.
     pub(crate) fn filled_buckets(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
-        (0_u16..)
-            .zip(&self.buckets)
-            .filter(|(_, sum)| **sum != 0)
-            .map(|(at, sum)| (at, *sum))
+        (0_u16..).zip(&self.buckets).filter(|(_, sum)| **sum != 0).map(|(at, sum)| (at, *sum))
     }
 
     /// The sum of one bucket, 0 for a number that no bucket has.
@@ -194,10 +181,7 @@ impl Store {
         let mut buckets = vec![0_u64; BUCKETS];
         let (mut root, mut count) = (0_u64, 0_u32);
         for (id, owner) in &self.owners {
-            assert!(
-                owner.records.len() <= MAX_KINDS_PER_OWNER,
-                "too many kinds of {id:?}"
-            );
+            assert!(owner.records.len() <= MAX_KINDS_PER_OWNER, "too many kinds of {id:?}");
             for stored in owner.records.values() {
                 let bucket = &mut buckets[usize::from(bucket_of(*id))];
                 *bucket = bucket.wrapping_add(stored.sum);
@@ -211,20 +195,13 @@ impl Store {
             (self.root, self.count),
             "the root is not the sum of the records"
         );
-        assert_eq!(
-            buckets, self.buckets,
-            "a bucket is not the sum of its records"
-        );
+        assert_eq!(buckets, self.buckets, "a bucket is not the sum of its records");
     }
 }
 
 /// Certificates first, so that each precedes what it signed.
 pub(crate) fn certificates_first(kind: u16) -> u16 {
-    if kind == kind::CERTIFICATE {
-        0
-    } else {
-        kind.max(1)
-    }
+    if kind == kind::CERTIFICATE { 0 } else { kind.max(1) }
 }
 
 /// The bucket of an owner: the first ten bits of its identity, which is itself a digest.

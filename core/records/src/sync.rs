@@ -40,9 +40,7 @@ impl Peer {
     /// What waits to be sent, certificates first.
     pub(crate) fn take_news(&mut self) -> Vec<(NodeId, u16)> {
         let news = core::mem::take(&mut self.news);
-        news.into_iter()
-            .map(|(_, owner, kind)| (owner, kind))
-            .collect()
+        news.into_iter().map(|(_, owner, kind)| (owner, kind)).collect()
     }
 }
 
@@ -56,12 +54,8 @@ impl Records {
     }
 
     pub(crate) fn repair_one(&mut self, out: &mut Outbox<Output>) {
-        let floods: Vec<NodeId> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.flood)
-            .map(|(id, _)| *id)
-            .collect();
+        let floods: Vec<NodeId> =
+            self.peers.iter().filter(|(_, peer)| peer.flood).map(|(id, _)| *id).collect();
         if let Some(peer) = self.rng.pick(&floods).copied() {
             self.send_digest(peer, out);
         }
@@ -81,11 +75,7 @@ impl Records {
             Message::Digest { root, count } => self.digest_came(from, root, count, out),
             Message::InSync => self.synced(from, out),
             Message::Buckets(theirs) => self.buckets_came(from, &theirs, out),
-            Message::Summary {
-                buckets,
-                items,
-                last,
-            } => {
+            Message::Summary { buckets, items, last } => {
                 self.summary_came(now, from, &buckets, &items, last, out);
             }
             Message::Records { entries, done } => {
@@ -107,10 +97,7 @@ impl Records {
 
     fn send_digest(&self, to: NodeId, out: &mut Outbox<Output>) {
         let (root, count) = self.store.root();
-        out.push(Output::Send {
-            to,
-            message: Message::Digest { root, count },
-        });
+        out.push(Output::Send { to, message: Message::Digest { root, count } });
     }
 
     fn synced(&mut self, peer: NodeId, out: &mut Outbox<Output>) {
@@ -125,20 +112,14 @@ impl Records {
     fn digest_came(&mut self, from: NodeId, root: u64, count: u32, out: &mut Outbox<Output>) {
         let (our_root, our_count) = self.store.root();
         if (root, count) == (our_root, our_count) {
-            out.push(Output::Send {
-                to: from,
-                message: Message::InSync,
-            });
+            out.push(Output::Send { to: from, message: Message::InSync });
             self.synced(from, out);
         } else if our_count.max(count) <= SUMMARIZE_AT_ONCE {
             let all: Vec<u16> = (0..1024).collect();
             self.send_summary(from, &all, out);
         } else {
             let buckets = self.store.filled_buckets().collect();
-            out.push(Output::Send {
-                to: from,
-                message: Message::Buckets(buckets),
-            });
+            out.push(Output::Send { to: from, message: Message::Buckets(buckets) });
         }
     }
 
@@ -172,11 +153,7 @@ impl Records {
             }
             named.push(*bucket);
         }
-        let message = Message::Summary {
-            buckets: named,
-            items,
-            last: true,
-        };
+        let message = Message::Summary { buckets: named, items, last: true };
         out.push(Output::Send { to, message });
     }
 
@@ -189,10 +166,8 @@ impl Records {
         last: bool,
         out: &mut Outbox<Output>,
     ) {
-        let theirs: BTreeMap<(NodeId, u16), _> = items
-            .iter()
-            .map(|item| ((item.owner, item.kind), item.version))
-            .collect();
+        let theirs: BTreeMap<(NodeId, u16), _> =
+            items.iter().map(|item| ((item.owner, item.kind), item.version)).collect();
         let mut surplus: BTreeSet<(u16, NodeId, u16)> = BTreeSet::new();
         for bucket in buckets.iter().copied().collect::<BTreeSet<u16>>() {
             for item in self.store.items_in(bucket) {
@@ -210,12 +185,9 @@ impl Records {
         };
         for item in items {
             if peer.lacking.len() < MAX_REQUESTED
-                && store
-                    .version(item.owner, item.kind)
-                    .is_none_or(|ours| ours < item.version)
+                && store.version(item.owner, item.kind).is_none_or(|ours| ours < item.version)
             {
-                peer.lacking
-                    .insert((certificates_first(item.kind), item.owner, item.kind));
+                peer.lacking.insert((certificates_first(item.kind), item.owner, item.kind));
             }
         }
         if last {
@@ -232,17 +204,11 @@ impl Records {
             .map(|(_, owner, kind)| (owner, kind))
             .collect();
         if lacking.is_empty() {
-            out.push(Output::Send {
-                to: from,
-                message: Message::InSync,
-            });
+            out.push(Output::Send { to: from, message: Message::InSync });
             return self.synced(from, out);
         }
         for part in lacking.chunks(MAX_BATCH_BYTES / ITEM_BYTES) {
-            out.push(Output::Send {
-                to: from,
-                message: Message::Request(part.to_vec()),
-            });
+            out.push(Output::Send { to: from, message: Message::Request(part.to_vec()) });
         }
     }
 }

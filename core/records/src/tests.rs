@@ -27,10 +27,7 @@ struct FakeVerifier;
 impl Verifier for FakeVerifier {
     fn certificate(&self, der: &[u8]) -> Option<Signatory> {
         let node = NodeId::from_bytes(der.try_into().ok()?);
-        Some(Signatory {
-            node,
-            key: key_of(node),
-        })
+        Some(Signatory { node, key: key_of(node) })
     }
     fn verify(&self, key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
         fake_signature(key, message) == *signature
@@ -69,27 +66,15 @@ impl Net {
             let signer = Arc::new(FakeSigner(id(n)));
             let config = Config::default();
             let rng = Rng::seeded(n.into());
-            (
-                id(n),
-                Records::new(id(n), config, rng, now, signer, Arc::new(FakeVerifier)),
-            )
+            (id(n), Records::new(id(n), config, rng, now, signer, Arc::new(FakeVerifier)))
         };
         let nodes = (0..n).map(make).collect();
-        Self {
-            now,
-            nodes,
-            wire: VecDeque::new(),
-            seen: Vec::new(),
-            frames: 0,
-        }
+        Self { now, nodes, wire: VecDeque::new(), seen: Vec::new(), frames: 0 }
     }
 
     fn input(&mut self, node: NodeId, input: Input) {
         let mut out = Outbox::new();
-        self.nodes
-            .get_mut(&node)
-            .unwrap()
-            .handle(self.now, input, &mut out);
+        self.nodes.get_mut(&node).unwrap().handle(self.now, input, &mut out);
         self.collect(node, &mut out);
     }
 
@@ -111,24 +96,12 @@ impl Net {
     }
 
     fn begin(&mut self, node: NodeId, incarnation: u64) {
-        self.input(
-            node,
-            Input::Begin {
-                incarnation: Incarnation(incarnation),
-            },
-        );
+        self.input(node, Input::Begin { incarnation: Incarnation(incarnation) });
     }
 
     fn publish(&mut self, node: NodeId, kind: u16, body: &'static [u8]) {
         let body = Some(Bytes::from_static(body));
-        self.input(
-            node,
-            Input::Publish {
-                kind,
-                schema: 1,
-                body,
-            },
-        );
+        self.input(node, Input::Publish { kind, schema: 1, body });
     }
 
     /// Lets time pass until nobody has anything to say; every message crosses the wire encoded.
@@ -162,10 +135,7 @@ impl Net {
 
     fn assert_alike(&self) {
         let digests = self.digests();
-        assert!(
-            digests.windows(2).all(|pair| pair[0] == pair[1]),
-            "{digests:?}"
-        );
+        assert!(digests.windows(2).all(|pair| pair[0] == pair[1]), "{digests:?}");
     }
 
     fn rejections(&self) -> Vec<Rejection> {
@@ -223,13 +193,7 @@ fn a_large_difference_is_narrowed_down_to_buckets() {
         let owner = NodeId::from_bytes(*Digest::of(&n.to_le_bytes()).0.first_chunk().unwrap());
         let raw = certificate_record(owner, 1).raw().clone();
         for node in [a, b].into_iter().take(if n == 400 { 1 } else { 2 }) {
-            net.input(
-                node,
-                Input::Restore {
-                    raw: raw.clone(),
-                    age: Duration::ZERO,
-                },
-            );
+            net.input(node, Input::Restore { raw: raw.clone(), age: Duration::ZERO });
         }
     }
     assert_eq!(net.now, now);
@@ -248,10 +212,7 @@ fn certificate_record(owner: NodeId, incarnation: u64) -> Record {
             owner,
             kind: kind::CERTIFICATE,
             schema: 1,
-            version: Version {
-                incarnation: Incarnation(incarnation),
-                sequence: 1,
-            },
+            version: Version { incarnation: Incarnation(incarnation), sequence: 1 },
             signer: Digest::of(&certificate),
             retracted: false,
             body: ByteBuf::from(certificate.to_vec()),
@@ -262,20 +223,8 @@ fn certificate_record(owner: NodeId, incarnation: u64) -> Record {
 
 fn offer(net: &mut Net, from: NodeId, to: NodeId, raw: &[u8], age: Duration) {
     let age_ms = u64::try_from(age.as_millis()).unwrap();
-    let entries = alloc::vec![Entry {
-        age_ms,
-        raw: ByteBuf::from(raw.to_vec())
-    }];
-    net.input(
-        to,
-        Input::Message {
-            from,
-            message: Message::Records {
-                entries,
-                done: true,
-            },
-        },
-    );
+    let entries = alloc::vec![Entry { age_ms, raw: ByteBuf::from(raw.to_vec()) }];
+    net.input(to, Input::Message { from, message: Message::Records { entries, done: true } });
 }
 
 #[test]
@@ -288,10 +237,7 @@ fn what_is_forged_garbled_or_too_old_is_refused_and_counted() {
             owner: third,
             kind: 50,
             schema: 1,
-            version: Version {
-                incarnation: Incarnation(9),
-                sequence: 9,
-            },
+            version: Version { incarnation: Incarnation(9), sequence: 9 },
             signer: Digest::of(third.as_bytes()),
             retracted: false,
             body: ByteBuf::from(b"lie".to_vec()),
@@ -300,23 +246,11 @@ fn what_is_forged_garbled_or_too_old_is_refused_and_counted() {
     };
     offer(&mut net, liar, honest, fact(third).raw(), Duration::ZERO);
     let certificate = certificate_record(third, 1);
-    offer(
-        &mut net,
-        liar,
-        honest,
-        certificate.raw(),
-        Duration::from_secs(80 * 3600),
-    );
+    offer(&mut net, liar, honest, certificate.raw(), Duration::from_secs(80 * 3600));
     offer(&mut net, liar, honest, certificate.raw(), Duration::ZERO);
     offer(&mut net, liar, honest, fact(liar).raw(), Duration::ZERO);
     offer(&mut net, liar, honest, b"garbage", Duration::ZERO);
-    offer(
-        &mut net,
-        liar,
-        honest,
-        &[0; MAX_RECORD_BYTES + 1],
-        Duration::ZERO,
-    );
+    offer(&mut net, liar, honest, &[0; MAX_RECORD_BYTES + 1], Duration::ZERO);
     assert_eq!(
         net.rejections(),
         [
@@ -343,22 +277,10 @@ fn a_lie_with_a_higher_number_does_not_displace_the_truth_in_the_same_batch() {
     lie.version.sequence = 99;
     let lie = Record::sign(lie, &FakeSigner(liar));
     // Something is accepted first, so that what follows is gathered into one batch.
-    offer(
-        &mut net,
-        liar,
-        me,
-        certificate_record(id(7), 1).raw(),
-        Duration::ZERO,
-    );
+    offer(&mut net, liar, me, certificate_record(id(7), 1).raw(), Duration::ZERO);
     for (from, record) in [(liar, &lie), (honest, &truth)] {
-        let entries = alloc::vec![Entry {
-            age_ms: 0,
-            raw: ByteBuf::from(record.raw().to_vec())
-        }];
-        let message = Message::Records {
-            entries,
-            done: false,
-        };
+        let entries = alloc::vec![Entry { age_ms: 0, raw: ByteBuf::from(record.raw().to_vec()) }];
+        let message = Message::Records { entries, done: false };
         net.input(me, Input::Message { from, message });
     }
     net.settle();
@@ -379,23 +301,11 @@ fn the_youngest_age_wins_and_who_is_past_the_purge_age_is_forgotten() {
     let age = net.nodes[&b].age(gone, net.now);
     assert_eq!(age, Duration::from_secs(10 * 3600));
     // Present owners do not age.
-    net.input(
-        b,
-        Input::Presence {
-            owner: gone,
-            present: true,
-        },
-    );
+    net.input(b, Input::Presence { owner: gone, present: true });
     net.now = net.now + Duration::from_secs(100 * 3600);
     net.settle();
     assert_eq!(net.nodes[&b].age(gone, net.now), Duration::ZERO);
-    net.input(
-        b,
-        Input::Presence {
-            owner: gone,
-            present: false,
-        },
-    );
+    net.input(b, Input::Presence { owner: gone, present: false });
     net.now = net.now + Duration::from_secs(73 * 3600);
     net.settle();
     assert!(net.nodes[&b].get(gone, kind::CERTIFICATE).is_none());
@@ -414,20 +324,14 @@ fn a_life_sees_traces_of_an_earlier_one_and_takes_back_what_it_no_longer_says() 
     net.settle();
     // The disk of `a` is lost.
     let signer = Arc::new(FakeSigner(a));
-    let fresh = Records::new(
-        a,
-        Config::default(),
-        Rng::seeded(3),
-        net.now,
-        signer,
-        Arc::new(FakeVerifier),
-    );
+    let fresh =
+        Records::new(a, Config::default(), Rng::seeded(3), net.now, signer, Arc::new(FakeVerifier));
     net.nodes.insert(a, fresh);
     net.input(b, Input::PeerDown { peer: a });
     net.connect(a, b);
     net.settle();
     let newest = net.seen.iter().filter_map(|(node, output)| match output {
-        Output::ForeignSelf { incarnation } if *node == a => Some(incarnation.0),
+        Output::ForeignSelf { incarnation, .. } if *node == a => Some(incarnation.0),
         _ => None,
     });
     assert_eq!(newest.max(), Some(5));
@@ -465,26 +369,14 @@ fn a_record_and_each_message_have_these_bytes_for_ever() {
         Message::Digest { root: 1, count: 2 },
         Message::InSync,
         Message::Buckets(alloc::vec![(3, 4)]),
-        Message::Summary {
-            buckets: alloc::vec![5],
-            items: Vec::new(),
-            last: true,
-        },
-        Message::Records {
-            entries: Vec::new(),
-            done: false,
-        },
+        Message::Summary { buckets: alloc::vec![5], items: Vec::new(), last: true },
+        Message::Records { entries: Vec::new(), done: false },
         Message::Request(alloc::vec![(NodeId::from_bytes([7; 16]), 8)]),
     ];
     let bytes: Vec<u8> = messages.iter().flat_map(skep_wire::encode).collect();
-    let hex: alloc::string::String = bytes
-        .iter()
-        .map(|byte| alloc::format!("{byte:02x}"))
-        .collect();
-    expect_golden(
-        "0001020102010304030105000104000005010707070707070707070707070707070708",
-        &hex,
-    );
+    let hex: alloc::string::String =
+        bytes.iter().map(|byte| alloc::format!("{byte:02x}")).collect();
+    expect_golden("0001020102010304030105000104000005010707070707070707070707070707070708", &hex);
 }
 
 fn expect_golden(golden: &str, got: &str) {

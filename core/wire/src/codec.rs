@@ -20,10 +20,7 @@ pub struct Malformed {
 /// and golden tests encode every message once.
 #[must_use]
 pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
-    #[expect(
-        clippy::expect_used,
-        reason = "only types of unknown length fail, and none is sent"
-    )]
+    #[expect(clippy::expect_used, reason = "only types of unknown length fail, and none is sent")]
     postcard::to_allocvec(message).expect("messages have a known length")
 }
 
@@ -49,10 +46,7 @@ mod tests {
     #[test]
     fn left_over_and_missing_bytes_are_refused() {
         let mut bytes = encode(&(7_u32, String::from("skep")));
-        assert_eq!(
-            decode::<(u32, String)>("pair", &bytes),
-            Ok((7, String::from("skep")))
-        );
+        assert_eq!(decode::<(u32, String)>("pair", &bytes), Ok((7, String::from("skep"))));
         bytes.push(0);
         assert!(decode::<(u32, String)>("pair", &bytes).is_err());
         bytes.truncate(3);

@@ -77,10 +77,7 @@ pub enum FrameError {
 /// # Panics
 /// In debug builds, when `body` is over the bulk lane's limit: senders batch below it.
 pub fn write_frame(kind: u8, body: &[u8], out: &mut Vec<u8>) {
-    debug_assert!(
-        body.len() <= Lane::Bulk.max_body_bytes(),
-        "a frame over every limit"
-    );
+    debug_assert!(body.len() <= Lane::Bulk.max_body_bytes(), "a frame over every limit");
     let length = u32::try_from(body.len() + 1).unwrap_or(u32::MAX);
     out.reserve(FRAME_HEADER_BYTES + body.len());
     out.extend_from_slice(&length.to_be_bytes());
@@ -99,10 +96,7 @@ impl FrameReader {
     /// A reader for one direction of a connection of the given lane.
     #[must_use]
     pub fn new(lane: Lane) -> Self {
-        Self {
-            buffer: BytesMut::new(),
-            lane,
-        }
+        Self { buffer: BytesMut::new(), lane }
     }
 
     /// Where the transport may read into directly. Feed at most a few hundred KiB between calls of
@@ -132,10 +126,7 @@ impl FrameReader {
         let body_len = match usize::try_from(body_len) {
             Ok(body_len) if body_len <= limit => body_len,
             _ => {
-                return Err(FrameError::TooLong {
-                    claimed: body_len,
-                    limit,
-                });
+                return Err(FrameError::TooLong { claimed: body_len, limit });
             }
         };
         if self.buffer.len() < FRAME_HEADER_BYTES + body_len {
@@ -189,17 +180,11 @@ mod tests {
     fn an_oversize_frame_is_refused_at_its_length_field() {
         let mut reader = FrameReader::new(Lane::Control);
         reader.feed(&u32::MAX.to_be_bytes());
-        assert!(matches!(
-            reader.next_frame(),
-            Err(FrameError::TooLong { .. })
-        ));
+        assert!(matches!(reader.next_frame(), Err(FrameError::TooLong { .. })));
         let limit = Lane::Control.max_body_bytes();
         let mut reader = FrameReader::new(Lane::Control);
         reader.feed(&u32::try_from(limit + 2).unwrap().to_be_bytes());
-        assert!(matches!(
-            reader.next_frame(),
-            Err(FrameError::TooLong { .. })
-        ));
+        assert!(matches!(reader.next_frame(), Err(FrameError::TooLong { .. })));
         let mut reader = FrameReader::new(Lane::Control);
         reader.feed(&u32::try_from(limit + 1).unwrap().to_be_bytes());
         assert_eq!(reader.next_frame(), Ok(None));

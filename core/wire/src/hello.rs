@@ -124,10 +124,7 @@ mod tests {
     #[test]
     fn the_hello_has_these_bytes_for_ever() {
         let bytes = encode(&hello());
-        let hex: String = bytes
-            .iter()
-            .map(|byte| alloc::format!("{byte:02x}"))
-            .collect();
+        let hex: String = bytes.iter().map(|byte| alloc::format!("{byte:02x}")).collect();
         assert_eq!(
             hex,
             "736b65700101010100076578616d706c65057765622d310388ef99abc5e88c91110101000a000001\

@@ -1,0 +1,391 @@
+//! Links: one to a peer, heartbeats on it, and when it may go.
+
+use alloc::vec::Vec;
+
+use skep_base::{Incarnation, NodeId, Nonce, Outbox, Time};
+
+use crate::event::{DownReason, Goodbye, LinkId, Output, Peer};
+use crate::facts::{Edge, MAX_EDGES, Verdict, Watch, short_nonce};
+use crate::machine::{LinkView, Lost, Membership};
+use crate::message::Heartbeat;
+
+/// A link that neither end wants stays at least this many beats: layouts move while a flock forms.
+const UNWANTED_BEATS: u32 = 2;
+/// A silent link is closed after this many times the silence that made it so.
+const CLOSE_SILENT: u32 = 3;
+/// How long a broken link's node is given the benefit of the doubt while it is dialled again, in
+/// beats.
+const DOUBT_BEATS: u32 = 1;
+/// How long a broken link is spoken of, in times the silence.
+const LOST_SPAN: u32 = 10;
+
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) id: LinkId,
+    pub(crate) incarnation: Incarnation,
+    nonce: Nonce,
+    dialled: bool,
+    since: Time,
+    last_heard: Time,
+    last_beat: Option<Time>,
+    said: Heartbeat,
+    pub(crate) peer_says: Option<Heartbeat>,
+    pub(crate) verdict: Verdict,
+    unwanted_since: Option<Time>,
+    flood: Option<bool>,
+}
+
+impl Membership {
+    pub(crate) fn link_up(&mut self, now: Time, id: LinkId, peer: Peer, out: &mut Outbox<Output>) {
+        let dialled = peer.dialled.is_some();
+        self.dial_succeeded(now, &peer);
+        if peer.id == self.me.id {
+            // Ourselves by a roundabout way, or another process of our name: never a link.
+            let why =
+                if peer.nonce == self.me.nonce { Goodbye::Duplicate } else { Goodbye::NameTaken };
+            if peer.nonce != self.me.nonce {
+                self.told_name_is_taken(now);
+            }
+            return out.push(Output::Close { link: id, why });
+        }
+        if let Some(why) = self.refuse_beside_existing(now, &peer) {
+            return out.push(Output::Close { link: id, why });
+        }
+        if let Some(old) = self.links.remove(&peer.id) {
+            self.link_owner.remove(&old.id);
+            out.push(Output::Close { link: old.id, why: Goodbye::Duplicate });
+        }
+        if let Some(member) = self.members.get_mut(peer.id) {
+            member.name.get_or_insert_with(|| peer.name.clone());
+        } else {
+            // No room for another member: the link could never be of use.
+            return out.push(Output::Close { link: id, why: Goodbye::Unneeded });
+        }
+        self.lost.remove(&peer.id);
+        let link = Link {
+            id,
+            incarnation: peer.incarnation,
+            nonce: peer.nonce,
+            dialled,
+            since: now,
+            last_heard: now,
+            last_beat: None,
+            said: Heartbeat::default(),
+            peer_says: None,
+            verdict: Verdict::Heard,
+            unwanted_since: None,
+            flood: None,
+        };
+        self.links.insert(peer.id, link);
+        self.link_owner.insert(id, peer.id);
+        out.push(Output::Linked { peer: peer.id, link: id });
+        self.reached(&peer, out);
+        self.send_beat(now, peer.id, out);
+        self.heard_changed();
+    }
+
+    /// A second connection to a peer: which of the two stays. Both ends judge alike: the one that
+    /// the lower identity dialled, unless the other is a new life, or the old one has gone quiet.
+    fn refuse_beside_existing(&self, now: Time, peer: &Peer) -> Option<Goodbye> {
+        let old = self.links.get(&peer.id)?;
+        let quiet = now.since(old.last_heard) > self.config.heartbeat * 3 / 2;
+        if old.nonce != peer.nonce {
+            return (!quiet && old.verdict == Verdict::Heard).then_some(Goodbye::NameTaken);
+        }
+        let lower_dialled = |dialled: bool| dialled == (self.me.id < peer.id);
+        let (old_good, new_good) =
+            (lower_dialled(old.dialled), lower_dialled(peer.dialled.is_some()));
+        (!quiet && old_good && !new_good).then_some(Goodbye::Duplicate)
+    }
+
+    pub(crate) fn link_down(
+        &mut self,
+        now: Time,
+        id: LinkId,
+        why: DownReason,
+        out: &mut Outbox<Output>,
+    ) {
+        if why == DownReason::Goodbye(Goodbye::NameTaken) {
+            self.told_name_is_taken(now);
+        }
+        let Some(peer) = self.link_owner.remove(&id) else {
+            return;
+        };
+        let Some(link) = self.links.remove(&peer) else {
+            return;
+        };
+        out.push(Output::Unlinked { peer });
+        self.heard_changed();
+        let verdict = match why {
+            DownReason::Closed | DownReason::Fault => Verdict::Suspect,
+            DownReason::TimedOut => Verdict::Silent,
+            DownReason::Goodbye(_) | DownReason::Local => return self.wanted_changed(now),
+        };
+        let (incarnation, nonce) = (link.incarnation, short_nonce(link.nonce));
+        self.lost.insert(peer, Lost { at: now, incarnation, nonce, verdict });
+        self.dial_again_now(now, peer);
+    }
+
+    pub(crate) fn heard(&mut self, now: Time, id: LinkId) {
+        let Some(link) = self.link_owner.get(&id).and_then(|peer| self.links.get_mut(peer)) else {
+            return;
+        };
+        link.last_heard = now;
+        if link.verdict != Verdict::Heard {
+            link.verdict = Verdict::Heard;
+            self.heard_changed();
+        }
+    }
+
+    pub(crate) fn heartbeat_came(
+        &mut self,
+        now: Time,
+        id: LinkId,
+        heartbeat: Heartbeat,
+        out: &mut Outbox<Output>,
+    ) {
+        self.heard(now, id);
+        let Some(peer) = self.link_owner.get(&id).copied() else {
+            return;
+        };
+        let half_a_beat = self.config.heartbeat / 2;
+        let Some(link) = self.links.get_mut(&peer) else {
+            return;
+        };
+        link.peer_says = Some(heartbeat);
+        let risen = heartbeat.incarnation > link.incarnation;
+        if risen {
+            link.incarnation = heartbeat.incarnation;
+        }
+        let answer = link.last_beat.is_none_or(|last| now.since(last) >= half_a_beat);
+        if risen {
+            self.heard_changed();
+        }
+        if answer {
+            self.send_beat(now, peer, out);
+        }
+    }
+
+    /// What this node hears has changed: presence and the watch record follow.
+    pub(crate) fn heard_changed(&mut self) {
+        self.dirty = true;
+        self.watch_changed = true;
+    }
+
+    /// Sends beats that are due, judges who was not heard, and lets go of what nobody wants.
+    pub(crate) fn beat(&mut self, now: Time, out: &mut Outbox<Output>) {
+        self.judge_links(now, out);
+        self.judge_lost(now);
+        let due: Vec<NodeId> = self
+            .links
+            .iter()
+            .filter(|(peer, link)| now >= self.beat_due(**peer, link))
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in due {
+            self.send_beat(now, peer, out);
+            self.release(now, peer, out);
+        }
+    }
+
+    pub(crate) fn beat_deadline(&self) -> Option<(Time, &'static str)> {
+        let beats = self.links.iter().map(|(peer, link)| {
+            let verdict_due = match link.verdict {
+                Verdict::Heard => link.last_heard + self.config.suspect_after,
+                Verdict::Suspect => link.last_heard + self.config.silent_after,
+                Verdict::Silent => link.last_heard + self.config.silent_after * CLOSE_SILENT,
+            };
+            self.beat_due(*peer, link).min(verdict_due)
+        });
+        let doubts = self.lost.values().map(|lost| match lost.verdict {
+            Verdict::Silent => lost.at + self.config.silent_after * LOST_SPAN,
+            Verdict::Heard | Verdict::Suspect => lost.at + self.config.heartbeat * DOUBT_BEATS,
+        });
+        beats.chain(doubts).min().map(|at| (at, "a heartbeat or a verdict is due"))
+    }
+
+    /// When the next beat on a link is due: each beat, and soon when it has something new to say.
+    fn beat_due(&self, peer: NodeId, link: &Link) -> Time {
+        let Some(last) = link.last_beat else {
+            return Time::ZERO;
+        };
+        if link.said == self.to_say(peer) {
+            last + self.config.heartbeat
+        } else {
+            last + self.config.heartbeat / 10
+        }
+    }
+
+    fn to_say(&self, peer: NodeId) -> Heartbeat {
+        let mut flags = 0;
+        let neighbour = self.neighbours.contains(&peer);
+        if neighbour {
+            flags |= Heartbeat::NEIGHBOUR;
+        }
+        if neighbour || self.watched.contains(&peer) {
+            flags |= Heartbeat::WANTED;
+        } else if self.members.heard_by_another(peer, self.me.id) {
+            flags |= Heartbeat::RELEASABLE;
+        }
+        Heartbeat { members: self.layout.digest, incarnation: self.incarnation(), flags }
+    }
+
+    fn send_beat(&mut self, now: Time, peer: NodeId, out: &mut Outbox<Output>) {
+        let heartbeat = self.to_say(peer);
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.last_beat = Some(now);
+            link.said = heartbeat;
+            out.push(Output::Heartbeat { link: link.id, heartbeat });
+        }
+    }
+
+    fn judge_links(&mut self, now: Time, out: &mut Outbox<Output>) {
+        let mut changed = false;
+        let mut dead = Vec::new();
+        for (peer, link) in &mut self.links {
+            let quiet = now.since(link.last_heard);
+            let verdict = if quiet >= self.config.silent_after {
+                Verdict::Silent
+            } else if quiet >= self.config.suspect_after {
+                Verdict::Suspect
+            } else {
+                Verdict::Heard
+            };
+            // Whether a suspect counts as present makes no difference, so it need not be said.
+            changed |= (verdict == Verdict::Silent) != (link.verdict == Verdict::Silent);
+            link.verdict = verdict;
+            if quiet >= self.config.silent_after * CLOSE_SILENT {
+                dead.push(*peer);
+            }
+        }
+        for peer in dead {
+            self.drop_link(peer, Goodbye::Unneeded, out);
+            self.dial_again_now(now, peer);
+        }
+        if changed {
+            self.heard_changed();
+        }
+    }
+
+    fn judge_lost(&mut self, now: Time) {
+        let mut changed = false;
+        let doubt = self.config.heartbeat * DOUBT_BEATS;
+        let span = self.config.silent_after * LOST_SPAN;
+        for lost in self.lost.values_mut() {
+            if lost.verdict != Verdict::Silent && now.since(lost.at) >= doubt {
+                lost.verdict = Verdict::Silent;
+                changed = true;
+            }
+        }
+        let before = self.lost.len();
+        self.lost.retain(|_, lost| now.since(lost.at) < span);
+        if changed || before != self.lost.len() {
+            self.heard_changed();
+        }
+    }
+
+    /// Closes a link that neither end wants any longer and that nobody's presence hangs on, once
+    /// both ends see the same members.
+    fn release(&mut self, now: Time, peer: NodeId, out: &mut Outbox<Output>) {
+        let wait = self.config.heartbeat * UNWANTED_BEATS;
+        let lower = self.me.id < peer;
+        let Some(link) = self.links.get_mut(&peer) else {
+            return;
+        };
+        let free = |heartbeat: &Heartbeat| {
+            !heartbeat.has(Heartbeat::WANTED) && heartbeat.has(Heartbeat::RELEASABLE)
+        };
+        let agreed = link.peer_says.is_some_and(|theirs| {
+            free(&theirs) && free(&link.said) && theirs.members == link.said.members
+        });
+        if !agreed {
+            link.unwanted_since = None;
+            return;
+        }
+        let since = *link.unwanted_since.get_or_insert(now);
+        // The lower identity closes; the other one does if that never comes.
+        let patience = if lower { wait } else { wait * 4 };
+        if now.since(since) >= patience {
+            self.drop_link(peer, Goodbye::Unneeded, out);
+        }
+    }
+
+    /// Lets go of a link at once; that it is down then comes as no news.
+    pub(crate) fn drop_link(&mut self, peer: NodeId, why: Goodbye, out: &mut Outbox<Output>) {
+        if let Some(link) = self.links.remove(&peer) {
+            self.link_owner.remove(&link.id);
+            out.push(Output::Close { link: link.id, why });
+            out.push(Output::Unlinked { peer });
+            self.heard_changed();
+        }
+    }
+
+    /// Says over which links facts and updates are flooded: edges of the overlay as either end sees
+    /// it, and every link while the ends do not agree on who is present.
+    pub(crate) fn flood_changed(&mut self, out: &mut Outbox<Output>) {
+        for (peer, link) in &mut self.links {
+            let on = self.neighbours.contains(peer)
+                || link.peer_says.is_none_or(|theirs| {
+                    theirs.has(Heartbeat::NEIGHBOUR) || theirs.members != self.layout.digest
+                });
+            if link.flood != Some(on) {
+                link.flood = Some(on);
+                out.push(Output::Flood { peer: *peer, on });
+            }
+        }
+    }
+
+    /// Publishes whom this node hears, if that is not what it said last.
+    pub(crate) fn publish_watch(&mut self, now: Time, out: &mut Outbox<Output>) {
+        if !self.watch_changed || now < self.next_watch || !self.has_begun() {
+            return;
+        }
+        self.watch_changed = false;
+        let watch = self.watch();
+        if self.published.as_ref() != Some(&watch) {
+            self.next_watch = now + self.config.watch_every;
+            out.push(Output::Publish { watch: watch.to_body().into() });
+            self.published = Some(watch);
+        }
+    }
+
+    fn watch(&self) -> Watch {
+        let wanted = |peer: &NodeId| self.neighbours.contains(peer) || self.watched.contains(peer);
+        let edge = |node: &NodeId, incarnation, nonce, verdict| Edge {
+            node: *node,
+            incarnation,
+            nonce,
+            verdict: if verdict == Verdict::Silent { Verdict::Silent } else { Verdict::Heard },
+        };
+        let linked = |peer: &NodeId, link: &Link| {
+            edge(peer, link.incarnation, short_nonce(link.nonce), link.verdict)
+        };
+        let first = self.links.iter().filter(|(peer, _)| wanted(peer));
+        let then = self.links.iter().filter(|(peer, _)| !wanted(peer));
+        let lost = self
+            .lost
+            .iter()
+            .map(|(peer, lost)| edge(peer, lost.incarnation, lost.nonce, lost.verdict));
+        let mut edges: Vec<Edge> = first
+            .chain(then)
+            .map(|(peer, link)| linked(peer, link))
+            .chain(lost)
+            .take(MAX_EDGES)
+            .collect();
+        edges.sort_unstable_by_key(|edge| edge.node);
+        Watch { edges }
+    }
+
+    pub(crate) fn view_of(&self, peer: NodeId, link: &Link) -> LinkView {
+        LinkView {
+            peer,
+            link: link.id,
+            since: link.since,
+            verdict: link.verdict,
+            neighbour: self.neighbours.contains(&peer),
+            watched: self.watched.contains(&peer),
+            wanted_by_peer: link.peer_says.is_some_and(|theirs| theirs.has(Heartbeat::WANTED)),
+            dialled: link.dialled,
+        }
+    }
+}

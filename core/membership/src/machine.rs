@@ -1,0 +1,354 @@
+//! The machine: its state, and which handler an input goes to.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use skep_base::{Incarnation, NetworkName, NodeId, NodeName, Nonce, Outbox, Rng, Time, WallTime};
+use skep_wire::Address;
+
+use crate::dialling::Dialling;
+use crate::event::{Input, Layout, LinkId, Output};
+use crate::facts::{NodeFacts, NodeState, Verdict, Watch};
+use crate::link::Link;
+use crate::name::Phase;
+use crate::presence::Members;
+
+/// Members a node keeps track of, itself and those named only by a watcher included.
+pub const MAX_MEMBERS: usize = 16_384;
+
+/// The timers of membership.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Between two heartbeats on a link. Less sees silence sooner and costs every idle link bytes.
+    pub heartbeat: Duration,
+    /// Without a beat for this long a watched node is suspect. Above two beats.
+    pub suspect_after: Duration,
+    /// Without a beat for this long it is silent. Above three beats, so that a segment lost twice
+    /// over harms nobody.
+    pub silent_after: Duration,
+    /// Between two watch records of this node; the first goes at once.
+    pub watch_every: Duration,
+    /// A node that reaches nobody publishes on its own after this long.
+    pub alone_after: Duration,
+    /// Longest wait between two attempts in the first hour of dialling.
+    pub redial: Duration,
+    /// Longest wait between two attempts after that.
+    pub redial_late: Duration,
+    /// The higher identity of a wanted edge leaves dialling to the lower one for this long.
+    pub courtesy: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(1),
+            suspect_after: Duration::from_millis(2200),
+            silent_after: Duration::from_millis(3200),
+            watch_every: Duration::from_millis(200),
+            alone_after: Duration::from_millis(300),
+            redial: Duration::from_secs(5),
+            redial_late: Duration::from_secs(300),
+            courtesy: Duration::from_millis(250),
+        }
+    }
+}
+
+/// What is derived of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Status {
+    /// Heard of, and never present yet.
+    Unmet,
+    /// A chain of present watchers hears it.
+    Present,
+    /// No present watcher does.
+    Silent,
+    /// It said that it would be back, and may yet be.
+    Restarting,
+    /// It said that it leaves.
+    Left,
+}
+
+/// A member, for listings.
+#[derive(Clone, Debug)]
+pub struct MemberView<'a> {
+    /// Who.
+    pub node: NodeId,
+    /// Its name, once anybody said it.
+    pub name: Option<&'a NodeName>,
+    /// Which life is the newest known.
+    pub incarnation: Incarnation,
+    /// What is derived of it.
+    pub status: Status,
+    /// Since when.
+    pub since: Time,
+    /// What it says of itself.
+    pub facts: Option<&'a NodeFacts>,
+    /// Present watchers that hear it.
+    pub heard_by: usize,
+}
+
+/// A link, for listings.
+#[derive(Clone, Copy, Debug)]
+pub struct LinkView {
+    /// To whom.
+    pub peer: NodeId,
+    /// The connection.
+    pub link: LinkId,
+    /// Since when.
+    pub since: Time,
+    /// What we hear of the peer.
+    pub verdict: Verdict,
+    /// We want it, as an edge of the overlay.
+    pub neighbour: bool,
+    /// We want it, to watch.
+    pub watched: bool,
+    /// The peer wants it.
+    pub wanted_by_peer: bool,
+    /// We dialled.
+    pub dialled: bool,
+}
+
+/// Who this node is, as far as membership must know.
+#[derive(Clone, Debug)]
+pub struct Me {
+    /// From the certificate.
+    pub id: NodeId,
+    /// From the certificate.
+    pub name: NodeName,
+    /// From the certificate or the config.
+    pub network: Option<NetworkName>,
+    /// Which process this is.
+    pub nonce: Nonce,
+    /// When it started, for people.
+    pub started: WallTime,
+    /// The life that the disk remembers.
+    pub stored: Incarnation,
+    /// Where it listens.
+    pub addresses: Vec<Address>,
+    /// The build, for people.
+    pub version: String,
+}
+
+/// The membership of one node.
+pub struct Membership {
+    pub(crate) me: Me,
+    pub(crate) config: Config,
+    pub(crate) rng: Rng,
+    pub(crate) started: Time,
+    pub(crate) members: Members,
+    pub(crate) links: BTreeMap<NodeId, Link>,
+    pub(crate) link_owner: BTreeMap<LinkId, NodeId>,
+    /// Nodes whose link broke, until they are linked again or it is long ago.
+    pub(crate) lost: BTreeMap<NodeId, Lost>,
+    pub(crate) layout: Layout,
+    pub(crate) neighbours: BTreeSet<NodeId>,
+    pub(crate) watched: BTreeSet<NodeId>,
+    pub(crate) dialling: Dialling,
+    pub(crate) phase: Phase,
+    pub(crate) synced: bool,
+    pub(crate) stopping: bool,
+    /// Presence must be derived again.
+    pub(crate) dirty: bool,
+    pub(crate) published: Option<Watch>,
+    pub(crate) watch_changed: bool,
+    pub(crate) next_watch: Time,
+}
+
+/// A node whose link broke.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lost {
+    pub(crate) at: Time,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) nonce: u32,
+    pub(crate) verdict: Verdict,
+}
+
+impl Membership {
+    /// The membership of `me`, which knows nobody yet.
+    #[must_use]
+    pub fn new(me: Me, config: Config, rng: Rng, now: Time) -> Self {
+        let mut members = Members::default();
+        members.intern(me.id);
+        Self {
+            members,
+            dialling: Dialling::default(),
+            phase: Phase::Joining { contested_since: None, told_at: None },
+            me,
+            config,
+            rng,
+            started: now,
+            links: BTreeMap::new(),
+            link_owner: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            layout: Layout::default(),
+            neighbours: BTreeSet::new(),
+            watched: BTreeSet::new(),
+            synced: false,
+            stopping: false,
+            dirty: true,
+            published: None,
+            watch_changed: false,
+            next_watch: Time::ZERO,
+        }
+    }
+
+    /// Lets `input` happen. [`Membership::settle`] draws the conclusions: once after all that
+    /// happened at one time, however much that was.
+    pub fn handle(&mut self, now: Time, input: Input, out: &mut Outbox<Output>) {
+        match input {
+            Input::LinkUp { link, peer } => self.link_up(now, link, peer, out),
+            Input::LinkDown { link, why } => self.link_down(now, link, why, out),
+            Input::Heard { link } => self.heard(now, link),
+            Input::Heartbeat { link, heartbeat } => self.heartbeat_came(now, link, heartbeat, out),
+            Input::DialFailed { dial, why } => self.dial_failed(now, dial, why),
+            Input::Found { addresses, source } => self.found(now, &addresses, source),
+            Input::Remembered { node, name, addresses } => {
+                self.remembered(now, node, name, &addresses);
+            }
+            Input::Facts { node, incarnation, facts } => {
+                self.facts_came(now, node, incarnation, facts);
+            }
+            Input::Watch { node, watch } => self.watch_came(node, &watch),
+            Input::Forgotten { node } => self.forgotten(now, node),
+            Input::Layout(layout) => self.layout_came(now, layout),
+            Input::Synced => self.synced = true,
+            Input::ForeignSelf { incarnation, facts } => {
+                self.foreign_self(incarnation, facts, out);
+            }
+            Input::Stopping => self.stopping = true,
+        }
+    }
+
+    /// Derives who is present, publishes what this node hears, dials whom it wants.
+    pub fn settle(&mut self, now: Time, out: &mut Outbox<Output>) {
+        if self.dirty {
+            self.dirty = false;
+            self.derive(now, out);
+        }
+        self.consider_name(now, out);
+        self.publish_watch(now, out);
+        self.flood_changed(out);
+        self.dial(now, out);
+    }
+
+    /// When [`Membership::tick`] has work, and why.
+    #[must_use]
+    pub fn deadline(&self) -> Option<(Time, &'static str)> {
+        let watch = self.watch_changed.then_some((self.next_watch, "what is heard has changed"));
+        [
+            self.beat_deadline(),
+            self.name_deadline(),
+            self.dial_deadline(),
+            self.members.next_change().map(|at| (at, "a member's grace ends")),
+            watch,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Does what is due. [`Membership::settle`] follows.
+    pub fn tick(&mut self, now: Time, out: &mut Outbox<Output>) {
+        self.beat(now, out);
+        if self.members.next_change().is_some_and(|at| now >= at) {
+            self.dirty = true;
+        }
+        self.settle(now, out);
+    }
+
+    /// What must hold between calls.
+    ///
+    /// # Panics
+    /// When it does not: that is a bug here.
+    pub fn check(&self) {
+        self.members.check(self.me.id);
+        assert!(!self.links.contains_key(&self.me.id), "a link to ourselves");
+        assert_eq!(self.links.len(), self.link_owner.len(), "a peer with two links, or none");
+        for (peer, link) in &self.links {
+            assert_eq!(self.link_owner.get(&link.id), Some(peer), "a link without its peer");
+        }
+        if let Phase::Begun { incarnation } = self.phase {
+            assert!(incarnation > self.me.stored, "an incarnation is used twice");
+        }
+        self.dialling.check();
+    }
+
+    /// All members, this node among them.
+    pub fn members(&self) -> impl Iterator<Item = MemberView<'_>> + '_ {
+        self.members.views()
+    }
+
+    /// One member.
+    #[must_use]
+    pub fn member(&self, node: NodeId) -> Option<MemberView<'_>> {
+        self.members.view(node)
+    }
+
+    /// All links.
+    pub fn links(&self) -> impl Iterator<Item = LinkView> + '_ {
+        self.links.iter().map(|(peer, link)| self.view_of(*peer, link))
+    }
+
+    /// The link to a peer.
+    #[must_use]
+    pub fn link(&self, peer: NodeId) -> Option<LinkId> {
+        self.links.get(&peer).map(|link| link.id)
+    }
+
+    /// Who is at the other end of a link.
+    #[must_use]
+    pub fn peer(&self, link: LinkId) -> Option<NodeId> {
+        self.link_owner.get(&link).copied()
+    }
+
+    /// Who is present, sorted, this node among them.
+    #[must_use]
+    pub fn present(&self) -> &[NodeId] {
+        self.members.present()
+    }
+
+    /// As which life this node publishes, or will.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        match self.phase {
+            Phase::Begun { incarnation } => incarnation,
+            Phase::Joining { .. } | Phase::Taken { .. } => self.next_incarnation(),
+        }
+    }
+
+    /// Whether this node publishes.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        matches!(self.phase, Phase::Begun { .. })
+    }
+
+    /// What this node says of itself.
+    #[must_use]
+    pub fn facts(&self, state: NodeState, groups: &[skep_base::GroupName]) -> NodeFacts {
+        NodeFacts {
+            name: self.me.name.clone(),
+            network: self.me.network.clone(),
+            nonce: self.me.nonce,
+            started: self.me.started,
+            state,
+            addresses: self.me.addresses.clone(),
+            groups: groups.to_vec(),
+            feature_level: skep_wire::FEATURE_LEVEL,
+            version: self.me.version.clone(),
+        }
+    }
+
+    /// The node's own addresses changed.
+    pub fn set_addresses(&mut self, addresses: Vec<Address>) {
+        self.me.addresses = addresses;
+    }
+
+    fn layout_came(&mut self, now: Time, layout: Layout) {
+        self.neighbours = layout.neighbours.iter().copied().collect();
+        self.watched = layout.watched.iter().copied().collect();
+        self.layout = layout;
+        self.wanted_changed(now);
+    }
+}

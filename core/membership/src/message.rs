@@ -1,0 +1,32 @@
+//! The heartbeat, all that membership says on a link. Frame kind [`skep_wire::kind::MEMBERSHIP`].
+
+use serde::{Deserialize, Serialize};
+use skep_base::Incarnation;
+
+/// Sent every beat, answered at once when the last one lies half a beat back, so that the two
+/// directions share their acknowledgements.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Which members the sender sees, as a digest. 0 before it knows.
+    pub members: u64,
+    /// As which life the sender publishes; its link's hello may be older than that.
+    pub incarnation: Incarnation,
+    /// [`Heartbeat::WANTED`], [`Heartbeat::NEIGHBOUR`], [`Heartbeat::RELEASABLE`].
+    pub flags: u8,
+}
+
+impl Heartbeat {
+    /// The sender wants this edge.
+    pub const WANTED: u8 = 1;
+    /// The sender wants it as an edge of the overlay: facts and updates are flooded over it.
+    pub const NEIGHBOUR: u8 = 2;
+    /// The sender knows another present watcher that hears the receiver: the edge may go without
+    /// anybody looking silent.
+    pub const RELEASABLE: u8 = 4;
+
+    /// Whether all of `flags` are set.
+    #[must_use]
+    pub const fn has(&self, flags: u8) -> bool {
+        self.flags & flags == flags
+    }
+}

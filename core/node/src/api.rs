@@ -1,0 +1,249 @@
+//! What goes into a node and what comes out of it.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use bytes::Bytes;
+use skep_base::{Incarnation, NodeId, NodeName, Time};
+use skep_flood::Position;
+pub use skep_membership::{
+    DialFailure, DialId, DownReason, Goodbye, LinkId, LinkView, Me, MemberView, NodeFacts,
+    NodeState, Peer, Source, Status, Verdict,
+};
+use skep_records::{Signer, Verifier};
+use skep_topology::{LayoutSource, Shape};
+use skep_wire::{Address, Frame};
+
+/// What may happen to a node.
+#[derive(Debug)]
+pub enum Input {
+    /// A control-lane link is up: certificates and hellos are exchanged and agree.
+    LinkUp {
+        /// The link.
+        link: LinkId,
+        /// Who is there.
+        peer: Peer,
+    },
+    /// A link is gone.
+    LinkDown {
+        /// The link.
+        link: LinkId,
+        /// Why.
+        why: DownReason,
+    },
+    /// A frame came.
+    Frame {
+        /// Over which link.
+        link: LinkId,
+        /// What.
+        frame: Frame,
+    },
+    /// An attempt to dial came to nothing.
+    DialFailed {
+        /// Which.
+        dial: DialId,
+        /// Why.
+        why: DialFailure,
+    },
+    /// Addresses where a node of the bloc may listen.
+    Found {
+        /// Where.
+        addresses: Vec<SocketAddr>,
+        /// Who says so.
+        source: Source,
+    },
+    /// The node's own addresses changed.
+    Addresses(Vec<Address>),
+    /// The certificate was renewed.
+    Renewed(SignerHandle),
+    /// Announce a record of this node, or retract it.
+    Publish {
+        /// What it is about.
+        kind: u16,
+        /// How the body is laid out.
+        schema: u16,
+        /// The fact; nothing retracts it.
+        body: Option<Bytes>,
+    },
+    /// For the flood machine: publishes, cursors, and what the disk answers.
+    Flood(skep_flood::Input),
+    /// Say that this node stops: nothing is dialled any more, and all links are closed.
+    Stop(Farewell),
+}
+
+/// What a node says when it stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// It will be back within this time.
+    Restarting(Duration),
+    /// It leaves.
+    Leaving,
+}
+
+/// A signer that can be printed in a trace.
+#[derive(Clone)]
+pub struct SignerHandle(pub Arc<dyn Signer>);
+
+impl core::fmt::Debug for SignerHandle {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Signer")
+    }
+}
+
+/// What a node wants done, in this order.
+#[derive(Debug)]
+pub enum Output {
+    /// Dial these addresses, raced, until one leads to `expect` (or to any node of the bloc).
+    Dial {
+        /// How the answer names the attempt.
+        dial: DialId,
+        /// Who should be there, if that is known.
+        expect: Option<NodeId>,
+        /// Where.
+        addresses: Vec<SocketAddr>,
+    },
+    /// Send a frame.
+    Send {
+        /// Over which link.
+        link: LinkId,
+        /// One of [`skep_wire::kind`].
+        kind: u8,
+        /// The body.
+        body: Bytes,
+    },
+    /// Close a link, with a goodbye.
+    Close {
+        /// Which.
+        link: LinkId,
+        /// What the peer is told.
+        why: Goodbye,
+    },
+    /// Keep this record on disk.
+    PersistRecord {
+        /// Whose.
+        owner: NodeId,
+        /// Which.
+        kind: u16,
+        /// Its bytes.
+        raw: Bytes,
+    },
+    /// Delete the records of this owner from the disk.
+    ForgetRecords {
+        /// Whose.
+        owner: NodeId,
+    },
+    /// Keep this node's incarnation on disk *before* anything that follows it in the outbox is
+    /// sent.
+    PersistIncarnation(Incarnation),
+    /// Keep in the address book where a node was reached.
+    PersistAddress {
+        /// Who.
+        node: NodeId,
+        /// Its name.
+        name: NodeName,
+        /// Where.
+        addresses: Vec<SocketAddr>,
+    },
+    /// What the flood machine wants of the disk and of subscribers. Its `Send` never shows here.
+    Flood(skep_flood::Output),
+    /// Something that people or other parts of the agent may want to know.
+    Event(Event),
+}
+
+/// What happened, for the event log and for the other parts of the agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The node publishes from now on.
+    Started {
+        /// As which life.
+        incarnation: Incarnation,
+    },
+    /// What is derived of a node has changed.
+    Status {
+        /// Who.
+        node: NodeId,
+        /// Its name, once anybody said it.
+        name: Option<NodeName>,
+        /// What it is now.
+        status: Status,
+        /// How many are present.
+        present: usize,
+    },
+    /// The node was not heard for the purge age, and its records are forgotten.
+    Forgotten {
+        /// Who.
+        node: NodeId,
+    },
+    /// Another live process holds this node's name. This one publishes nothing until it is free.
+    NameTaken,
+    /// A record is new or newer; also one of our own.
+    Record {
+        /// Whose.
+        owner: NodeId,
+        /// Which.
+        kind: u16,
+    },
+    /// A link is up, or replaced.
+    Linked {
+        /// To whom.
+        peer: NodeId,
+        /// The connection.
+        link: LinkId,
+    },
+    /// The link to this peer is gone.
+    Unlinked {
+        /// To whom.
+        peer: NodeId,
+    },
+    /// A peer sent something that was refused.
+    Rejected {
+        /// Who.
+        peer: NodeId,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The settings of all machines of a node.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// Of the records.
+    pub records: skep_records::Config,
+    /// Of the membership.
+    pub membership: skep_membership::Config,
+    /// Of the flood; its groups are those of the node.
+    pub flood: skep_flood::Config,
+    /// Of the overlay.
+    pub shape: Shape,
+}
+
+/// What a node must be given to start.
+pub struct Birth {
+    /// Who it is.
+    pub me: Me,
+    /// Seeds all chance of this node.
+    pub seed: u64,
+    /// The node's key.
+    pub signer: Arc<dyn Signer>,
+    /// How certificates and signatures are judged.
+    pub verifier: Arc<dyn Verifier>,
+    /// Who computes layouts: a [`skep_topology::LayoutCache`], or in the simulator one for all.
+    pub layouts: Box<dyn LayoutSource + Send>,
+    /// Records from the disk, each with its owner's age.
+    pub records: Vec<(Bytes, Duration)>,
+    /// Where other nodes were last reached.
+    pub address_book: Vec<(NodeId, NodeName, Vec<SocketAddr>)>,
+    /// What the update log holds.
+    pub log: Vec<skep_flood::Restored>,
+    /// The position after the log's last record.
+    pub log_next: Position,
+    /// The wall clock went back over the stop, or is unset: ages of what is on disk are unknown.
+    pub clock_went_back: bool,
+}
+
+/// When a node has something to do, and why.
+pub type Deadline = (Time, &'static str);

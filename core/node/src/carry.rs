@@ -1,0 +1,262 @@
+//! Carrying: what one machine says to the others, until none has anything left to say.
+
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use bytes::Bytes;
+use skep_base::{NodeId, NodeName, Outbox, Time};
+use skep_membership::Layout as Wanted;
+use skep_records::{Rejection, kind as record};
+use skep_wire::{encode, kind};
+
+use crate::api::{Event, Output, Status};
+use crate::node::{Node, SCHEMA, facts_of, watch_of};
+
+/// Present nodes that dial an absent one eagerly.
+const CHASERS: usize = 3;
+
+impl Node {
+    /// Lets every machine draw its conclusions and carries them to the others. Each round a machine
+    /// can only say something because another did, and what they say is bounded by what happened,
+    /// so this ends.
+    pub(crate) fn settle(&mut self, now: Time, out: &mut Outbox<Output>) {
+        loop {
+            self.carry_from_records(now, out);
+            self.membership.settle(now, &mut self.from_membership);
+            self.carry_from_membership(now, out);
+            if self.flood_peers_changed {
+                self.flood_peers_changed = false;
+                self.hand_neighbours(now);
+            }
+            self.carry_from_flood(out);
+            if self.from_records.is_empty() && self.from_membership.is_empty() {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn restore(
+        &mut self,
+        now: Time,
+        records: Vec<(Bytes, Duration)>,
+        address_book: Vec<(NodeId, NodeName, Vec<SocketAddr>)>,
+        clock_went_back: bool,
+    ) {
+        // Foreign facts of unknown age are left to the peers: they have them, with their age.
+        let is_ours = |raw: &Bytes| {
+            skep_records::Record::parse(raw.clone())
+                .is_ok_and(|record| record.content.owner == self.id)
+        };
+        let mut kept: Vec<(Bytes, Duration)> =
+            records.into_iter().filter(|(raw, _)| !clock_went_back || is_ours(raw)).collect();
+        // A certificate precedes what it signed.
+        kept.sort_by_key(|(raw, _)| {
+            skep_records::Record::parse(raw.clone()).map_or(u16::MAX, |record| record.content.kind)
+        });
+        for (raw, age) in kept {
+            self.record(now, skep_records::Input::Restore { raw, age });
+        }
+        for (node, name, addresses) in address_book {
+            let input = skep_membership::Input::Remembered { node, name, addresses };
+            self.member(now, input);
+        }
+        self.publish_facts(now);
+    }
+
+    fn carry_from_records(&mut self, now: Time, out: &mut Outbox<Output>) {
+        while let Some(output) = self.from_records.pop() {
+            match output {
+                skep_records::Output::Send { to, message } => {
+                    self.send(to, kind::RECORDS, encode(&message).into(), out);
+                }
+                skep_records::Output::Changed { owner, kind } => {
+                    self.record_changed(now, owner, kind);
+                    out.push(Output::Event(Event::Record { owner, kind }));
+                }
+                skep_records::Output::Forgotten { owner } => {
+                    self.member(now, skep_membership::Input::Forgotten { node: owner });
+                    out.push(Output::ForgetRecords { owner });
+                    out.push(Output::Event(Event::Forgotten { node: owner }));
+                }
+                skep_records::Output::Persist { owner, kind, raw } => {
+                    out.push(Output::PersistRecord { owner, kind, raw });
+                }
+                skep_records::Output::Synced { .. } => {
+                    self.member(now, skep_membership::Input::Synced);
+                }
+                skep_records::Output::ForeignSelf { incarnation, kind, body } => {
+                    let facts = (kind == record::NODE)
+                        .then(|| skep_membership::NodeFacts::from_body(&body).ok())
+                        .flatten();
+                    let input = skep_membership::Input::ForeignSelf { incarnation, facts };
+                    self.member(now, input);
+                }
+                // Known to happen while certificates change, and repaired by itself.
+                skep_records::Output::Reject { reason: Rejection::UnknownCertificate, .. } => {}
+                skep_records::Output::Reject { from, reason } => {
+                    let reason = alloc::format!("{reason}");
+                    out.push(Output::Event(Event::Rejected { peer: from, reason }));
+                }
+            }
+        }
+    }
+
+    fn record_changed(&mut self, now: Time, owner: NodeId, kind: u16) {
+        let Some(stored) = self.records.get(owner, kind) else {
+            return;
+        };
+        let incarnation = stored.version.incarnation;
+        let input = match kind {
+            record::NODE => facts_of(stored).map(|facts| skep_membership::Input::Facts {
+                node: owner,
+                incarnation,
+                facts,
+            }),
+            // Our own links say more than our record of them.
+            record::WATCH if owner != self.id => {
+                watch_of(stored).map(|watch| skep_membership::Input::Watch { node: owner, watch })
+            }
+            _ => None,
+        };
+        if let Some(input) = input {
+            self.member(now, input);
+        }
+    }
+
+    fn carry_from_membership(&mut self, now: Time, out: &mut Outbox<Output>) {
+        while let Some(output) = self.from_membership.pop() {
+            match output {
+                skep_membership::Output::Dial { dial, expect, addresses } => {
+                    out.push(Output::Dial { dial, expect, addresses });
+                }
+                skep_membership::Output::Heartbeat { link, heartbeat } => {
+                    let body = encode(&heartbeat).into();
+                    out.push(Output::Send { link, kind: kind::MEMBERSHIP, body });
+                }
+                skep_membership::Output::Close { link, why } => {
+                    out.push(Output::Close { link, why });
+                }
+                skep_membership::Output::Linked { peer, link } => {
+                    self.record(now, skep_records::Input::PeerUp { peer });
+                    self.flood_over(peer, false);
+                    out.push(Output::Event(Event::Linked { peer, link }));
+                }
+                skep_membership::Output::Unlinked { peer } => {
+                    self.record(now, skep_records::Input::PeerDown { peer });
+                    self.flood_over(peer, false);
+                    out.push(Output::Event(Event::Unlinked { peer }));
+                }
+                skep_membership::Output::Flood { peer, on } => {
+                    self.record(now, skep_records::Input::Flood { peer, on });
+                    self.flood_over(peer, on);
+                }
+                skep_membership::Output::Publish { watch } => {
+                    let kind = record::WATCH;
+                    let body = Some(watch);
+                    let input = skep_records::Input::Publish { kind, schema: SCHEMA, body };
+                    self.record(now, input);
+                }
+                skep_membership::Output::Members { present, absent } => {
+                    self.lay_out(now, &present, &absent);
+                }
+                skep_membership::Output::Status { node, status } => {
+                    self.status_changed(now, node, status, out);
+                }
+                skep_membership::Output::Begin { incarnation } => {
+                    // On disk before anything that carries it is sent.
+                    out.push(Output::PersistIncarnation(incarnation));
+                    self.record(now, skep_records::Input::Begin { incarnation });
+                    let begin = skep_flood::Input::Begin { incarnation };
+                    self.flood.handle(now, begin, &mut self.from_flood);
+                    out.push(Output::Event(Event::Started { incarnation }));
+                }
+                skep_membership::Output::NameTaken => {
+                    self.record(now, skep_records::Input::Mute);
+                    out.push(Output::Event(Event::NameTaken));
+                }
+                skep_membership::Output::Reached { node, name, addresses } => {
+                    out.push(Output::PersistAddress { node, name, addresses });
+                }
+            }
+        }
+    }
+
+    /// Who is present has changed: everybody's place in the overlay follows.
+    fn lay_out(&mut self, now: Time, present: &[NodeId], absent: &[NodeId]) {
+        let layout = self.layouts.layout(present, self.shape);
+        let ring = layout.watch_ring();
+        let chased = absent
+            .iter()
+            .filter(|node| ring.successors(node).take(CHASERS).any(|chaser| chaser == self.id))
+            .copied()
+            .collect();
+        let wanted = Wanted {
+            digest: skep_topology::member_digest(present).short(),
+            neighbours: layout.neighbours(&self.id).to_vec(),
+            watched: layout.extra_watched_by(&self.id).to_vec(),
+            chased,
+        };
+        self.layout = Some(layout);
+        self.member(now, skep_membership::Input::Layout(wanted));
+    }
+
+    fn status_changed(
+        &mut self,
+        now: Time,
+        node: NodeId,
+        status: Status,
+        out: &mut Outbox<Output>,
+    ) {
+        let present = status == Status::Present;
+        self.record(now, skep_records::Input::Presence { owner: node, present });
+        if status != Status::Unmet {
+            let name = self.membership.member(node).and_then(|member| member.name.cloned());
+            let present = self.membership.present().len();
+            out.push(Output::Event(Event::Status { node, name, status, present }));
+        }
+    }
+
+    fn flood_over(&mut self, peer: NodeId, on: bool) {
+        let link = self.membership.link(peer).filter(|_| on);
+        let before = match link {
+            Some(link) => self.flood_peers.insert(peer, link),
+            None => self.flood_peers.remove(&peer),
+        };
+        self.flood_peers_changed |= before != link;
+    }
+
+    /// Hands the flood machine the neighbours of each group: those of the overlay that are in it.
+    fn hand_neighbours(&mut self, now: Time) {
+        let groups = core::iter::once(skep_base::GroupName::all()).chain(self.groups.clone());
+        for group in groups {
+            let all = group == skep_base::GroupName::all();
+            let in_group = |peer: &NodeId| {
+                all || self
+                    .membership
+                    .member(*peer)
+                    .and_then(|member| member.facts)
+                    .is_some_and(|facts| facts.groups.contains(&group))
+            };
+            let peers = self.flood_peers.keys().filter(|peer| in_group(peer)).copied().collect();
+            let input = skep_flood::Input::Neighbours { group, peers };
+            self.flood.handle(now, input, &mut self.from_flood);
+        }
+    }
+
+    fn carry_from_flood(&mut self, out: &mut Outbox<Output>) {
+        while let Some(output) = self.from_flood.pop() {
+            if let skep_flood::Output::Send { to, body } = output {
+                self.send(to, kind::FLOOD, body, out);
+            } else {
+                out.push(Output::Flood(output));
+            }
+        }
+    }
+
+    fn send(&self, to: NodeId, kind: u8, body: Bytes, out: &mut Outbox<Output>) {
+        if let Some(link) = self.membership.link(to) {
+            out.push(Output::Send { link, kind, body });
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! The node: its machines, and what of the outside goes to which of them.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use skep_base::{GroupName, Incarnation, NodeId, Outbox, Rng, Time};
+use skep_flood::Flood;
+use skep_membership::{Heartbeat, Membership, Watch};
+use skep_records::{Message, Records, Stored, kind as record};
+use skep_topology::{Layout, LayoutSource, Shape};
+use skep_wire::{Frame, decode, kind};
+
+use crate::api::{
+    Birth, Config, Deadline, Event, Farewell, Goodbye, Input, LinkId, LinkView, MemberView,
+    NodeFacts, NodeState, Output,
+};
+
+/// Layout of the bodies of our own records.
+pub(crate) const SCHEMA: u16 = 1;
+
+/// One node of a bloc.
+pub struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) records: Records,
+    pub(crate) membership: Membership,
+    pub(crate) flood: Flood,
+    pub(crate) layouts: alloc::boxed::Box<dyn LayoutSource + Send>,
+    pub(crate) shape: Shape,
+    pub(crate) layout: Option<Arc<Layout>>,
+    pub(crate) groups: Vec<GroupName>,
+    /// Links over which updates are flooded.
+    pub(crate) flood_peers: BTreeMap<NodeId, LinkId>,
+    pub(crate) flood_peers_changed: bool,
+    pub(crate) state: NodeState,
+    /// Frames of a kind that no machine here knows: a newer peer's.
+    pub(crate) unknown_frames: u64,
+    pub(crate) from_records: Outbox<skep_records::Output>,
+    pub(crate) from_membership: Outbox<skep_membership::Output>,
+    pub(crate) from_flood: Outbox<skep_flood::Output>,
+}
+
+impl Node {
+    /// A node that is about to look around. It has something to do at once: call [`Node::tick`].
+    #[must_use]
+    pub fn new(now: Time, birth: Birth, config: Config) -> Self {
+        let mut rng = Rng::seeded(birth.seed);
+        let id = birth.me.id;
+        let records =
+            Records::new(id, config.records, rng.fork(), now, birth.signer, birth.verifier);
+        let stored = birth.me.stored;
+        let membership = Membership::new(birth.me, config.membership, rng.fork(), now);
+        let groups =
+            config.flood.groups.iter().filter(|group| **group != GroupName::all()).cloned();
+        let groups = groups.collect();
+        let mut flood = Flood::new(id, stored.next(), config.flood, rng.fork());
+        flood.restore(now, birth.log, birth.log_next, birth.clock_went_back);
+        let mut node = Self {
+            id,
+            records,
+            membership,
+            flood,
+            layouts: birth.layouts,
+            shape: config.shape,
+            layout: None,
+            groups,
+            flood_peers: BTreeMap::new(),
+            flood_peers_changed: false,
+            state: NodeState::Up,
+            unknown_frames: 0,
+            from_records: Outbox::new(),
+            from_membership: Outbox::new(),
+            from_flood: Outbox::new(),
+        };
+        node.restore(now, birth.records, birth.address_book, birth.clock_went_back);
+        node
+    }
+
+    /// Lets `input` happen.
+    pub fn handle(&mut self, now: Time, input: Input, out: &mut Outbox<Output>) {
+        match input {
+            Input::LinkUp { link, peer } => {
+                self.member(now, skep_membership::Input::LinkUp { link, peer });
+            }
+            Input::LinkDown { link, why } => {
+                self.member(now, skep_membership::Input::LinkDown { link, why });
+            }
+            Input::Frame { link, frame } => self.frame(now, link, frame, out),
+            Input::DialFailed { dial, why } => {
+                self.member(now, skep_membership::Input::DialFailed { dial, why });
+            }
+            Input::Found { addresses, source } => {
+                self.member(now, skep_membership::Input::Found { addresses, source });
+            }
+            Input::Addresses(addresses) => {
+                self.membership.set_addresses(addresses);
+                self.publish_facts(now);
+            }
+            Input::Renewed(signer) => {
+                self.record(now, skep_records::Input::Renewed { signer: signer.0 });
+            }
+            Input::Publish { kind, schema, body } => {
+                self.record(now, skep_records::Input::Publish { kind, schema, body });
+            }
+            Input::Flood(input) => self.flood.handle(now, input, &mut self.from_flood),
+            Input::Stop(farewell) => self.stop(now, farewell, out),
+        }
+        self.settle(now, out);
+    }
+
+    /// When [`Node::tick`] has work, and why.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Deadline> {
+        [self.records.deadline(), self.membership.deadline(), self.flood.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Time, out: &mut Outbox<Output>) {
+        self.records.tick(now, &mut self.from_records);
+        self.membership.tick(now, &mut self.from_membership);
+        self.flood.tick(now, &mut self.from_flood);
+        self.settle(now, out);
+    }
+
+    /// What must hold between calls.
+    ///
+    /// # Panics
+    /// When it does not: that is a bug here.
+    pub fn check(&self) {
+        self.records.check();
+        self.membership.check();
+        self.flood.check();
+        assert!(
+            self.from_records.is_empty()
+                && self.from_membership.is_empty()
+                && self.from_flood.is_empty(),
+            "a machine's output was left lying"
+        );
+        let present = self.membership.present();
+        if let Some(layout) = &self.layout {
+            assert_eq!(layout.members(), present, "the layout is not that of the present");
+        }
+    }
+
+    /// Who this node is.
+    #[must_use]
+    pub const fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// As which life it publishes, or will.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.membership.incarnation()
+    }
+
+    /// Whether it publishes.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.membership.has_begun()
+    }
+
+    /// Who is present, sorted, this node among them.
+    #[must_use]
+    pub fn present(&self) -> &[NodeId] {
+        self.membership.present()
+    }
+
+    /// All members that have a name.
+    pub fn members(&self) -> impl Iterator<Item = MemberView<'_>> + '_ {
+        self.membership.members()
+    }
+
+    /// One member.
+    #[must_use]
+    pub fn member_view(&self, node: NodeId) -> Option<MemberView<'_>> {
+        self.membership.member(node)
+    }
+
+    /// All control links.
+    pub fn links(&self) -> impl Iterator<Item = LinkView> + '_ {
+        self.membership.links()
+    }
+
+    /// Who links to whom among those that are present here.
+    #[must_use]
+    pub fn layout(&self) -> Option<&Arc<Layout>> {
+        self.layout.as_ref()
+    }
+
+    /// The records that the node holds.
+    #[must_use]
+    pub const fn records(&self) -> &Records {
+        &self.records
+    }
+
+    /// The update flood.
+    #[must_use]
+    pub const fn flood(&self) -> &Flood {
+        &self.flood
+    }
+
+    /// Frames that came and that no machine here knows.
+    #[must_use]
+    pub const fn unknown_frames(&self) -> u64 {
+        self.unknown_frames
+    }
+
+    /// One record.
+    #[must_use]
+    pub fn stored(&self, owner: NodeId, kind: u16) -> Option<&Stored> {
+        self.records.get(owner, kind)
+    }
+
+    fn frame(&mut self, now: Time, link: LinkId, frame: Frame, out: &mut Outbox<Output>) {
+        let Some(from) = self.membership.peer(link) else {
+            return;
+        };
+        self.member(now, skep_membership::Input::Heard { link });
+        match frame.kind {
+            kind::RECORDS => match decode::<Message>("records message", &frame.body) {
+                Ok(message) => {
+                    self.record(now, skep_records::Input::Message { from, message });
+                }
+                Err(error) => self.broken(link, from, &error, out),
+            },
+            kind::MEMBERSHIP => match decode::<Heartbeat>("heartbeat", &frame.body) {
+                Ok(heartbeat) => {
+                    self.member(now, skep_membership::Input::Heartbeat { link, heartbeat });
+                }
+                Err(error) => self.broken(link, from, &error, out),
+            },
+            kind::FLOOD => {
+                let body = frame.body;
+                let input = skep_flood::Input::Received { from, body };
+                self.flood.handle(now, input, &mut self.from_flood);
+            }
+            _ => self.unknown_frames += 1,
+        }
+    }
+
+    /// A peer that cannot be understood cannot be talked to either.
+    fn broken(
+        &self,
+        link: LinkId,
+        peer: NodeId,
+        error: &skep_wire::Malformed,
+        out: &mut Outbox<Output>,
+    ) {
+        let reason = alloc::format!("{error}");
+        out.push(Output::Event(Event::Rejected { peer, reason }));
+        out.push(Output::Close { link, why: Goodbye::Protocol });
+    }
+
+    fn stop(&mut self, now: Time, farewell: Farewell, out: &mut Outbox<Output>) {
+        self.state = match farewell {
+            Farewell::Leaving => NodeState::Left,
+            Farewell::Restarting(span) => {
+                let back_within_ms = u32::try_from(span.as_millis()).unwrap_or(u32::MAX);
+                NodeState::Restarting { back_within_ms }
+            }
+        };
+        self.member(now, skep_membership::Input::Stopping);
+        self.publish_facts(now);
+        self.records.flush(now, &mut self.from_records);
+        self.settle(now, out);
+        for link in self.membership.links() {
+            out.push(Output::Close { link: link.link, why: Goodbye::Stopping });
+        }
+    }
+
+    pub(crate) fn member(&mut self, now: Time, input: skep_membership::Input) {
+        self.membership.handle(now, input, &mut self.from_membership);
+    }
+
+    pub(crate) fn record(&mut self, now: Time, input: skep_records::Input) {
+        self.records.handle(now, input, &mut self.from_records);
+    }
+
+    /// Says what this node is, if it may speak at all.
+    pub(crate) fn publish_facts(&mut self, now: Time) {
+        let facts = self.membership.facts(self.state, &self.groups);
+        let body = Some(Bytes::from(facts.to_body()));
+        self.record(now, skep_records::Input::Publish { kind: record::NODE, schema: SCHEMA, body });
+    }
+}
+
+/// What a record of another node means to the membership.
+pub(crate) fn facts_of(stored: &Stored) -> Option<NodeFacts> {
+    (stored.schema == SCHEMA && !stored.retracted)
+        .then(|| NodeFacts::from_body(&stored.body).ok())
+        .flatten()
+}
+
+/// Whom a watch record names.
+pub(crate) fn watch_of(stored: &Stored) -> Option<Watch> {
+    (stored.schema == SCHEMA && !stored.retracted)
+        .then(|| Watch::from_body(&stored.body).ok())
+        .flatten()
+}
