@@ -1,0 +1,219 @@
+//! A TCP connection that counts its bytes and can be asked about while a link owns it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use skep_wire::Lane;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::Config;
+use crate::sys::tcp_info::{self, TcpSample};
+
+/// How often the kernel asks a silent peer before it gives up.
+const KEEPALIVE_PROBES: u32 = 3;
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The connection, shared by the link that reads and writes it and by those who ask about it.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    stream: TcpStream,
+    remote: SocketAddr,
+    totals: Arc<ByteTotals>,
+    received: AtomicU64,
+    sent: AtomicU64,
+}
+
+/// Bytes on the wire, TLS included and IP headers not.
+#[derive(Debug, Default)]
+pub(crate) struct ByteTotals {
+    pub(crate) received: AtomicU64,
+    pub(crate) sent: AtomicU64,
+}
+
+impl Socket {
+    /// Takes a fresh connection over and sets what every connection needs.
+    pub(crate) fn new(
+        stream: TcpStream,
+        remote: SocketAddr,
+        config: &Config,
+        totals: &Arc<ByteTotals>,
+    ) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        let socket = SockRef::from(&stream);
+        socket.set_tcp_user_timeout(Some(config.user_timeout))?;
+        socket.set_tcp_keepalive(
+            &TcpKeepalive::new()
+                .with_time(config.keepalive)
+                .with_interval(KEEPALIVE_INTERVAL)
+                .with_retries(KEEPALIVE_PROBES),
+        )?;
+        Ok(Self {
+            stream,
+            remote,
+            totals: Arc::clone(totals),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+        })
+    }
+
+    /// What only the lane decides, once the hello has told it.
+    pub(crate) fn tune(&self, lane: Lane, config: &Config) {
+        if lane == Lane::Bulk
+            && let Some(name) = &config.bulk_congestion
+            && let Err(error) = SockRef::from(&self.stream).set_tcp_congestion(name.as_bytes())
+        {
+            tracing::debug!(%name, %error, "congestion control is not there, the default stays");
+        }
+    }
+
+    pub(crate) const fn remote(&self) -> SocketAddr {
+        self.remote
+    }
+
+    pub(crate) fn sent_bytes(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Lets the kernel forget what the peer did not take as soon as the connection is closed.
+    pub(crate) fn abort_on_close(&self) {
+        if let Err(error) = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)) {
+            tracing::debug!(%error, "cannot abort the connection, the kernel closes it");
+        }
+    }
+
+    /// Reads and forgets until the peer has closed its side, at most for `limit`. Closing with
+    /// bytes unread would reset the connection, and the peer lose what was said last.
+    pub(crate) async fn linger(&self, limit: Duration) {
+        let drained = tokio::time::timeout(limit, async {
+            let mut sink = [0; 1024];
+            loop {
+                if self.stream.readable().await.is_err() {
+                    return;
+                }
+                match self.stream.try_read(&mut sink) {
+                    Ok(0) => return,
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(_) => return,
+                }
+            }
+        });
+        if drained.await.is_err() {
+            tracing::trace!(remote = %self.remote, "the peer did not close its side in time");
+        }
+    }
+
+    /// Ends our direction of the connection.
+    pub(crate) fn shut_write(&self) {
+        if let Err(error) = SockRef::from(&self.stream).shutdown(std::net::Shutdown::Write) {
+            tracing::trace!(%error, "the connection was gone already");
+        }
+    }
+
+    /// What the kernel measured, and the bytes of this connection.
+    pub(crate) fn sample(&self) -> Option<LinkSample> {
+        let tcp = tcp_info::read(&self.stream).ok()?;
+        Some(LinkSample {
+            tcp,
+            received_bytes: self.received.load(Ordering::Relaxed),
+            sent_bytes: self.sent.load(Ordering::Relaxed),
+        })
+    }
+}
+
+/// One look at a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkSample {
+    /// What the kernel measured.
+    pub tcp: TcpSample,
+    /// Bytes received, TLS included and IP headers not.
+    pub received_bytes: u64,
+    /// Bytes handed to the kernel, TLS included and IP headers not.
+    pub sent_bytes: u64,
+}
+
+/// The one reader and writer of a [`Socket`].
+#[derive(Debug)]
+pub(crate) struct SocketIo(pub(crate) Arc<Socket>);
+
+impl AsyncRead for SocketIo {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let socket = &*self.0;
+        loop {
+            ready!(socket.stream.poll_read_ready(cx))?;
+            match socket.stream.try_read(buf.initialize_unfilled()) {
+                Ok(read) => {
+                    buf.advance(read);
+                    socket.received.fetch_add(read as u64, Ordering::Relaxed);
+                    socket.totals.received.fetch_add(read as u64, Ordering::Relaxed);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl SocketIo {
+    fn poll_with(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl Fn(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let socket = &*self.0;
+        loop {
+            ready!(socket.stream.poll_write_ready(cx))?;
+            match write(&socket.stream) {
+                Ok(written) => {
+                    socket.sent.fetch_add(written as u64, Ordering::Relaxed);
+                    socket.totals.sent.fetch_add(written as u64, Ordering::Relaxed);
+                    return Poll::Ready(Ok(written));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for SocketIo {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_with(cx, |stream| stream.try_write(bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_with(cx, |stream| stream.try_write_vectored(bytes))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(SockRef::from(&self.0.stream).shutdown(std::net::Shutdown::Write))
+    }
+}
