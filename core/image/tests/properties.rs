@@ -1,4 +1,5 @@
 //! What holds for any tree and for any bytes.
+#![expect(clippy::unwrap_used, reason = "tests stop at what they did not expect")]
 
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
