@@ -188,14 +188,24 @@ impl Membership {
         self.dialling.nodes.insert(node, Wait { next: now, wait: FIRST_WAIT, since: now });
     }
 
+    /// A link was closed on purpose. If it is wanted all the same, the next attempt waits: the
+    /// purpose may still stand.
+    pub(crate) fn dial_again_soon(&mut self, now: Time, node: NodeId) {
+        let next = now + self.rng.jitter(self.config.heartbeat, 0.5);
+        self.dialling.nodes.insert(node, Wait { next, wait: FIRST_WAIT, since: now });
+    }
+
     /// The wanted edges changed: those that this node should dial first are due now.
     pub(crate) fn wanted_changed(&mut self, now: Time) {
+        // An attempt that is due within the usual wait keeps its back-off; one that was put off for
+        // long, while nobody wanted the edge, does not.
+        let soon = now + self.config.redial;
         let unlinked: Vec<NodeId> = self
             .neighbours
             .iter()
             .chain(&self.watched)
             .filter(|node| !self.links.contains_key(node))
-            .filter(|node| !self.dialling.nodes.contains_key(node))
+            .filter(|node| self.dialling.nodes.get(node).is_none_or(|wait| wait.next > soon))
             .copied()
             .collect();
         for node in unlinked {

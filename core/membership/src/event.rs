@@ -193,8 +193,10 @@ pub enum Input {
         /// What it says, if it is that life's own record.
         facts: Option<NodeFacts>,
     },
-    /// This node stops or leaves: nothing is dialled any more.
+    /// This node stops or leaves: nothing is dialled any more, and no link is taken.
     Stopping,
+    /// All links are closed: what was to be said is said.
+    HangUp,
 }
 
 /// What follows for this node from who is present.

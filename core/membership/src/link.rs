@@ -48,6 +48,9 @@ impl Membership {
             }
             return out.push(Output::Close { link: id, why });
         }
+        if self.stopping {
+            return out.push(Output::Close { link: id, why: Goodbye::Stopping });
+        }
         if let Some(why) = self.refuse_beside_existing(now, &peer) {
             return out.push(Output::Close { link: id, why });
         }
@@ -119,7 +122,7 @@ impl Membership {
         let verdict = match why {
             DownReason::Closed | DownReason::Fault => Verdict::Suspect,
             DownReason::TimedOut => Verdict::Silent,
-            DownReason::Goodbye(_) | DownReason::Local => return self.wanted_changed(now),
+            DownReason::Goodbye(_) | DownReason::Local => return self.dial_again_soon(now, peer),
         };
         let (incarnation, nonce) = (link.incarnation, short_nonce(link.nonce));
         self.lost.insert(peer, Lost { at: now, incarnation, nonce, verdict });
@@ -219,8 +222,8 @@ impl Membership {
     fn to_say(&self, peer: NodeId) -> Heartbeat {
         let mut flags = 0;
         let neighbour = self.neighbours.contains(&peer);
-        if neighbour {
-            flags |= Heartbeat::NEIGHBOUR;
+        if neighbour || self.lacks_neighbours() {
+            flags |= Heartbeat::FLOOD;
         }
         if neighbour || self.watched.contains(&peer) {
             flags |= Heartbeat::WANTED;
@@ -228,6 +231,14 @@ impl Membership {
             flags |= Heartbeat::RELEASABLE;
         }
         Heartbeat { members: self.layout.digest, incarnation: self.incarnation(), flags }
+    }
+
+    /// Whether an edge of the overlay is missing. Then every link takes its place: a node whose
+    /// neighbours are all gone must be able to say so.
+    fn lacks_neighbours(&self) -> bool {
+        self.neighbours
+            .iter()
+            .any(|peer| self.links.get(peer).is_none_or(|link| link.verdict == Verdict::Silent))
     }
 
     fn send_beat(&mut self, now: Time, peer: NodeId, out: &mut Outbox<Output>) {
@@ -321,12 +332,14 @@ impl Membership {
     }
 
     /// Says over which links facts and updates are flooded: edges of the overlay as either end sees
-    /// it, and every link while the ends do not agree on who is present.
+    /// it, and every link while an edge is missing or the ends do not agree on who is present.
     pub(crate) fn flood_changed(&mut self, out: &mut Outbox<Output>) {
+        let lacking = self.lacks_neighbours();
         for (peer, link) in &mut self.links {
-            let on = self.neighbours.contains(peer)
+            let on = lacking
+                || self.neighbours.contains(peer)
                 || link.peer_says.is_none_or(|theirs| {
-                    theirs.has(Heartbeat::NEIGHBOUR) || theirs.members != self.layout.digest
+                    theirs.has(Heartbeat::FLOOD) || theirs.members != self.layout.digest
                 });
             if link.flood != Some(on) {
                 link.flood = Some(on);

@@ -9,7 +9,7 @@ use skep_base::{Incarnation, NetworkName, NodeId, NodeName, Nonce, Outbox, Rng, 
 use skep_wire::Address;
 
 use crate::dialling::Dialling;
-use crate::event::{Input, Layout, LinkId, Output};
+use crate::event::{Goodbye, Input, Layout, LinkId, Output};
 use crate::facts::{NodeFacts, NodeState, Verdict, Watch};
 use crate::link::Link;
 use crate::name::Phase;
@@ -218,12 +218,19 @@ impl Membership {
                 self.foreign_self(incarnation, facts, out);
             }
             Input::Stopping => self.stopping = true,
+            Input::HangUp => {
+                let peers: Vec<NodeId> = self.links.keys().copied().collect();
+                for peer in peers {
+                    self.drop_link(peer, Goodbye::Stopping, out);
+                }
+            }
         }
     }
 
     /// Derives who is present, publishes what this node hears, dials whom it wants.
     pub fn settle(&mut self, now: Time, out: &mut Outbox<Output>) {
-        if self.dirty {
+        // Who hangs up on everybody learns nothing from hearing nobody.
+        if self.dirty && !self.stopping {
             self.dirty = false;
             self.derive(now, out);
         }
@@ -236,7 +243,8 @@ impl Membership {
     /// When [`Membership::tick`] has work, and why.
     #[must_use]
     pub fn deadline(&self) -> Option<(Time, &'static str)> {
-        let watch = self.watch_changed.then_some((self.next_watch, "what is heard has changed"));
+        let watch = (self.watch_changed && self.has_begun())
+            .then_some((self.next_watch, "what is heard has changed"));
         [
             self.beat_deadline(),
             self.name_deadline(),

@@ -11,15 +11,16 @@ pub struct Heartbeat {
     pub members: u64,
     /// As which life the sender publishes; its link's hello may be older than that.
     pub incarnation: Incarnation,
-    /// [`Heartbeat::WANTED`], [`Heartbeat::NEIGHBOUR`], [`Heartbeat::RELEASABLE`].
+    /// [`Heartbeat::WANTED`], [`Heartbeat::FLOOD`], [`Heartbeat::RELEASABLE`].
     pub flags: u8,
 }
 
 impl Heartbeat {
     /// The sender wants this edge.
     pub const WANTED: u8 = 1;
-    /// The sender wants it as an edge of the overlay: facts and updates are flooded over it.
-    pub const NEIGHBOUR: u8 = 2;
+    /// The sender floods facts and updates over it: it is an edge of the overlay, or stands in for
+    /// one that is missing.
+    pub const FLOOD: u8 = 2;
     /// The sender knows another present watcher that hears the receiver: the edge may go without
     /// anybody looking silent.
     pub const RELEASABLE: u8 = 4;

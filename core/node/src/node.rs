@@ -268,9 +268,7 @@ impl Node {
         self.publish_facts(now);
         self.records.flush(now, &mut self.from_records);
         self.settle(now, out);
-        for link in self.membership.links() {
-            out.push(Output::Close { link: link.link, why: Goodbye::Stopping });
-        }
+        self.member(now, skep_membership::Input::HangUp);
     }
 
     pub(crate) fn member(&mut self, now: Time, input: skep_membership::Input) {

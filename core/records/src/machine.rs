@@ -266,11 +266,7 @@ impl Records {
             Input::PeerDown { peer } => {
                 self.peers.remove(&peer);
             }
-            Input::Flood { peer, on } => {
-                if let Some(peer) = self.peers.get_mut(&peer) {
-                    peer.flood = on;
-                }
-            }
+            Input::Flood { peer, on } => self.flood_over(peer, on, out),
             Input::Message { from, message } => self.message(now, from, message, out),
             Input::Publish { kind, schema, body } => self.publish(now, kind, schema, body, out),
             Input::Renewed { signer } => {
@@ -446,7 +442,7 @@ impl Records {
         out.push(Output::Persist { owner, kind, raw: record.raw().clone() });
         out.push(Output::Changed { owner, kind });
         for (peer, state) in &mut self.peers {
-            if state.flood && Some(*peer) != from {
+            if state.floods() && Some(*peer) != from {
                 state.queue(owner, kind);
             }
         }

@@ -19,8 +19,8 @@ const MAX_REQUESTED: usize = 65_536;
 /// What is known of one link.
 #[derive(Debug, Default)]
 pub(crate) struct Peer {
-    /// New records are flooded over it.
-    pub(crate) flood: bool,
+    /// Whether new records are flooded over it, once that was said.
+    pub(crate) flood: Option<bool>,
     /// Records to send with the next batch.
     news: BTreeSet<(u16, NodeId, u16)>,
     /// What the peer's summaries showed that we lack, until the last of them.
@@ -29,6 +29,10 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
+    pub(crate) fn floods(&self) -> bool {
+        self.flood == Some(true)
+    }
+
     pub(crate) fn has_news(&self) -> bool {
         !self.news.is_empty()
     }
@@ -53,9 +57,20 @@ impl Records {
         }
     }
 
+    /// What was flooded while this link took no part never came over it: digests tell.
+    pub(crate) fn flood_over(&mut self, peer: NodeId, on: bool, out: &mut Outbox<Output>) {
+        let Some(state) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        let was = state.flood.replace(on);
+        if on && was == Some(false) {
+            self.send_digest(peer, out);
+        }
+    }
+
     pub(crate) fn repair_one(&mut self, out: &mut Outbox<Output>) {
         let floods: Vec<NodeId> =
-            self.peers.iter().filter(|(_, peer)| peer.flood).map(|(id, _)| *id).collect();
+            self.peers.iter().filter(|(_, peer)| peer.floods()).map(|(id, _)| *id).collect();
         if let Some(peer) = self.rng.pick(&floods).copied() {
             self.send_digest(peer, out);
         }

@@ -1,0 +1,397 @@
+//! A few nodes joined by wires without delay: does a flock form, part, and meet again? The simulator
+//! asks the same of a thousand nodes on bad networks; this answers within a second.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use skep_base::{BlocName, Digest, Incarnation, NodeId, NodeName, Nonce, Outbox, Time, WallTime};
+use skep_flood::Position;
+use skep_node::{
+    Birth, Config, DialFailure, DialId, DownReason, Event, Farewell, Goodbye, Input, LinkId, Me,
+    Node, Output, Peer, Source, Status,
+};
+use skep_records::{Signatory, Signer, Verifier};
+use skep_topology::LayoutCache;
+use skep_wire::{Address, Frame};
+
+struct Keys(NodeId);
+
+impl Signer for Keys {
+    fn certificate(&self) -> Bytes {
+        Bytes::copy_from_slice(self.0.as_bytes())
+    }
+    fn sign(&self, message: &[u8]) -> [u8; 64] {
+        signature(&Digest::of(self.0.as_bytes()).0, message)
+    }
+}
+
+impl Verifier for Keys {
+    fn certificate(&self, der: &[u8]) -> Option<Signatory> {
+        let node = NodeId::from_bytes(der.try_into().ok()?);
+        Some(Signatory { node, key: Digest::of(node.as_bytes()).0 })
+    }
+    fn verify(&self, key: &[u8; 32], message: &[u8], with: &[u8; 64]) -> bool {
+        signature(key, message) == *with
+    }
+}
+
+fn signature(key: &[u8; 32], message: &[u8]) -> [u8; 64] {
+    let mut bytes = [0; 64];
+    bytes[..32].copy_from_slice(&Digest::of_parts(&[key, message]).0);
+    bytes
+}
+
+fn address(n: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, u8::try_from(n).unwrap()], 7400))
+}
+
+fn name(n: usize) -> NodeName {
+    format!("node-{n}").parse().unwrap()
+}
+
+fn id(n: usize) -> NodeId {
+    let bloc: BlocName = "test".parse().unwrap();
+    NodeId::derive(&bloc, &name(n))
+}
+
+struct Host {
+    node: Node,
+    nonce: Nonce,
+    stored: Incarnation,
+}
+
+enum Happening {
+    Give(usize, Input),
+}
+
+/// Hosts, and connections between them.
+struct Net {
+    now: Time,
+    hosts: BTreeMap<usize, Host>,
+    links: BTreeMap<LinkId, (usize, LinkId, usize)>,
+    cut: Box<dyn Fn(usize, usize) -> bool>,
+    queue: VecDeque<Happening>,
+    next_link: u64,
+    events: Vec<(usize, Event)>,
+}
+
+impl Net {
+    fn new() -> Self {
+        Self {
+            now: Time::from_millis(1000),
+            hosts: BTreeMap::new(),
+            links: BTreeMap::new(),
+            cut: Box::new(|_, _| false),
+            queue: VecDeque::new(),
+            next_link: 0,
+            events: Vec::new(),
+        }
+    }
+
+    fn start(&mut self, n: usize, stored: u64, seeds: &[usize]) {
+        let nonce = Nonce(self.now.as_nanos() ^ (n as u64) << 20);
+        let me = Me {
+            id: id(n),
+            name: name(n),
+            network: None,
+            nonce,
+            started: WallTime::from_unix_ms(self.now.as_nanos() / 1_000_000),
+            stored: Incarnation(stored),
+            addresses: vec![Address::classify(address(n))],
+            version: "test".into(),
+        };
+        let birth = Birth {
+            me,
+            seed: n as u64,
+            signer: Arc::new(Keys(id(n))),
+            verifier: Arc::new(Keys(id(n))),
+            layouts: Box::new(LayoutCache::default()),
+            records: Vec::new(),
+            address_book: Vec::new(),
+            log: Vec::new(),
+            log_next: Position::default(),
+            clock_went_back: false,
+        };
+        let node = Node::new(self.now, birth, Config::default());
+        self.hosts.insert(n, Host { node, nonce, stored: Incarnation(stored) });
+        let addresses = seeds.iter().map(|seed| address(*seed)).collect();
+        self.give(n, Input::Found { addresses, source: Source::Config });
+    }
+
+    fn kill(&mut self, n: usize) {
+        self.hosts.remove(&n);
+        let gone: Vec<LinkId> =
+            self.links.iter().filter(|(_, link)| link.0 == n).map(|(id, _)| *id).collect();
+        for link in gone {
+            self.hang_up(link, DownReason::Closed);
+        }
+    }
+
+    /// Closes one end: the other hears why.
+    fn hang_up(&mut self, link: LinkId, why: DownReason) {
+        if let Some((_, other, peer)) = self.links.remove(&link) {
+            self.links.remove(&other);
+            self.queue.push_back(Happening::Give(peer, Input::LinkDown { link: other, why }));
+        }
+    }
+
+    fn give(&mut self, n: usize, input: Input) {
+        self.queue.push_back(Happening::Give(n, input));
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        let mut steps = 0;
+        while let Some(Happening::Give(n, input)) = self.queue.pop_front() {
+            steps += 1;
+            assert!(steps < 1_000_000, "the nodes never fall silent");
+            let Some(host) = self.hosts.get_mut(&n) else { continue };
+            let mut out = Outbox::new();
+            host.node.handle(self.now, input, &mut out);
+            host.node.check();
+            self.carry_out(n, &mut out);
+        }
+    }
+
+    fn carry_out(&mut self, n: usize, out: &mut Outbox<Output>) {
+        for output in out.drain() {
+            match output {
+                Output::Dial { dial, expect, addresses } => self.dial(n, dial, expect, &addresses),
+                Output::Send { link, kind, body } => {
+                    if let Some((_, other, peer)) = self.links.get(&link)
+                        && !(self.cut)(n, *peer)
+                    {
+                        let frame = Frame { kind, body };
+                        let input = Input::Frame { link: *other, frame };
+                        self.queue.push_back(Happening::Give(*peer, input));
+                    }
+                }
+                Output::Close { link, why } => self.hang_up(link, DownReason::Goodbye(why)),
+                Output::PersistIncarnation(incarnation) => {
+                    self.hosts.get_mut(&n).unwrap().stored = incarnation;
+                }
+                Output::Event(event) => self.events.push((n, event)),
+                _ => {}
+            }
+        }
+    }
+
+    fn dial(&mut self, n: usize, dial: DialId, expect: Option<NodeId>, to: &[SocketAddr]) {
+        let target = self.hosts.keys().copied().find(|host| to.contains(&address(*host)));
+        let failure = match target {
+            None => Some(DialFailure::Refused),
+            Some(target) if (self.cut)(n, target) || (self.cut)(target, n) => {
+                Some(DialFailure::Silent)
+            }
+            Some(target) if expect.is_some_and(|id_| id_ != id(target)) => {
+                Some(DialFailure::Stranger)
+            }
+            Some(_) => None,
+        };
+        if let Some(why) = failure {
+            return self.queue.push_back(Happening::Give(n, Input::DialFailed { dial, why }));
+        }
+        let target = target.unwrap();
+        self.next_link += 2;
+        let (near, far) = (LinkId(self.next_link), LinkId(self.next_link + 1));
+        self.links.insert(near, (n, far, target));
+        self.links.insert(far, (target, near, n));
+        for (at, link, other, dialled) in [(n, near, target, Some(dial)), (target, far, n, None)] {
+            let host = &self.hosts[&other];
+            let peer = Peer {
+                id: id(other),
+                name: name(other),
+                incarnation: host.node.incarnation(),
+                nonce: host.nonce,
+                addresses: vec![Address::classify(address(other))],
+                dialled,
+                remote: address(other),
+            };
+            self.queue.push_back(Happening::Give(at, Input::LinkUp { link, peer }));
+        }
+    }
+
+    fn pass(&mut self, span: Duration) {
+        let end = self.now + span;
+        loop {
+            let due = self
+                .hosts
+                .iter()
+                .filter_map(|(n, host)| host.node.deadline().map(|(at, why)| (at, *n, why)))
+                .min();
+            let Some((at, n, _)) = due.filter(|(at, ..)| *at <= end) else {
+                break;
+            };
+            self.now = self.now.max(at);
+            let mut out = Outbox::new();
+            let host = self.hosts.get_mut(&n).unwrap();
+            host.node.tick(self.now, &mut out);
+            host.node.check();
+            if let Some((again, why)) = host.node.deadline() {
+                assert!(again > self.now || !out.is_empty(), "spins: {why} at {again}");
+            }
+            self.carry_out(n, &mut out);
+            self.drain();
+        }
+        self.now = end;
+    }
+
+    fn assert_one_flock(&self) {
+        let mut all: Vec<NodeId> = self.hosts.keys().map(|n| id(*n)).collect();
+        all.sort();
+        for (n, host) in &self.hosts {
+            assert_eq!(host.node.present(), all, "what node {n} sees");
+            assert_eq!(host.node.records().digest(), self.first().records().digest(), "node {n}");
+            let overlay = host.node.layout().unwrap();
+            let linked: Vec<NodeId> = host.node.links().map(|link| link.peer).collect();
+            for wanted in overlay.neighbours(&id(*n)) {
+                assert!(linked.contains(wanted), "node {n} lacks a wanted link");
+            }
+        }
+    }
+
+    fn first(&self) -> &Node {
+        &self.hosts.values().next().unwrap().node
+    }
+
+    fn silences(&self, of: usize) -> usize {
+        let is = |event: &Event| matches!(event, Event::Status { node, status: Status::Silent, .. } if *node == id(of));
+        self.events.iter().filter(|(_, event)| is(event)).count()
+    }
+}
+
+fn id_index(node: NodeId) -> usize {
+    (0..100).find(|n| id(*n) == node).unwrap()
+}
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+fn flock_of(n: usize) -> Net {
+    let mut net = Net::new();
+    for host in 0..n {
+        net.start(host, 0, &[0]);
+    }
+    net.pass(seconds(5));
+    net
+}
+
+#[test]
+fn nodes_with_one_seed_form_one_flock() {
+    for n in [1, 2, 3, 5, 30] {
+        flock_of(n).assert_one_flock();
+    }
+}
+
+#[test]
+fn links_that_nobody_wants_are_let_go() {
+    let mut net = flock_of(30);
+    net.pass(seconds(60));
+    net.assert_one_flock();
+    let most = net.hosts.values().map(|host| host.node.links().count()).max().unwrap();
+    assert!(most <= 16, "a node keeps {most} links");
+}
+
+#[test]
+fn a_killed_node_is_silent_everywhere_and_back_as_a_new_life() {
+    let mut net = flock_of(9);
+    net.pass(seconds(20));
+    net.kill(4);
+    net.pass(seconds(1));
+    net.assert_one_flock();
+    assert_eq!(net.silences(4), 8);
+    net.start(4, 1, &[0]);
+    net.pass(seconds(5));
+    net.assert_one_flock();
+    assert_eq!(net.hosts[&4].node.incarnation(), Incarnation(2));
+}
+
+#[test]
+fn a_node_that_lost_its_disk_takes_a_life_above_its_traces() {
+    let mut net = flock_of(5);
+    net.kill(2);
+    net.start(2, 40, &[0]);
+    net.pass(seconds(8));
+    assert_eq!(net.hosts[&2].stored, Incarnation(41));
+    net.kill(2);
+    net.start(2, 0, &[0]);
+    net.pass(seconds(8));
+    assert_eq!(net.hosts[&2].stored, Incarnation(42));
+    net.assert_one_flock();
+}
+
+#[test]
+fn halves_part_and_meet_again() {
+    let mut net = flock_of(16);
+    net.pass(seconds(10));
+    net.cut = Box::new(|a, b| (a < 8) != (b < 8));
+    net.pass(seconds(60));
+    for (n, host) in &net.hosts {
+        let across: Vec<_> =
+            host.node.links().filter(|link| id_index(link.peer) / 8 != n / 8).collect();
+        assert_eq!(host.node.present().len(), 8, "what node {n} sees over {across:?}");
+    }
+    net.cut = Box::new(|_, _| false);
+    net.pass(seconds(10));
+    net.assert_one_flock();
+}
+
+#[test]
+fn who_says_that_it_restarts_or_leaves_is_never_silent() {
+    let mut net = flock_of(7);
+    net.pass(seconds(10));
+    net.give(3, Input::Stop(Farewell::Restarting(seconds(10))));
+    net.kill(3);
+    net.pass(seconds(2));
+    let status = |net: &Net, n: usize| net.first().member_view(id(n)).unwrap().status;
+    assert_eq!(status(&net, 3), Status::Restarting);
+    net.start(3, 1, &[0]);
+    net.pass(seconds(5));
+    net.assert_one_flock();
+    assert_eq!(net.silences(3), 0);
+    net.give(5, Input::Stop(Farewell::Leaving));
+    net.kill(5);
+    net.pass(seconds(30));
+    assert_eq!(status(&net, 5), Status::Left);
+    assert_eq!(net.silences(5), 0);
+}
+
+#[test]
+fn a_second_process_of_a_name_publishes_nothing_until_the_first_is_gone() {
+    let mut net = flock_of(6);
+    net.pass(seconds(10));
+    // The same certificate on another host: reached at another address, it dials node 1.
+    let first = net.hosts.remove(&3).unwrap();
+    net.hosts.insert(33, first);
+    for link in net.links.values_mut() {
+        if link.0 == 3 {
+            link.0 = 33;
+        }
+        if link.2 == 3 {
+            link.2 = 33;
+        }
+    }
+    net.start(3, 7, &[1]);
+    net.pass(seconds(10));
+    assert!(!net.hosts[&3].node.has_begun());
+    assert!(net.events.contains(&(3, Event::NameTaken)));
+    assert_eq!(net.silences(3), 0);
+    assert_eq!(net.hosts[&33].node.incarnation(), Incarnation(1));
+    net.kill(33);
+    net.pass(seconds(15));
+    assert!(net.hosts[&3].node.has_begun());
+    net.assert_one_flock();
+}
+
+#[test]
+fn goodbyes_have_numbers() {
+    for byte in 0..=u8::MAX {
+        if let Some(goodbye) = Goodbye::from_byte(byte) {
+            assert_eq!(goodbye as u8, byte);
+        }
+    }
+}
