@@ -1,0 +1,180 @@
+//! Groups, updates, events.
+
+use comfy_table::Color;
+use skep_base::ByteSize;
+use skep_control::api::{Event, EventKind, Group, Presence, Update};
+
+use super::{Style, clean, count, facts, finish, joined, names, right};
+use crate::human;
+
+/// The groups, in order of name.
+#[must_use]
+pub fn groups(groups: &[Group], style: Style) -> String {
+    let mut sorted: Vec<&Group> = groups.iter().collect();
+    sorted.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut table = style
+        .table(&["group", "here", "present", "updates", "bytes", "oldest", "missing", "readers"]);
+    for group in sorted {
+        table.add_row(vec![
+            style.cell(&group.name, None),
+            style.cell(if group.joined { "yes" } else { "no" }, None),
+            right(format!("{}/{}", present(group), group.members.len())),
+            right(group.updates),
+            right(ByteSize(group.bytes)),
+            right(human::span(group.oldest_ms)),
+            right(group.missing),
+            right(group.subscribers.len()),
+        ]);
+    }
+    finish(table, &[1, 2, 3, 4, 5, 6, 7])
+}
+
+/// One group.
+#[must_use]
+pub fn group(group: &Group, style: Style) -> String {
+    let absent: Vec<String> = group
+        .members
+        .iter()
+        .filter(|(_, presence)| *presence != Presence::Present)
+        .map(|(node, presence)| format!("{node} ({presence})"))
+        .collect();
+    let there = group
+        .members
+        .iter()
+        .filter(|(_, presence)| *presence == Presence::Present)
+        .map(|(node, _)| node);
+    let joined_here = if group.joined { "yes" } else { "no" };
+    let mut rows = vec![
+        ("group", group.name.to_string()),
+        ("this node in it", joined_here.to_owned()),
+        ("members", format!("{} of {} present", present(group), group.members.len())),
+        ("present", names(there)),
+        ("absent", joined(absent.iter().map(String::as_str))),
+        ("neighbours", names(&group.neighbours)),
+        (
+            "log",
+            format!(
+                "{}, {}, the oldest {} old, {} missing",
+                count(group.updates, "update"),
+                ByteSize(group.bytes),
+                human::span(group.oldest_ms),
+                group.missing
+            ),
+        ),
+    ];
+    for subscriber in &group.subscribers {
+        rows.push((
+            "subscriber",
+            format!(
+                "{} at {}, {} behind",
+                subscriber.name,
+                subscriber.committed,
+                count(subscriber.behind, "update")
+            ),
+        ));
+    }
+    facts(style, &rows)
+}
+
+fn present(group: &Group) -> usize {
+    group.members.iter().filter(|(_, presence)| *presence == Presence::Present).count()
+}
+
+/// One update: a line about it, and its body as text where it is text.
+#[must_use]
+pub fn update(update: &Update) -> String {
+    let late = if update.late { " late" } else { "" };
+    let size = ByteSize(update.body.0.len() as u64);
+    let head =
+        format!("{} {} {size}, {} old{late}", update.cursor, update.id, human::span(update.age_ms));
+    match std::str::from_utf8(&update.body.0) {
+        Ok(text) if text.chars().all(|c| !c.is_control() || "\n\t".contains(c)) => {
+            format!("{head}\n{}\n", text.trim_end_matches('\n'))
+        }
+        Ok(_) | Err(_) => format!("{head}\n(binary; --json prints it in base64)\n"),
+    }
+}
+
+/// One event on one line.
+#[must_use]
+pub fn event(event: &Event, style: Style) -> String {
+    let (what, colour) = words(&event.kind);
+    let at = human::time_of_day(event.at);
+    let what = clean(&what);
+    match colour.filter(|_| style.colour) {
+        Some(colour) => {
+            format!("{at}  {:>6}  \u{1b}[{}m{what}\u{1b}[0m\n", event.number, sgr(colour))
+        }
+        None => format!("{at}  {:>6}  {what}\n", event.number),
+    }
+}
+
+fn sgr(colour: Color) -> u8 {
+    if colour == Color::Red {
+        31
+    } else if colour == Color::Yellow {
+        33
+    } else {
+        32
+    }
+}
+
+fn words(kind: &EventKind) -> (String, Option<Color>) {
+    match kind {
+        EventKind::Started { incarnation } => (format!("agent started, life {incarnation}"), None),
+        EventKind::Member { node, presence, incarnation } => {
+            let colour = match presence {
+                Presence::Present => Color::Green,
+                Presence::Silent => Color::Red,
+                Presence::Restarting | Presence::Left | Presence::GivenUp => Color::Yellow,
+            };
+            (format!("{node} is {presence}, life {incarnation}"), Some(colour))
+        }
+        EventKind::Flock { name, present } => {
+            (format!("flock {name}: {} present", count(*present, "member")), None)
+        }
+        EventKind::LinkUp { node, kind, remote } => {
+            (format!("link to {node} is up ({}, {remote})", kind.word()), None)
+        }
+        EventKind::LinkDown { node, why } => (format!("link to {node} is down: {why}"), None),
+        EventKind::Refused { remote, why } => {
+            (format!("refused {remote}: {why}"), Some(Color::Yellow))
+        }
+        EventKind::Duplicate { remote, keeps } => {
+            let end = if *keeps { "we keep it" } else { "it keeps it, we publish nothing" };
+            (format!("our name is also used at {remote}: {end}"), Some(Color::Red))
+        }
+        EventKind::Update { group, id, bytes, age_ms } => {
+            let (bytes, age) = (ByteSize(*bytes), human::span(*age_ms));
+            (format!("update {id} to {group}, {bytes}, {age} old"), None)
+        }
+        EventKind::Gap { group, id } => {
+            let what = format!("update {id} to {group} did not come in time: going on without it");
+            (what, Some(Color::Yellow))
+        }
+        EventKind::Image { image, version } => {
+            (format!("image {image} {version} is complete here"), None)
+        }
+        EventKind::Wave { id, state } => (format!("wave {id} is {}", state.word()), None),
+        EventKind::Applied { id, error: None } => {
+            (format!("wave {id} is applied here"), Some(Color::Green))
+        }
+        EventKind::Applied { id, error: Some(error) } => {
+            (format!("wave {id} cannot be applied here: {error}"), Some(Color::Red))
+        }
+        EventKind::Renewed { not_after } => {
+            (format!("certificate renewed until {}", human::moment(*not_after)), None)
+        }
+        EventKind::Problem { message, hint } => {
+            let hint = hint.as_ref().map_or_else(String::new, |hint| format!(" ({hint})"));
+            (format!("{message}{hint}"), Some(Color::Red))
+        }
+        EventKind::Lost { count: 0, message } => (message.clone(), Some(Color::Yellow)),
+        EventKind::Lost { count: lost, message } => {
+            (format!("{} lost: {message}", count(*lost, "event")), Some(Color::Yellow))
+        }
+        EventKind::Unknown => {
+            ("something that only a newer command can name; see --json".to_owned(), None)
+        }
+    }
+}

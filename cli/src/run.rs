@@ -1,0 +1,317 @@
+//! The verbs that ask an agent, carried out.
+
+use std::io::{self, IsTerminal as _, Read as _, Write};
+
+use anyhow::{Context as _, bail};
+use serde::Serialize;
+use skep_control::Client;
+use skep_control::api::{
+    Commit, Cursor, JoinAddress, MAX_UPDATE_BYTES, MAX_WAIT_MS, ReadEvents, ReadUpdates, Shutdown,
+    StartWave, WaveDetail, WaveId, WaveState, WhichVersion,
+};
+
+use crate::args::{
+    EventsArgs, FloodSend, FloodTail, GroupArgs, ImageShow, JoinAddressArgs, Json, LeaveArgs,
+    Online, Socket, WaveStart, WaveStatus, WaveWatch,
+};
+use crate::exit::Exit;
+use crate::render::{self, Style};
+use crate::watch::{LOOK_EVERY, WaveBars};
+
+/// Where a command writes, and what that can show.
+pub(crate) struct Screen<'a> {
+    pub(crate) out: &'a mut dyn Write,
+    pub(crate) style: Style,
+    /// Whether bars may be drawn on standard error.
+    pub(crate) bars: bool,
+}
+
+impl<'a> Screen<'a> {
+    pub(crate) fn of_process(out: &'a mut dyn Write) -> Self {
+        Self { out, style: Style::of_stdout(), bars: io::stderr().is_terminal() }
+    }
+
+    fn text(&mut self, text: &str) -> anyhow::Result<()> {
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush().map_err(Into::into)
+    }
+
+    /// The answer, for programs or for people.
+    fn answer<T: Serialize>(
+        &mut self,
+        json: Json,
+        answer: &T,
+        people: impl FnOnce(&T, Style) -> String,
+    ) -> anyhow::Result<()> {
+        if json.json {
+            let mut text = serde_json::to_string_pretty(answer)?;
+            text.push('\n');
+            return self.text(&text);
+        }
+        let text = people(answer, self.style);
+        self.text(&text)
+    }
+
+    /// One of many answers, on one line for programs.
+    fn line<T: Serialize>(
+        &mut self,
+        json: Json,
+        answer: &T,
+        people: impl FnOnce(&T, Style) -> String,
+    ) -> anyhow::Result<()> {
+        if json.json {
+            let mut text = serde_json::to_string(answer)?;
+            text.push('\n');
+            return self.text(&text);
+        }
+        let text = people(answer, self.style);
+        self.text(&text)
+    }
+}
+
+pub(crate) async fn carry_out(verb: Online, screen: &mut Screen<'_>) -> anyhow::Result<Exit> {
+    match verb {
+        Online::Status(args) => {
+            let status = connect(&args.socket).await?.status().await?;
+            screen.answer(args.json, &status, render::status)?;
+        }
+        Online::Members(args) => {
+            let members = connect(&args.socket).await?.members().await?;
+            screen.answer(args.json, &members, |list, style| render::members(list, style))?;
+        }
+        Online::Flock(args) => {
+            let flock = connect(&args.socket).await?.flock().await?;
+            screen.answer(args.json, &flock, render::flock)?;
+        }
+        Online::Links(args) => {
+            let links = connect(&args.socket).await?.links().await?;
+            screen.answer(args.json, &links, |list, style| render::links(list, style))?;
+        }
+        Online::Metrics(args) => {
+            let metrics = connect(&args.socket).await?.metrics().await?;
+            screen.answer(args.json, &metrics, |list, style| render::metrics(list, style))?;
+        }
+        Online::ImageLs(args) => {
+            let images = connect(&args.socket).await?.images().await?;
+            screen.answer(args.json, &images, |list, style| render::images(list, style))?;
+        }
+        Online::Health(args) => {
+            let health = connect(&args.socket).await?.health().await?;
+            screen.answer(args.json, &health, render::health)?;
+            return Ok(if health.ok { Exit::Done } else { Exit::Failed });
+        }
+        Online::Group(args) => group(args, screen).await?,
+        Online::Events(args) => events(args, screen).await?,
+        Online::ImageShow(args) => image_show(args, screen).await?,
+        Online::WaveStart(args) => return wave_start(args, screen).await,
+        Online::WaveStatus(args) => wave_status(args, screen).await?,
+        Online::WaveWatch(args) => return wave_watch(args, screen).await,
+        Online::FloodSend(args) => flood_send(args, screen).await?,
+        Online::FloodTail(args) => flood_tail(args, screen).await?,
+        Online::JoinAddress(args) => join_address(args, screen).await?,
+        Online::Leave(args) => leave(&args, screen).await?,
+    }
+    Ok(Exit::Done)
+}
+
+async fn connect(socket: &Socket) -> anyhow::Result<Client> {
+    Ok(Client::connect(&socket.socket).await?)
+}
+
+async fn group(args: GroupArgs, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    let client = connect(&args.socket).await?;
+    match args.group {
+        Some(name) => screen.answer(args.json, &client.group(&name).await?, render::group),
+        None => screen
+            .answer(args.json, &client.groups().await?, |list, style| render::groups(list, style)),
+    }
+}
+
+async fn events(args: EventsArgs, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    let query = ReadEvents { after: args.after, last: args.last, follow: args.follow };
+    let mut events = connect(&args.socket).await?.events(query).await?;
+    while let Some(event) = events.next().await? {
+        screen.line(args.json, &event, render::event)?;
+    }
+    if args.follow {
+        bail!("the agent ended the stream of events");
+    }
+    Ok(())
+}
+
+async fn image_show(args: ImageShow, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    let query = WhichVersion { version: args.version };
+    let client = connect(&args.socket).await?;
+    let detail = client.image(&args.image, &query).await?;
+    screen.answer(args.json, &detail, render::image)
+}
+
+async fn wave_start(args: WaveStart, screen: &mut Screen<'_>) -> anyhow::Result<Exit> {
+    let client = connect(&args.socket).await?;
+    let order = StartWave {
+        image: args.image,
+        version: args.version,
+        to: args.to,
+        at: args.at,
+        as_user: args.as_user,
+        again: args.again,
+    };
+    let wave = client.start_wave(&order).await?;
+    if args.watch {
+        return watch(&client, &wave.id, args.json, screen).await;
+    }
+    screen.answer(args.json, &wave, |wave, _| {
+        format!(
+            "wave {0} goes to {1} nodes; watch it with `skep wave watch {0}`\n",
+            wave.id, wave.targets
+        )
+    })?;
+    Ok(Exit::Done)
+}
+
+async fn wave_status(args: WaveStatus, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    let client = connect(&args.socket).await?;
+    match args.wave {
+        Some(id) => screen.answer(args.json, &client.wave(&WaveId(id)).await?, render::wave),
+        None => screen
+            .answer(args.json, &client.waves().await?, |list, style| render::waves(list, style)),
+    }
+}
+
+async fn wave_watch(args: WaveWatch, screen: &mut Screen<'_>) -> anyhow::Result<Exit> {
+    let client = connect(&args.socket).await?;
+    let id = match args.wave {
+        Some(id) => WaveId(id),
+        None => match client.waves().await?.into_iter().next() {
+            Some(newest) => newest.id,
+            None => bail!("this node knows of no wave: start one with `skep wave start`"),
+        },
+    };
+    watch(&client, &id, args.json, screen).await
+}
+
+/// Looks at a wave until it is final. Bars on a terminal, a line for each change elsewhere.
+async fn watch(
+    client: &Client,
+    id: &WaveId,
+    json: Json,
+    screen: &mut Screen<'_>,
+) -> anyhow::Result<Exit> {
+    let mut seen: Option<WaveDetail> = None;
+    let mut bars = None;
+    loop {
+        let detail = client.wave(id).await?;
+        if json.json {
+            if seen.as_ref() != Some(&detail) {
+                screen.line(json, &detail, render::wave)?;
+            }
+        } else if screen.bars {
+            bars.get_or_insert_with(|| WaveBars::new(&detail)).update(&detail);
+        } else {
+            screen.text(&changes(seen.as_ref(), &detail))?;
+        }
+        if detail.wave.state.is_final() {
+            if let Some(bars) = &bars {
+                bars.finish();
+            }
+            if !json.json {
+                screen.text(&format!("\n{}", render::wave(&detail, screen.style)))?;
+            }
+            return Ok(match detail.wave.state {
+                WaveState::Done => Exit::Done,
+                WaveState::Failed | WaveState::Superseded | WaveState::Running => Exit::Failed,
+            });
+        }
+        seen = Some(detail);
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// A line for each node that is at another step than before.
+fn changes(before: Option<&WaveDetail>, now: &WaveDetail) -> String {
+    let step_before = |node: &skep_base::NodeName| {
+        before.and_then(|wave| wave.nodes.iter().find(|other| other.node == *node))
+    };
+    now.nodes
+        .iter()
+        .filter(|node| step_before(&node.node).is_none_or(|before| before.step != node.step))
+        .map(render::wave_node_line)
+        .collect()
+}
+
+async fn flood_send(args: FloodSend, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    let body = match (args.text, &args.file) {
+        (Some(text), _) => text.into_bytes(),
+        (None, Some(path)) => {
+            let file = std::fs::File::open(path)
+                .with_context(|| format!("cannot open {}", path.display()))?;
+            bounded(file).with_context(|| format!("cannot publish {}", path.display()))?
+        }
+        (None, None) => bounded(io::stdin().lock()).context("cannot publish standard input")?,
+    };
+    let client = connect(&args.socket).await?;
+    let published = client.publish(&args.group, body).await?;
+    screen.answer(args.json, &published, |published, _| format!("{}\n", published.id))
+}
+
+/// All of `from`, unless it is longer than an update may be.
+fn bounded(from: impl io::Read) -> anyhow::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    from.take(MAX_UPDATE_BYTES as u64 + 1).read_to_end(&mut body)?;
+    if body.len() > MAX_UPDATE_BYTES {
+        bail!(
+            "it is longer than {}, the most an update may have: roll it out as an image",
+            skep_base::ByteSize(MAX_UPDATE_BYTES as u64)
+        );
+    }
+    Ok(body)
+}
+
+async fn flood_tail(args: FloodTail, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    let client = connect(&args.socket).await?;
+    let mut left = args.count.unwrap_or(u64::MAX);
+    let mut after = args.after.map(Cursor);
+    while left > 0 {
+        let query = ReadUpdates {
+            subscriber: args.subscriber.clone().filter(|_| after.is_none()),
+            after,
+            max: Some(u32::try_from(left).unwrap_or(u32::MAX)),
+            wait_ms: Some(if args.no_follow { 0 } else { MAX_WAIT_MS }),
+        };
+        let read = client.updates(&args.group, &query).await?;
+        if read.lost > 0 {
+            let mut err = io::stderr().lock();
+            writeln!(
+                err,
+                "skep: {} updates were gone from the log before they were read",
+                read.lost
+            )?;
+        }
+        for update in &read.updates {
+            screen.line(args.json, update, |update, _| render::update(update))?;
+            if let Some(subscriber) = &args.subscriber {
+                let commit = Commit { cursor: update.cursor };
+                client.commit(&args.group, subscriber, commit).await?;
+            }
+        }
+        left = left.saturating_sub(read.updates.len() as u64);
+        if read.updates.is_empty() && args.no_follow {
+            return Ok(());
+        }
+        after = Some(read.next);
+    }
+    Ok(())
+}
+
+async fn join_address(args: JoinAddressArgs, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    let addresses = JoinAddress { addresses: args.addresses };
+    let client = connect(&args.socket).await?;
+    let accepted = client.join_address(&addresses).await?;
+    screen.text(&format!("{}\n", accepted.message))
+}
+
+async fn leave(args: &LeaveArgs, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    let client = connect(&args.socket).await?;
+    let accepted = client.shutdown(Shutdown { leave: true }).await?;
+    screen.text(&format!("{}\n", accepted.message))
+}

@@ -1,0 +1,295 @@
+//! A small bloc as an agent would describe it, for the tests of what is shown.
+
+use skep_base::{BlocName, Digest, NodeId, NodeName, WallTime};
+use skep_control::api::{
+    AgentState, Body, Certificate, Check, Cursor, Entry, Event, EventKind, Flock, Group, Health,
+    Image, ImageDetail, Link, LinkKind, Member, Metric, MetricKind, Presence, Problem, Status,
+    Subscriber, Text, Update, Wait, Wave, WaveDetail, WaveId, WaveNode, WaveState, WaveStep,
+};
+
+const NOW: u64 = 1_790_000_000_000;
+
+pub(crate) fn name(text: &str) -> NodeName {
+    text.parse().unwrap()
+}
+
+fn bloc() -> BlocName {
+    "example".parse().unwrap()
+}
+
+fn wall(before_ms: u64) -> WallTime {
+    WallTime::from_unix_ms(NOW - before_ms)
+}
+
+pub(crate) fn certificate() -> Certificate {
+    Certificate {
+        bloc: bloc(),
+        node: name("queen-1"),
+        network: Some("rack-a".parse().unwrap()),
+        roles: vec!["queen".into(), "manager".into()],
+        fingerprint: Text(Digest::of(b"certificate")),
+        not_before: wall(86_400_000 * 5),
+        not_after: WallTime::from_unix_ms(NOW + 86_400_000 * 25),
+        renew_at: WallTime::from_unix_ms(NOW + 86_400_000 * 15),
+        expires_in_ms: 86_400_000 * 25,
+    }
+}
+
+pub(crate) fn status() -> Status {
+    Status {
+        bloc: bloc(),
+        node: name("queen-1"),
+        id: Text(NodeId::derive(&bloc(), &name("queen-1"))),
+        network: Some("rack-a".parse().unwrap()),
+        roles: vec!["queen".into(), "manager".into()],
+        version: "0.0.0".into(),
+        protocol: 1,
+        feature_level: 1,
+        flock_feature_level: 1,
+        incarnation: 7,
+        state: AgentState::Running,
+        started: wall(725_000),
+        uptime_ms: 725_000,
+        addresses: vec!["192.0.2.1:7400".into(), "[2001:db8::1]:7400".into()],
+        present: 3,
+        known: 5,
+        flock: "queen-1.3f9a".into(),
+        links: 2,
+        certificate: certificate(),
+        waits: vec![Wait {
+            what: "web-3 to come back from its restart".into(),
+            since_ms: 1_500,
+            until_ms: Some(28_500),
+        }],
+        problems: vec![Problem {
+            message: "the clock was set back by 2 h".into(),
+            hint: Some("let chrony or systemd-timesyncd run".into()),
+            since_ms: 60_000,
+        }],
+    }
+}
+
+pub(crate) fn members() -> Vec<Member> {
+    let member = |node: &str, presence, since_ms, address: &str| Member {
+        node: name(node),
+        me: node == "queen-1",
+        presence,
+        since_ms,
+        network: Some("rack-a".parse().unwrap()),
+        roles: Vec::new(),
+        incarnation: 7,
+        version: "0.0.0".into(),
+        addresses: vec![address.into()],
+        watchers: vec![name("queen-1")],
+        rtt_us: (presence == Presence::Present && node != "queen-1").then_some(840),
+    };
+    vec![
+        member("web-2", Presence::Silent, 4_200, "192.0.2.3:7400"),
+        member("queen-1", Presence::Present, 725_000, "192.0.2.1:7400"),
+        member("web-1", Presence::Present, 90_061_000, "[2001:db8:1:2::3:4]:7400"),
+        member("web-3", Presence::Restarting, 1_500, "192.0.2.4:7400"),
+        member("old-1", Presence::GivenUp, 86_400_000 * 4, "192.0.2.9:7400"),
+    ]
+}
+
+pub(crate) fn flock() -> Flock {
+    Flock {
+        name: "queen-1.3f9a".into(),
+        digest: Text(Digest::of(b"members")),
+        present: vec![name("queen-1"), name("web-1")],
+        absent: vec![(name("web-2"), Presence::Silent), (name("old-1"), Presence::GivenUp)],
+        agreed: true,
+        edges: vec![(name("queen-1"), name("web-1"))],
+        overlay: "complete".into(),
+        connectivity: 1,
+    }
+}
+
+pub(crate) fn links() -> Vec<Link> {
+    let link = |peer: &str, kind, remote: &str, dialled| Link {
+        peer: name(peer),
+        kind,
+        remote: remote.into(),
+        dialled,
+        up_ms: 725_000,
+        bulk: false,
+        rtt_us: Some(12_440),
+        rate: Some(12_500_000),
+        received: 3 << 20,
+        sent: 1_234,
+        queued: 0,
+    };
+    vec![
+        link("web-1", LinkKind::Neighbour, "[2001:db8:1:2::3:4]:7400", true),
+        link("web-2", LinkKind::Watch, "192.0.2.3:41022", false),
+    ]
+}
+
+pub(crate) fn health() -> Health {
+    let check =
+        |name: &str, ok, detail: &str| Check { name: name.into(), ok, detail: detail.into() };
+    Health {
+        ok: false,
+        state: AgentState::Running,
+        checks: vec![
+            check("certificate", true, "25 d left"),
+            check("disk", false, "/var/lib/skep has 12 MiB left: make room, or waves will stop"),
+        ],
+    }
+}
+
+pub(crate) fn metrics() -> Vec<Metric> {
+    let metric = |name: &str, labels: &[(&str, &str)], kind, unit: &str, value| Metric {
+        name: name.into(),
+        labels: labels
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
+        kind,
+        unit: unit.into(),
+        help: "what came over the links".into(),
+        value,
+    };
+    vec![
+        metric("links", &[], MetricKind::Gauge, "", 2),
+        metric("received", &[("lane", "bulk")], MetricKind::Counter, "bytes", 3 << 20),
+        metric("received", &[("lane", "control")], MetricKind::Counter, "bytes", 512),
+    ]
+}
+
+pub(crate) fn group() -> Group {
+    Group {
+        name: "all".parse().unwrap(),
+        joined: true,
+        members: vec![
+            (name("queen-1"), Presence::Present),
+            (name("web-1"), Presence::Present),
+            (name("web-2"), Presence::Silent),
+        ],
+        neighbours: vec![name("web-1")],
+        updates: 4_182,
+        bytes: 1 << 21,
+        oldest_ms: 86_400_000 * 3,
+        missing: 0,
+        subscribers: vec![Subscriber {
+            name: "deploy".into(),
+            committed: Cursor(4_180),
+            behind: 2,
+        }],
+    }
+}
+
+pub(crate) fn update(body: &[u8]) -> Update {
+    Update {
+        cursor: Cursor(4_181),
+        id: "web-1:3:17".parse().unwrap(),
+        age_ms: 12,
+        logged: wall(12),
+        late: false,
+        body: Body(body.to_vec()),
+    }
+}
+
+pub(crate) fn events() -> Vec<Event> {
+    let kinds = [
+        EventKind::Started { incarnation: 7 },
+        EventKind::LinkUp {
+            node: name("web-1"),
+            kind: LinkKind::Neighbour,
+            remote: "192.0.2.2:7400".into(),
+        },
+        EventKind::Member { node: name("web-1"), presence: Presence::Present, incarnation: 3 },
+        EventKind::Refused {
+            remote: "203.0.113.9:4711".into(),
+            why: "bloc \u{1b}[31mevil is not ours".into(),
+        },
+        EventKind::Lost { count: 3, message: "the agent no longer keeps them".into() },
+    ];
+    (1..)
+        .zip(kinds)
+        .map(|(number, kind)| Event {
+            number,
+            at: wall(5_000 - number),
+            monotonic_us: number * 1_000,
+            kind,
+        })
+        .collect()
+}
+
+pub(crate) fn image() -> Image {
+    Image {
+        name: "web".parse().unwrap(),
+        version: Text(Digest::of(b"manifest")),
+        queen: name("queen-1"),
+        built: wall(3_600_000),
+        entries: 5_200,
+        bytes: 64 << 20,
+        chunks: 900,
+        chunks_here: 899,
+        applied_at: Some("/srv/web".into()),
+    }
+}
+
+pub(crate) fn image_detail() -> ImageDetail {
+    let entry = |path: &str, kind: &str, mode, size| Entry {
+        path: path.into(),
+        kind: kind.into(),
+        mode,
+        uid: 0,
+        gid: 33,
+        size,
+    };
+    ImageDetail {
+        image: image(),
+        entries: vec![
+            entry("bin", "directory", 0o755, 0),
+            entry("bin/serve", "file", 0o4755, 1_572_864),
+            entry("caf\\xe9", "symlink", 0o777, 0),
+        ],
+        truncated: true,
+    }
+}
+
+pub(crate) fn wave() -> Wave {
+    Wave {
+        id: WaveId("queen-1:4".into()),
+        image: "web".parse().unwrap(),
+        version: Text(Digest::of(b"manifest")),
+        to: vec!["all".parse().unwrap()],
+        at: "/srv/web".into(),
+        queen: name("queen-1"),
+        state: WaveState::Running,
+        started: wall(4_250),
+        elapsed_ms: 4_250,
+        image_bytes: 64 << 20,
+        queen_bytes: 70 << 20,
+        targets: 4,
+        done: 1,
+        failed: 1,
+    }
+}
+
+pub(crate) fn wave_detail() -> WaveDetail {
+    let node = |node: &str, presence, step, have: u64, error: Option<&str>| WaveNode {
+        node: name(node),
+        presence,
+        step,
+        bytes_have: have << 20,
+        bytes_all: 64 << 20,
+        fetched: have << 20,
+        sources: 3,
+        elapsed_ms: 3_700,
+        error: error.map(str::to_owned),
+        not_set: Vec::new(),
+    };
+    let full = "web-2: cannot write /srv/.web.new/lib: no space left: make room, it then goes on";
+    WaveDetail {
+        wave: wave(),
+        nodes: vec![
+            node("queen-1", Presence::Present, WaveStep::Done, 64, None),
+            node("web-1", Presence::Present, WaveStep::Fetching, 20, None),
+            node("web-2", Presence::Present, WaveStep::Failed, 12, Some(full)),
+            node("web-3", Presence::Silent, WaveStep::Waiting, 0, None),
+        ],
+    }
+}

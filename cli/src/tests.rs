@@ -1,0 +1,257 @@
+//! The command line as users meet it: each help text, each listing at 80 columns.
+
+use std::fmt::Write as _;
+
+use expect_test::{Expect, expect, expect_file};
+
+use crate::render::{self, Style};
+use crate::{definition, samples};
+
+const TERMINAL: Style = Style { colour: false, width: Some(80) };
+
+/// Checks `text`, and that nothing is wider than the terminal.
+#[track_caller]
+fn shown(text: &str, expected: &Expect) {
+    for line in text.lines() {
+        assert!(line.chars().count() <= 80, "wider than 80: {line}");
+    }
+    expected.assert_eq(text);
+}
+
+#[test]
+fn the_definition_holds_together() {
+    definition().debug_assert();
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let mut all = String::new();
+    write_help(&mut definition(), "skep", &mut all);
+    expect_file!["tests/help.txt"].assert_eq(&all);
+}
+
+fn write_help(command: &mut clap::Command, path: &str, all: &mut String) {
+    // An environment variable's value must not leak into the expectation.
+    let mut shown = command.clone().bin_name(path).term_width(100);
+    let help = shown.render_long_help().to_string();
+    writeln!(all, "$ {path} --help\n{help}").unwrap();
+    let children: Vec<String> =
+        command.get_subcommands().map(|child| child.get_name().to_owned()).collect();
+    assert!(
+        help.contains("EXAMPLE\n") || !children.is_empty() || path == "skep config default",
+        "`{path}` shows no example"
+    );
+    for child in children {
+        let path = format!("{path} {child}");
+        write_help(command.find_subcommand_mut(&child).unwrap(), &path, all);
+    }
+}
+
+#[test]
+fn status_is_one_page() {
+    shown(&render::status(&samples::status(), TERMINAL), &expect![[r#"
+        node         queen-1
+        bloc         example
+        network      rack-a
+        roles        queen manager
+        state        running
+        life         7, since 2026-09-21 14:01:15 UTC (12 min 5 s)
+        flock        queen-1.3f9a: 3 of 5 members present, 2 links
+        addresses    192.0.2.1:7400 [2001:db8::1]:7400
+        certificate  until 2026-10-16 14:13:20 UTC (25 d), renewed from 2026-10-06
+                     14:13:20 UTC
+        version      0.0.0, protocol 1, feature level 1 (flock 1)
+        waits        web-3 to come back from its restart since 1.5 s, for at most 28 s
+                     more
+        problem      the clock was set back by 2 h (let chrony or systemd-timesyncd
+                     run), since 1 min
+    "#]]);
+}
+
+#[test]
+fn members_fit_a_terminal() {
+    shown(&render::members(&samples::members(), TERMINAL), &expect![[r#"
+        NODE       PRESENCE    SINCE       NETWORK  LIFE  RTT     ADDRESS
+        old-1      given-up           4 d  rack-a      7       -  192.0.2.9:7400
+        queen-1 *  present     12 min 5 s  rack-a      7       -  192.0.2.1:7400
+        web-1      present        1 d 1 h  rack-a      7  840 µs  [2001:db8:1:2::3:4]:
+                                                                  7400
+        web-2      silent           4.2 s  rack-a      7       -  192.0.2.3:7400
+        web-3      restarting       1.5 s  rack-a      7       -  192.0.2.4:7400
+    "#]]);
+}
+
+#[test]
+fn colour_repeats_what_a_word_says() {
+    let plain = render::members(&samples::members(), TERMINAL);
+    let coloured = render::members(&samples::members(), Style { colour: true, ..TERMINAL });
+    assert!(!plain.contains('\u{1b}'));
+    assert!(coloured.contains('\u{1b}'));
+    assert!(coloured.contains("silent"));
+}
+
+#[test]
+fn the_flock_shows_members_and_overlay() {
+    shown(&render::flock(&samples::flock(), TERMINAL), &expect![[r#"
+        flock    queen-1.3f9a
+        digest   c63203069a7c7130 (all present members agree)
+        members  2 of 4 present
+        present  queen-1 web-1
+        absent   web-2 (silent) old-1 (given-up)
+        overlay  complete: 1 edge, 1 node must fail to cut it
+        edges    queen-1–web-1
+    "#]]);
+}
+
+#[test]
+fn links_fit_a_terminal() {
+    shown(&render::links(&samples::links(), TERMINAL), &expect![[r#"
+        PEER   KIND       REMOTE                UP          RTT      SENT     RECEIVED
+        web-1  neighbour  → [2001:db8:1:2::3:4  12 min 5 s  12.4 ms  1.2 KiB   3.0 MiB
+                          ]:7400
+        web-2  watch      ← 192.0.2.3:41022     12 min 5 s  12.4 ms  1.2 KiB   3.0 MiB
+    "#]]);
+}
+
+#[test]
+fn certificates_say_until_when_they_hold() {
+    shown(&render::certificate(&samples::certificate(), TERMINAL), &expect![[r#"
+        node         queen-1
+        bloc         example
+        network      rack-a
+        roles        queen manager
+        fingerprint  41bc440d885f79459ff60c452768aec41914018dd4c01f41454f8403b2ebd12e
+        holds from   2026-09-16 14:13:20 UTC
+        holds        until 2026-10-16 14:13:20 UTC (25 d), renewed from 2026-10-06
+                     14:13:20 UTC
+    "#]]);
+    let mut expired = samples::certificate();
+    expired.expires_in_ms = -60_000;
+    let text = render::certificate(&expired, TERMINAL);
+    assert!(text.contains("EXPIRED"), "{text}");
+}
+
+#[test]
+fn health_names_what_fails() {
+    shown(&render::health(&samples::health(), TERMINAL), &expect![[r#"
+        CHECK        RESULT  DETAIL
+        certificate  ok      25 d left
+        disk         FAILED  /var/lib/skep has 12 MiB left: make room, or waves will
+                             stop
+    "#]]);
+}
+
+#[test]
+fn metrics_show_units_and_labels() {
+    shown(&render::metrics(&samples::metrics(), TERMINAL), &expect![[r#"
+        NAME                    VALUE    KIND     WHAT
+        links                         2  gauge    what came over the links
+        received{lane=bulk}     3.0 MiB  counter  what came over the links
+        received{lane=control}    512 B  counter  what came over the links
+    "#]]);
+}
+
+#[test]
+fn groups_in_a_table_and_alone() {
+    shown(&render::groups(&[samples::group()], TERMINAL), &expect![[r#"
+        GROUP  HERE  PRESENT  UPDATES  BYTES    OLDEST  MISSING  READERS
+        all    yes       2/3     4182  2.0 MiB     3 d        0        1
+    "#]]);
+    shown(&render::group(&samples::group(), TERMINAL), &expect![[r#"
+        group            all
+        this node in it  yes
+        members          2 of 3 present
+        present          queen-1 web-1
+        absent           web-2 (silent)
+        neighbours       web-1
+        log              4182 updates, 2.0 MiB, the oldest 3 d old, 0 missing
+        subscriber       deploy at 4180, 2 updates behind
+    "#]]);
+}
+
+#[test]
+fn updates_show_text_and_never_raw_bytes() {
+    shown(&render::update(&samples::update(b"hello\n")), &expect![[r#"
+        4181 web-1:3:17 6 B, 12 ms old
+        hello
+    "#]]);
+    shown(&render::update(&samples::update(b"\x1b[2J")), &expect![[r#"
+        4181 web-1:3:17 4 B, 12 ms old
+        (binary; --json prints it in base64)
+    "#]]);
+}
+
+#[test]
+fn events_are_a_line_each_and_steer_no_terminal() {
+    let text: String =
+        samples::events().iter().map(|event| render::event(event, TERMINAL)).collect();
+    assert!(!text.contains('\u{1b}'));
+    shown(&text, &expect![[r#"
+        14:13:15.001       1  agent started, life 7
+        14:13:15.002       2  link to web-1 is up (neighbour, 192.0.2.2:7400)
+        14:13:15.003       3  web-1 is present, life 3
+        14:13:15.004       4  refused 203.0.113.9:4711: bloc �[31mevil is not ours
+        14:13:15.005       5  3 events lost: the agent no longer keeps them
+    "#]]);
+}
+
+#[test]
+fn images_in_a_table_and_alone() {
+    shown(&render::images(&[samples::image()], TERMINAL), &expect![[r#"
+        IMAGE  VERSION       BUILT                    SIZE      HERE  APPLIED AT
+        web    0d197521d9a4  2026-09-21 13:13:20 UTC  64.0 MiB   99%  /srv/web
+    "#]]);
+    shown(&render::image(&samples::image_detail(), TERMINAL), &expect![[r#"
+        image       web
+        version     0d197521d9a48760576da1c87dfd828a60d397ea1e16f92a5b7c44b4f4060ce1
+        signed by   queen-1, 2026-09-21 13:13:20 UTC
+        holds       5200 entries, 64.0 MiB, 900 chunks
+        here        99%
+        applied at  /srv/web
+
+        KIND       MODE  OWNER  SIZE     PATH
+        directory  0755   0:33      0 B  bin
+        file       4755   0:33  1.5 MiB  bin/serve
+        symlink    0777   0:33      0 B  caf\xe9
+        … and 5197 more
+    "#]]);
+}
+
+#[test]
+fn waves_in_a_table_and_alone() {
+    shown(&render::waves(&[samples::wave()], TERMINAL), &expect![[r#"
+        WAVE       IMAGE       TO   AT        STATE    DONE  FAILED  TOOK
+        queen-1:4  web 0d1975  all  /srv/web  running   1/4       1  4.2 s
+    "#]]);
+    expect![[r#"
+        wave            queen-1:4, running
+        image           web 0d197521d9a4
+        to              all
+        at              /srv/web
+        started         2026-09-21 14:13:15 UTC by queen-1
+        took            4.2 s
+        nodes           1 of 4 done, 1 failed
+        left the queen  70.0 MiB, 1.09 times the image
+
+        NODE     STEP              HAS   FETCHED   FROM     TOOK
+        queen-1  done              100%  64.0 MiB  3 nodes  3.7 s
+        web-1    fetching           31%  20.0 MiB  3 nodes  3.7 s
+        web-2    failed             18%  12.0 MiB  3 nodes  3.7 s
+        web-3    waiting (silent)    0%       0 B  3 nodes  3.7 s
+        web-2: web-2: cannot write /srv/.web.new/lib: no space left: make room, it then goes on
+    "#]].assert_eq(&render::wave(&samples::wave_detail(), TERMINAL));
+}
+
+#[test]
+fn completions_and_manual_pages_name_every_command() {
+    let directory = tempfile::tempdir().unwrap();
+    crate::write_manual(directory.path()).unwrap();
+    for page in ["skep.1", "skep-wave-start.1", "skep-ca-invite.1"] {
+        let text = std::fs::read_to_string(directory.path().join(page)).unwrap();
+        assert!(text.contains("EXAMPLE"), "{page}");
+    }
+    let mut script = Vec::new();
+    clap_complete::generate(clap_complete::Shell::Bash, &mut definition(), "skep", &mut script);
+    let script = String::from_utf8(script).unwrap();
+    assert!(script.contains("join-address"));
+}
