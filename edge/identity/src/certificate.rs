@@ -262,13 +262,7 @@ impl<'a> Parts<'a> {
         let list = extensions.enter(tag::SEQUENCE)?;
         extensions.finish()?;
         let (alt_names, may_sign) = read_extensions(list)?;
-        Ok(Self {
-            subject,
-            validity,
-            public_key,
-            alt_names,
-            may_sign,
-        })
+        Ok(Self { subject, validity, public_key, alt_names, may_sign })
     }
 }
 
@@ -407,9 +401,7 @@ impl<'a> Names<'a> {
     }
 
     fn roles(&self) -> Roles {
-        self.paths()
-            .filter_map(|path| path.strip_prefix("role/")?.parse().ok())
-            .collect()
+        self.paths().filter_map(|path| path.strip_prefix("role/")?.parse().ok()).collect()
     }
 
     fn paths(&self) -> impl Iterator<Item = &'a str> {

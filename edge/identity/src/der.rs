@@ -93,11 +93,7 @@ impl<'a> Reader<'a> {
 
     /// The next value if it has this tag.
     pub(crate) fn optional(&mut self, tag: u8) -> Result<Option<&'a [u8]>, DerError> {
-        if self.rest.first() == Some(&tag) {
-            self.expect(tag).map(Some)
-        } else {
-            Ok(None)
-        }
+        if self.rest.first() == Some(&tag) { self.expect(tag).map(Some) } else { Ok(None) }
     }
 
     /// The values inside the next value, which must have this tag.
@@ -131,11 +127,9 @@ impl<'a> Reader<'a> {
         let month = Month::try_from(small(m1, m2)?).map_err(|_| DerError)?;
         let year = i32::try_from(year).map_err(|_| DerError)?;
         let date = Date::from_calendar_date(year, month, small(d1, d2)?).map_err(|_| DerError)?;
-        let time = Time::from_hms(small(h1, h2)?, small(n1, n2)?, small(s1, s2)?)
-            .map_err(|_| DerError)?;
-        let seconds = PrimitiveDateTime::new(date, time)
-            .assume_utc()
-            .unix_timestamp();
+        let time =
+            Time::from_hms(small(h1, h2)?, small(n1, n2)?, small(s1, s2)?).map_err(|_| DerError)?;
+        let seconds = PrimitiveDateTime::new(date, time).assume_utc().unix_timestamp();
         let seconds = u64::try_from(seconds).map_err(|_| DerError)?;
         Ok(WallTime::from_unix_ms(seconds.saturating_mul(1000)))
     }
@@ -181,15 +175,9 @@ pub(crate) fn time(at: WallTime) -> Vec<u8> {
     let year = date.year();
     let tail = format!("{month:02}{day:02}{hour:02}{minute:02}{second:02}Z");
     if year < 2050 {
-        value(
-            tag::UTC_TIME,
-            &[format!("{:02}{tail}", year % 100).as_bytes()],
-        )
+        value(tag::UTC_TIME, &[format!("{:02}{tail}", year % 100).as_bytes()])
     } else {
-        value(
-            tag::GENERALIZED_TIME,
-            &[format!("{year:04}{tail}").as_bytes()],
-        )
+        value(tag::GENERALIZED_TIME, &[format!("{year:04}{tail}").as_bytes()])
     }
 }
 

@@ -118,10 +118,7 @@ pub(crate) fn write_certificates(
     path: &Path,
     certificates: &[CertificateDer<'_>],
 ) -> Result<(), FileError> {
-    let pem: String = certificates
-        .iter()
-        .map(|der| to_pem("CERTIFICATE", der))
-        .collect();
+    let pem: String = certificates.iter().map(|der| to_pem("CERTIFICATE", der)).collect();
     write_atomically(path, pem.as_bytes(), PUBLIC_MODE)
 }
 
@@ -155,11 +152,7 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> Result<(
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&beside)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
         file.write_all(bytes)?;
         file.sync_all()
     })();
@@ -169,9 +162,17 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> Result<(
 
 /// Renames, and makes that durable.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
-    fs::rename(from, to)
-        .and_then(|()| sync_parent(to))
-        .map_err(|source| write_error(to, source))
+    fs::rename(from, to).and_then(|()| sync_parent(to)).map_err(|source| write_error(to, source))
+}
+
+/// Removes a file that has served, durably.
+pub(crate) fn remove(path: &Path) -> Result<(), FileError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => {
+            removed.and_then(|()| sync_parent(path)).map_err(|source| write_error(path, source))
+        }
+    }
 }
 
 /// Makes what happened to the names in the file's directory durable.
@@ -201,22 +202,13 @@ fn read(
     path: &Path,
     judge: fn(&Path, Access) -> Result<(), FileError>,
 ) -> Result<Vec<u8>, FileError> {
-    let failed = |source| FileError::Read {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| FileError::Read { path: path.to_owned(), source };
     // A fifo in the file's place must not make us wait for a writer.
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags)
-        .open(path)
-        .map_err(failed)?;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
     let facts = file.metadata().map_err(failed)?;
     if !facts.is_file() {
-        return Err(FileError::Kind {
-            path: path.to_owned(),
-        });
+        return Err(FileError::Kind { path: path.to_owned() });
     }
     let access = Access {
         mode: facts.mode() & 0o7777,
@@ -225,13 +217,9 @@ fn read(
     };
     judge(path, access)?;
     let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(FileError::TooLong {
-            path: path.to_owned(),
-        });
+        return Err(FileError::TooLong { path: path.to_owned() });
     }
     Ok(bytes)
 }
@@ -276,17 +264,11 @@ fn to_pem(label: &str, der: &[u8]) -> String {
 }
 
 fn write_error(path: &Path, source: io::Error) -> FileError {
-    FileError::Write {
-        path: path.to_owned(),
-        source,
-    }
+    FileError::Write { path: path.to_owned(), source }
 }
 
 fn not_pem(path: &Path, expected: &'static str) -> FileError {
-    FileError::NotPem {
-        path: path.to_owned(),
-        expected,
-    }
+    FileError::NotPem { path: path.to_owned(), expected }
 }
 
 #[cfg(test)]
@@ -342,10 +324,7 @@ mod tests {
             judge_public(path, access(8, 7, 0o644)),
             Err(FileError::Owner { owner: 8, .. })
         ));
-        assert!(matches!(
-            judge_public(path, access(7, 7, 0o664)),
-            Err(FileError::Writable { .. })
-        ));
+        assert!(matches!(judge_public(path, access(7, 7, 0o664)), Err(FileError::Writable { .. })));
     }
 
     #[test]

@@ -55,13 +55,7 @@ impl IdentityHandle {
     /// The identity as it is now. Ask again for each use: it may be renewed in between.
     #[must_use]
     pub fn current(&self) -> Arc<Identity> {
-        Arc::clone(
-            &self
-                .shared
-                .current
-                .read()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        Arc::clone(&self.shared.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Puts a renewed identity in place and tells all watchers, on this thread.
@@ -71,11 +65,7 @@ impl IdentityHandle {
     pub fn replace(&self, identity: Identity) -> Result<(), ReplaceError> {
         let identity = Arc::new(identity);
         {
-            let mut current = self
-                .shared
-                .current
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut current = self.shared.current.write().unwrap_or_else(PoisonError::into_inner);
             if current.info().id != identity.info().id {
                 return Err(ReplaceError {
                     current: current.info().node.clone(),
@@ -100,10 +90,7 @@ impl IdentityHandle {
         let number = watchers.next;
         watchers.next += 1;
         watchers.list.insert(number, Arc::new(watcher));
-        Watch {
-            shared: Arc::downgrade(&self.shared),
-            number,
-        }
+        Watch { shared: Arc::downgrade(&self.shared), number }
     }
 }
 
@@ -115,9 +102,7 @@ impl Shared {
 
 impl fmt::Debug for IdentityHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("IdentityHandle")
-            .field(&self.current().info())
-            .finish()
+        f.debug_tuple("IdentityHandle").field(&self.current().info()).finish()
     }
 }
 

@@ -87,22 +87,12 @@ impl Identity {
     ) -> Result<Self, CertError> {
         let info = trust.verify_chain_only(&certificate)?;
         if info.public_key != *key.public() {
-            return Err(CertError::NotOurs {
-                what: "it belongs to another key",
-            });
+            return Err(CertError::NotOurs { what: "it belongs to another key" });
         }
-        let signer = rustls::crypto::aws_lc_rs::sign::any_eddsa_type(key.pkcs8()).map_err(|_| {
-            CertError::NotOurs {
-                what: "its key cannot be used for TLS",
-            }
-        })?;
+        let signer = rustls::crypto::aws_lc_rs::sign::any_eddsa_type(key.pkcs8())
+            .map_err(|_| CertError::NotOurs { what: "its key cannot be used for TLS" })?;
         let certified = Arc::new(CertifiedKey::new(vec![certificate], signer));
-        Ok(Self {
-            info,
-            key,
-            certified,
-            trust,
-        })
+        Ok(Self { info, key, certified, trust })
     }
 
     /// Loads the identity in `dir`, and finishes a renewal that a crash interrupted.
@@ -113,24 +103,15 @@ impl Identity {
         let (key_path, path) = (dir.join(KEY_FILE), dir.join(CERTIFICATE_FILE));
         let key = match files::read_key(&key_path) {
             Err(error) if error.is_missing() => {
-                return Err(IdentityError::Missing {
-                    dir: dir.to_owned(),
-                });
+                return Err(IdentityError::Missing { dir: dir.to_owned() });
             }
             read => read?,
         };
         let (certificate, info) = fitting_certificate(&path, &key_path, &key)?;
-        let broken = |source| IdentityError::Certificate {
-            path: path.clone(),
-            source,
-        };
+        let broken = |source| IdentityError::Certificate { path: path.clone(), source };
         let authorities = files::read_certificates(&dir.join(CA_FILE))?;
-        let trust = Trust::new(info.bloc, authorities).map_err(|source| {
-            IdentityError::Certificate {
-                path: dir.join(CA_FILE),
-                source,
-            }
-        })?;
+        let trust = Trust::new(info.bloc, authorities)
+            .map_err(|source| IdentityError::Certificate { path: dir.join(CA_FILE), source })?;
         Self::new(certificate, key, trust).map_err(broken)
     }
 
@@ -212,20 +193,15 @@ fn fitting_certificate(
         }
         _ => {
             present?;
-            Err(IdentityError::Mismatch {
-                certificate: path.to_owned(),
-                key: key_path.to_owned(),
-            })
+            Err(IdentityError::Mismatch { certificate: path.to_owned(), key: key_path.to_owned() })
         }
     }
 }
 
 fn read_leaf(path: &Path) -> Result<(CertificateDer<'static>, CertInfo), IdentityError> {
     let certificate = files::read_certificates(path)?.swap_remove(0);
-    let info = parse_certificate(&certificate).map_err(|source| IdentityError::Certificate {
-        path: path.to_owned(),
-        source,
-    })?;
+    let info = parse_certificate(&certificate)
+        .map_err(|source| IdentityError::Certificate { path: path.to_owned(), source })?;
     Ok((certificate, info))
 }
 

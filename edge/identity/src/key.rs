@@ -48,17 +48,16 @@ impl SigningKey {
     pub fn from_pkcs8(der: &[u8]) -> Result<Self, KeyError> {
         let pair =
             Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(|_| KeyError::Malformed)?;
-        let public = pair
-            .public_key()
-            .as_ref()
-            .try_into()
-            .map_err(|_| KeyError::Malformed)?;
+        let public = pair.public_key().as_ref().try_into().map_err(|_| KeyError::Malformed)?;
         let pkcs8 = PrivatePkcs8KeyDer::from(der.to_vec());
-        Ok(Self {
-            pair,
-            pkcs8,
-            public,
-        })
+        Ok(Self { pair, pkcs8, public })
+    }
+
+    /// The key that follows from `seed`.
+    pub(crate) fn from_seed(seed: &[u8; 32]) -> Result<Self, KeyError> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| KeyError::Malformed)?;
+        let document = pair.to_pkcs8v1().map_err(|_| KeyError::Malformed)?;
+        Self::from_pkcs8(document.as_ref())
     }
 
     /// The public half.
@@ -94,17 +93,13 @@ pub fn verify_signature(
     message: &[u8],
     signature: &[u8; SIGNATURE_BYTES],
 ) -> bool {
-    UnparsedPublicKey::new(&ED25519, public_key)
-        .verify(message, signature)
-        .is_ok()
+    UnparsedPublicKey::new(&ED25519, public_key).verify(message, signature).is_ok()
 }
 
 /// Bytes that nobody can guess.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N], KeyError> {
     let mut bytes = [0; N];
-    SystemRandom::new()
-        .fill(&mut bytes)
-        .map_err(|_| KeyError::Random)?;
+    SystemRandom::new().fill(&mut bytes).map_err(|_| KeyError::Random)?;
     Ok(bytes)
 }
 
@@ -129,10 +124,7 @@ mod tests {
         let again = SigningKey::from_pkcs8(key.pkcs8().secret_pkcs8_der()).unwrap();
         assert_eq!(key.public(), again.public());
         assert_eq!(key.sign(b"x"), again.sign(b"x"));
-        assert!(matches!(
-            SigningKey::from_pkcs8(b"no key"),
-            Err(KeyError::Malformed)
-        ));
+        assert!(matches!(SigningKey::from_pkcs8(b"no key"), Err(KeyError::Malformed)));
         assert_eq!(format!("{key:?}"), "SigningKey(..)");
     }
 }

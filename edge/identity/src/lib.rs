@@ -13,27 +13,44 @@
 //! | judge one | [`Trust::verify`], [`Trust::verify_chain_only`] |
 //! | be a node | [`Identity`], and [`IdentityHandle`] while running |
 //! | speak TLS | [`tls`] |
+//! | be the CA | [`Ca`] |
+//! | join, renew | [`Joining`], [`Renewing`], and [`message`] between them and the CA |
 //!
 //! Nothing here waits or reads a clock: the time by which certificates are judged is an argument
 //! ([`judgement_time`] says how to make it). `docs/protocol/identity.md` is the protocol in prose.
 
 #![warn(missing_docs)]
 
+mod ca;
 mod certificate;
 mod der;
+mod enrol;
 mod files;
 mod handle;
 mod identity;
+mod invitation;
 mod key;
+mod ledger;
+pub mod message;
 mod profile;
 mod roles;
 pub mod tls;
 mod trust;
 
+pub use ca::{
+    CA_KEY_FILE, Ca, CaError, DEFAULT_INVITATION_LIFE, DEFAULT_LIFE, InviteRequest, IssueRequest,
+    IssuedNode, MAX_INVITATION_LIFE, MAX_LIFE, MIN_LIFE,
+};
 pub use certificate::{CertError, CertInfo, MAX_CERTIFICATE_BYTES, Validity, parse_certificate};
+pub use enrol::{EnrolError, Joining, Renewing};
 pub use files::FileError;
 pub use handle::{IdentityHandle, ReplaceError, Watch};
 pub use identity::{CA_FILE, CERTIFICATE_FILE, Identity, IdentityError, KEY_FILE};
+pub use invitation::{
+    INVITATION_PREFIX, Invitation, InvitationError, MAX_INVITATION_ADDRESSES, MAX_INVITATION_CHARS,
+    Terms,
+};
 pub use key::{KeyError, PUBLIC_KEY_BYTES, SIGNATURE_BYTES, SigningKey, verify_signature};
+pub use ledger::LedgerError;
 pub use roles::{Role, RoleError, Roles};
 pub use trust::{DEFAULT_GRACE, MAX_AUTHORITIES, Trust, judgement_time};

@@ -50,24 +50,11 @@ impl Leaf<'_> {
         key: &SigningKey,
     ) -> Result<CertificateDer<'static>, KeyError> {
         let mut names = vec![format!("skep://{}/{}", self.bloc, self.node)];
-        names.extend(
-            self.network
-                .map(|network| format!("skep://{}/network/{network}", self.bloc)),
-        );
-        names.extend(
-            self.roles
-                .iter()
-                .map(|role| format!("skep://{}/role/{role}", self.bloc)),
-        );
-        let names: Vec<_> = names
-            .iter()
-            .map(|name| value(tag::URI, &[name.as_bytes()]))
-            .collect();
+        names.extend(self.network.map(|network| format!("skep://{}/network/{network}", self.bloc)));
+        names.extend(self.roles.iter().map(|role| format!("skep://{}/role/{role}", self.bloc)));
+        let names: Vec<_> = names.iter().map(|name| value(tag::URI, &[name.as_bytes()])).collect();
         let names: Vec<_> = names.iter().map(Vec::as_slice).collect();
-        let usages = sequence(&[
-            &object(oid::SERVER_AUTH),
-            &object(oid::CLIENT_AUTH),
-        ]);
+        let usages = sequence(&[&object(oid::SERVER_AUTH), &object(oid::CLIENT_AUTH)]);
         let authority = sequence(&[&value(tag::KEY_ID, &[&key_id(key.public())])]);
         let extensions = [
             extension(oid::SUBJECT_ALT_NAME, false, &sequence(&names)),
@@ -130,19 +117,14 @@ fn sign(
         &value(tag::CONTEXT_3, &[&sequence(&extensions)]),
     ]);
     let signature = bits(&key.sign(&signed));
-    Ok(CertificateDer::from(sequence(&[
-        &signed, &algorithm, &signature,
-    ])))
+    Ok(CertificateDer::from(sequence(&[&signed, &algorithm, &signature])))
 }
 
 /// The content of a name: `DC=com, DC=example, CN=web-1` for the bloc `example.com`. Encoded names
 /// go from the widest part to the narrowest; they are shown the other way round (RFC 4514).
 fn name(bloc: &BlocName, common: &str) -> Vec<u8> {
     let part = |kind: &[u8], tag: u8, text: &str| {
-        value(
-            tag::SET,
-            &[&sequence(&[&object(kind), &value(tag, &[text.as_bytes()])])],
-        )
+        value(tag::SET, &[&sequence(&[&object(kind), &value(tag, &[text.as_bytes()])])])
     };
     let mut name: Vec<u8> = bloc
         .as_str()

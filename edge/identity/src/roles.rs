@@ -95,9 +95,7 @@ impl Roles {
 
     /// The roles in the set, in the order of [`Role::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Role> {
-        Role::ALL
-            .into_iter()
-            .filter(move |role| self.contains(*role))
+        Role::ALL.into_iter().filter(move |role| self.contains(*role))
     }
 }
 
@@ -118,15 +116,8 @@ impl TryFrom<u8> for Roles {
 
     /// Refuses bits that stand for no role.
     fn try_from(bits: u8) -> Result<Self, RoleError> {
-        let roles: Self = Role::ALL
-            .into_iter()
-            .filter(|role| bits & role.bit() != 0)
-            .collect();
-        if roles.0 == bits {
-            Ok(roles)
-        } else {
-            Err(RoleError(format!("bits {bits:#010b}")))
-        }
+        let roles: Self = Role::ALL.into_iter().filter(|role| bits & role.bit() != 0).collect();
+        if roles.0 == bits { Ok(roles) } else { Err(RoleError(format!("bits {bits:#010b}"))) }
     }
 }
 
@@ -134,11 +125,7 @@ impl fmt::Display for Roles {
     /// The words, joined by commas; `-` for none.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words: Vec<_> = self.iter().map(Role::as_str).collect();
-        if words.is_empty() {
-            f.pad("-")
-        } else {
-            f.pad(&words.join(","))
-        }
+        if words.is_empty() { f.pad("-") } else { f.pad(&words.join(",")) }
     }
 }
 

@@ -8,7 +8,6 @@
 
 mod enrolment;
 
-use std::error::Error as _;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -59,10 +58,7 @@ impl Settings {
     /// The default grace with the given clock.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self {
-            clock,
-            grace: DEFAULT_GRACE,
-        }
+        Self { clock, grace: DEFAULT_GRACE }
     }
 }
 
@@ -142,14 +138,9 @@ pub fn peer(
     handle: &IdentityHandle,
     settings: &Settings,
 ) -> Result<(CertInfo, CertificateDer<'static>), Refusal> {
-    let certificate = connection
-        .peer_certificates()
-        .and_then(<[_]>::first)
-        .ok_or(Refusal::NoCertificate)?;
-    let info = handle
-        .current()
-        .trust()
-        .verify(certificate, (settings.clock)(), settings.grace)?;
+    let certificate =
+        connection.peer_certificates().and_then(<[_]>::first).ok_or(Refusal::NoCertificate)?;
+    let info = handle.current().trust().verify(certificate, (settings.clock)(), settings.grace)?;
     Ok((info, certificate.clone().into_owned()))
 }
 
@@ -217,9 +208,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
     Arc::clone(PROVIDER.get_or_init(|| {
         let mut provider = rustls::crypto::aws_lc_rs::default_provider();
-        provider
-            .cipher_suites
-            .retain(|suite| suite.tls13().is_some());
+        provider.cipher_suites.retain(|suite| suite.tls13().is_some());
         Arc::new(provider)
     }))
 }
@@ -262,9 +251,7 @@ impl fmt::Debug for ClockTime {
 impl TimeProvider for ClockTime {
     fn current_time(&self) -> Option<UnixTime> {
         let now = (self.0)();
-        Some(UnixTime::since_unix_epoch(Duration::from_millis(
-            now.unix_ms,
-        )))
+        Some(UnixTime::since_unix_epoch(Duration::from_millis(now.unix_ms)))
     }
 }
 
@@ -318,12 +305,7 @@ impl PeerVerifier {
     }
 
     fn judge(&self, leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), rustls::Error> {
-        self.handle
-            .current()
-            .trust()
-            .verify(leaf, wall(now), self.grace)
-            .map(drop)
-            .map_err(invalid)
+        self.handle.current().trust().verify(leaf, wall(now), self.grace).map(drop).map_err(invalid)
     }
 }
 
@@ -336,8 +318,7 @@ impl ServerCertVerifier for PeerVerifier {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.judge(leaf, now)
-            .map(|()| ServerCertVerified::assertion())
+        self.judge(leaf, now).map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -375,8 +356,7 @@ impl ClientCertVerifier for PeerVerifier {
         _intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        self.judge(leaf, now)
-            .map(|()| ClientCertVerified::assertion())
+        self.judge(leaf, now).map(|()| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

@@ -61,12 +61,7 @@ impl Trust {
             })
             .collect::<Result<_, _>>()?;
         Ok(Self {
-            inner: Arc::new(Inner {
-                bloc,
-                authorities,
-                anchors,
-                remembered: Mutex::default(),
-            }),
+            inner: Arc::new(Inner { bloc, authorities, anchors, remembered: Mutex::default() }),
         })
     }
 
@@ -173,10 +168,7 @@ impl Trust {
 
     fn remembered(&self) -> std::sync::MutexGuard<'_, BTreeMap<Digest, CertInfo>> {
         // A panic elsewhere leaves the map whole: each change is one insertion.
-        self.inner
-            .remembered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.inner.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -191,10 +183,7 @@ fn refusal(error: &webpki::Error, info: &CertInfo) -> CertError {
             not_ours("it demands an extension that this build does not know")
         }
         webpki::Error::RequiredEkuNotFoundContext(_) => not_ours("it is not made for TLS"),
-        _ => CertError::ForeignCa {
-            node: info.node.clone(),
-            bloc: info.bloc.clone(),
-        },
+        _ => CertError::ForeignCa { node: info.node.clone(), bloc: info.bloc.clone() },
     }
 }
 

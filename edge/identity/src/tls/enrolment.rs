@@ -73,10 +73,7 @@ struct WholeChain {
 
 impl WholeChain {
     fn new(handle: &IdentityHandle) -> Self {
-        Self {
-            handle: handle.clone(),
-            made: Mutex::default(),
-        }
+        Self { handle: handle.clone(), made: Mutex::default() }
     }
 }
 
@@ -125,9 +122,7 @@ impl PinnedAuthority {
         let trust = Trust::new(self.bloc.clone(), vec![authority.clone().into_owned()])?;
         // A new machine's clock may stand anywhere before today: only the end is judged.
         let info = trust.verify_chain_only(leaf)?;
-        trust
-            .verify(leaf, wall(now).max(info.not_before), DEFAULT_GRACE)
-            .map(drop)
+        trust.verify(leaf, wall(now).max(info.not_before), DEFAULT_GRACE).map(drop)
     }
 }
 

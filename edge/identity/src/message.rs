@@ -1,0 +1,318 @@
+//! What a joining or renewing node and the CA say to one another: one request, one answer.
+//!
+//! Joining runs over a connection with ALPN `skep-join/1`, renewal over a link between members.
+//! Both carry [`Message`] in postcard, one message a frame.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use skep_base::{BlocName, Digest, NodeName, WallTime};
+use skep_wire::Malformed;
+
+use crate::certificate::{MAX_CERTIFICATE_BYTES, date};
+use crate::key::{PUBLIC_KEY_BYTES, SIGNATURE_BYTES};
+
+/// Longest message of this protocol: two certificates and change.
+pub const MAX_MESSAGE_BYTES: usize = 2 * MAX_CERTIFICATE_BYTES + 256;
+
+/// Everything that is said. New variants are added at the end only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// A new node asks for its first certificate.
+    Join(JoinRequest),
+    /// A member asks for its next certificate.
+    Renew(RenewRequest),
+    /// The CA agrees.
+    Granted(Granted),
+    /// The CA refuses.
+    Denied(Denial),
+}
+
+impl Message {
+    /// The message's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        skep_wire::encode(self)
+    }
+
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// [`Malformed`] when it is too long, not of this form, or holds too long a certificate.
+    pub fn decode(body: &[u8]) -> Result<Self, Malformed> {
+        let malformed = Malformed { what: "enrolment message" };
+        if body.len() > MAX_MESSAGE_BYTES {
+            return Err(malformed);
+        }
+        let message = skep_wire::decode(malformed.what, body)?;
+        match &message {
+            Self::Granted(granted)
+                if granted.certificate.len().max(granted.authority.len())
+                    > MAX_CERTIFICATE_BYTES =>
+            {
+                Err(malformed)
+            }
+            Self::Join(_) | Self::Renew(_) | Self::Granted(_) | Self::Denied(_) => Ok(message),
+        }
+    }
+}
+
+/// A new node asks for its first certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinRequest {
+    /// The bloc it wants to join.
+    pub bloc: BlocName,
+    /// The invitation's public name.
+    pub invitation: [u8; PUBLIC_KEY_BYTES],
+    /// The name it wants.
+    pub node: NodeName,
+    /// The key that it made.
+    pub public_key: [u8; PUBLIC_KEY_BYTES],
+    /// The [statement](join_statement) signed with that key: it holds the private half.
+    pub proof: Signature,
+    /// The same, signed with the invitation's key: it was invited.
+    pub voucher: Signature,
+}
+
+/// A member asks for its next certificate. Who it is, the link's certificate says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenewRequest {
+    /// The key that the next certificate is for.
+    pub public_key: [u8; PUBLIC_KEY_BYTES],
+    /// The [statement](renewal_statement) signed with that key.
+    pub proof: Signature,
+}
+
+/// The CA's consent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Granted {
+    /// The node's certificate, at most [`MAX_CERTIFICATE_BYTES`].
+    pub certificate: Vec<u8>,
+    /// The CA's own, at most [`MAX_CERTIFICATE_BYTES`]. A joining node takes it if it has the
+    /// invitation's fingerprint; a renewing node has it already.
+    pub authority: Vec<u8>,
+}
+
+/// Why the CA refuses. New variants are added at the end only.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum Denial {
+    /// No such invitation in this CA's ledger.
+    #[error(
+        "the CA there does not know this invitation; it is known only where `skep ca invite` ran, \
+         and only for a while"
+    )]
+    UnknownInvitation,
+    /// Too late.
+    #[error("the invitation expired on {}; make a new one with `skep ca invite`", date(.at))]
+    InvitationExpired {
+        /// When.
+        at: WallTime,
+    },
+    /// Invitations are for one node, once.
+    #[error("the invitation was used already, by node {by}; make a new one with `skep ca invite`")]
+    InvitationUsed {
+        /// By whom.
+        by: NodeName,
+    },
+    /// The invitation is of another bloc than the CA.
+    #[error("the CA there is that of bloc {ours}")]
+    WrongBloc {
+        /// The CA's bloc.
+        ours: BlocName,
+    },
+    /// The invitation is for another name.
+    #[error("the invitation is for node {invited}, under that name alone")]
+    WrongNode {
+        /// The name it is for.
+        invited: NodeName,
+    },
+    /// Somebody has that name.
+    #[error(
+        "the name {node} is taken until {}; choose another, or make an invitation for just this \
+         name with `skep ca invite --node {node}`", date(.until)
+    )]
+    NameTaken {
+        /// The name.
+        node: NodeName,
+        /// When its certificate is over for good.
+        until: WallTime,
+    },
+    /// A signature in the request does not hold.
+    #[error("the request is not signed by the key it names")]
+    BadProof,
+    /// Renewals of one node have a least distance, so that none fills the CA's disk.
+    #[error("renewed a moment ago; ask again after {}", date(.after))]
+    TooSoon {
+        /// When.
+        after: WallTime,
+    },
+    /// The machine that shows this certificate was replaced by another one of its name.
+    #[error(
+        "this certificate is older than the one that replaced it on {}; if this machine is the \
+         right one, let it join anew", date(.at)
+    )]
+    Replaced {
+        /// When.
+        at: WallTime,
+    },
+    /// The CA has trouble of its own; its log says which.
+    #[error("the CA could not do it just now; its log names the reason, ask again")]
+    Unavailable,
+}
+
+/// An Ed25519 signature.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Signature(pub [u8; SIGNATURE_BYTES]);
+
+impl std::fmt::Debug for Signature {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Signature(..)")
+    }
+}
+
+impl Serialize for Signature {
+    /// Sixty-four bytes without a length: serde knows arrays of up to thirty-two.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (low, high) = self.0.split_at(SIGNATURE_BYTES / 2);
+        let halves: ([u8; 32], [u8; 32]) = (
+            low.try_into().map_err(serde::ser::Error::custom)?,
+            high.try_into().map_err(serde::ser::Error::custom)?,
+        );
+        halves.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Signature {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (low, high) = <([u8; 32], [u8; 32])>::deserialize(deserializer)?;
+        let mut bytes = [0; SIGNATURE_BYTES];
+        bytes[..32].copy_from_slice(&low);
+        bytes[32..].copy_from_slice(&high);
+        Ok(Self(bytes))
+    }
+}
+
+/// What a joining node signs, with its own key and the invitation's.
+#[must_use]
+pub fn join_statement(
+    bloc: &BlocName,
+    node: &NodeName,
+    invitation: &[u8; PUBLIC_KEY_BYTES],
+    public_key: &[u8; PUBLIC_KEY_BYTES],
+) -> [u8; Digest::LEN] {
+    Digest::of_parts(&[
+        b"skep join 1",
+        bloc.as_str().as_bytes(),
+        node.as_str().as_bytes(),
+        invitation,
+        public_key,
+    ])
+    .0
+}
+
+/// What a renewing node signs with the key of its next certificate; `current` is the digest of the
+/// one it has.
+#[must_use]
+pub fn renewal_statement(
+    current: &Digest,
+    public_key: &[u8; PUBLIC_KEY_BYTES],
+) -> [u8; Digest::LEN] {
+    Digest::of_parts(&[b"skep renew 1", &current.0, public_key]).0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use data_encoding::HEXLOWER;
+    use expect_test::{Expect, expect};
+    use proptest::prelude::*;
+
+    fn golden(message: &Message, bytes: &Expect) {
+        let encoded = message.encode();
+        bytes.assert_eq(&HEXLOWER.encode(&encoded));
+        assert_eq!(Message::decode(&encoded).as_ref(), Ok(message));
+    }
+
+    #[test]
+    fn the_requests_have_these_bytes_for_ever() {
+        golden(
+            &Message::Join(JoinRequest {
+                bloc: "example".parse().unwrap(),
+                invitation: [1; 32],
+                node: "web-1".parse().unwrap(),
+                public_key: [2; 32],
+                proof: Signature([3; 64]),
+                voucher: Signature([4; 64]),
+            }),
+            &expect![""],
+        );
+        golden(
+            &Message::Renew(RenewRequest { public_key: [2; 32], proof: Signature([3; 64]) }),
+            &expect![""],
+        );
+    }
+
+    #[test]
+    fn the_answers_have_these_bytes_for_ever() {
+        let at = WallTime::from_unix_ms(1_800_000_000_000);
+        let node = || NodeName::new("web-1").unwrap();
+        golden(
+            &Message::Granted(Granted { certificate: vec![1, 2], authority: vec![3] }),
+            &expect![""],
+        );
+        let denials = [
+            Denial::UnknownInvitation,
+            Denial::InvitationExpired { at },
+            Denial::InvitationUsed { by: node() },
+            Denial::WrongBloc { ours: "b".parse().unwrap() },
+            Denial::WrongNode { invited: node() },
+            Denial::NameTaken { node: node(), until: at },
+            Denial::BadProof,
+            Denial::TooSoon { after: at },
+            Denial::Replaced { at },
+            Denial::Unavailable,
+        ];
+        let bytes: Vec<_> = denials
+            .into_iter()
+            .map(|denial| {
+                let encoded = Message::Denied(denial.clone()).encode();
+                assert_eq!(Message::decode(&encoded), Ok(Message::Denied(denial)));
+                HEXLOWER.encode(&encoded)
+            })
+            .collect();
+        expect![""].assert_eq(&bytes.join(" "));
+    }
+
+    #[test]
+    fn statements_are_these_bytes_for_ever() {
+        let (bloc, node) = ("b".parse().unwrap(), "n".parse().unwrap());
+        let statement = join_statement(&bloc, &node, &[1; 32], &[2; 32]);
+        expect![""].assert_eq(&HEXLOWER.encode(&statement));
+        let statement = renewal_statement(&Digest([1; 32]), &[2; 32]);
+        expect![""].assert_eq(&HEXLOWER.encode(&statement));
+    }
+
+    #[test]
+    fn too_long_messages_and_certificates_are_refused() {
+        let with = |certificate, authority| {
+            Message::Granted(Granted {
+                certificate: vec![0; certificate],
+                authority: vec![0; authority],
+            })
+            .encode()
+        };
+        assert!(Message::decode(&with(4096, 4096)).is_ok());
+        assert!(Message::decode(&with(4097, 0)).is_err());
+        assert!(Message::decode(&with(0, 4097)).is_err());
+        assert!(Message::decode(&with(9000, 0)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_fail_otherwise_than_by_refusing(
+            bytes in proptest::collection::vec(any::<u8>(), 0..400)
+        ) {
+            if let Ok(message) = Message::decode(&bytes) {
+                prop_assert_eq!(Message::decode(&message.encode()), Ok(message));
+            }
+        }
+    }
+}
