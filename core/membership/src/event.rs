@@ -51,35 +51,43 @@ pub enum DownReason {
     Fault,
 }
 
-/// Why a node closes a link, as it tells its peer: one byte in a frame of kind
-/// [`skep_wire::kind::GOODBYE`], which a text for people may follow.
+/// Why a node closes a link, as it tells its peer: a word, the text of a frame of kind
+/// [`skep_wire::kind::GOODBYE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
 pub enum Goodbye {
     /// Neither end wants the edge any longer.
-    Unneeded = 1,
+    Unneeded,
     /// The two ends were linked twice; the other link stays.
-    Duplicate = 2,
+    Duplicate,
     /// Another live process holds your name.
-    NameTaken = 3,
+    NameTaken,
     /// The node stops, or leaves.
-    Stopping = 4,
+    Stopping,
     /// What the peer sent broke a rule.
-    Protocol = 5,
+    Protocol,
 }
 
 impl Goodbye {
-    /// The reason with this number.
+    const ALL: [Self; 5] =
+        [Self::Unneeded, Self::Duplicate, Self::NameTaken, Self::Stopping, Self::Protocol];
+
+    /// The word that travels.
     #[must_use]
-    pub const fn from_byte(byte: u8) -> Option<Self> {
-        Some(match byte {
-            1 => Self::Unneeded,
-            2 => Self::Duplicate,
-            3 => Self::NameTaken,
-            4 => Self::Stopping,
-            5 => Self::Protocol,
-            _ => return None,
-        })
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unneeded => "unneeded",
+            Self::Duplicate => "duplicate",
+            Self::NameTaken => "name-taken",
+            Self::Stopping => "stopping",
+            Self::Protocol => "protocol",
+        }
+    }
+
+    /// The reason that this word names. A newer peer may have others: its link is gone all the
+    /// same.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|goodbye| goodbye.as_str() == text)
     }
 }
 

@@ -63,17 +63,13 @@ struct Host {
     stored: Incarnation,
 }
 
-enum Happening {
-    Give(usize, Input),
-}
-
 /// Hosts, and connections between them.
 struct Net {
     now: Time,
     hosts: BTreeMap<usize, Host>,
     links: BTreeMap<LinkId, (usize, LinkId, usize)>,
     cut: Box<dyn Fn(usize, usize) -> bool>,
-    queue: VecDeque<Happening>,
+    queue: VecDeque<(usize, Input)>,
     next_link: u64,
     events: Vec<(usize, Event)>,
 }
@@ -134,18 +130,18 @@ impl Net {
     fn hang_up(&mut self, link: LinkId, why: DownReason) {
         if let Some((_, other, peer)) = self.links.remove(&link) {
             self.links.remove(&other);
-            self.queue.push_back(Happening::Give(peer, Input::LinkDown { link: other, why }));
+            self.queue.push_back((peer, Input::LinkDown { link: other, why }));
         }
     }
 
     fn give(&mut self, n: usize, input: Input) {
-        self.queue.push_back(Happening::Give(n, input));
+        self.queue.push_back((n, input));
         self.drain();
     }
 
     fn drain(&mut self) {
         let mut steps = 0;
-        while let Some(Happening::Give(n, input)) = self.queue.pop_front() {
+        while let Some((n, input)) = self.queue.pop_front() {
             steps += 1;
             assert!(steps < 1_000_000, "the nodes never fall silent");
             let Some(host) = self.hosts.get_mut(&n) else { continue };
@@ -166,7 +162,7 @@ impl Net {
                     {
                         let frame = Frame { kind, body };
                         let input = Input::Frame { link: *other, frame };
-                        self.queue.push_back(Happening::Give(*peer, input));
+                        self.queue.push_back((*peer, input));
                     }
                 }
                 Output::Close { link, why } => self.hang_up(link, DownReason::Goodbye(why)),
@@ -192,7 +188,7 @@ impl Net {
             Some(_) => None,
         };
         if let Some(why) = failure {
-            return self.queue.push_back(Happening::Give(n, Input::DialFailed { dial, why }));
+            return self.queue.push_back((n, Input::DialFailed { dial, why }));
         }
         let target = target.unwrap();
         self.next_link += 2;
@@ -210,7 +206,7 @@ impl Net {
                 dialled,
                 remote: address(other),
             };
-            self.queue.push_back(Happening::Give(at, Input::LinkUp { link, peer }));
+            self.queue.push_back((at, Input::LinkUp { link, peer }));
         }
     }
 
@@ -388,10 +384,9 @@ fn a_second_process_of_a_name_publishes_nothing_until_the_first_is_gone() {
 }
 
 #[test]
-fn goodbyes_have_numbers() {
-    for byte in 0..=u8::MAX {
-        if let Some(goodbye) = Goodbye::from_byte(byte) {
-            assert_eq!(goodbye as u8, byte);
-        }
+fn goodbyes_are_words() {
+    for goodbye in [Goodbye::Unneeded, Goodbye::NameTaken, Goodbye::Protocol] {
+        assert_eq!(Goodbye::from_text(goodbye.as_str()), Some(goodbye));
     }
+    assert_eq!(Goodbye::from_text("something newer"), None);
 }
