@@ -1,5 +1,6 @@
 //! The decoders, with what must hold of them.
 
+mod flood;
 mod image;
 mod spine;
 
@@ -32,6 +33,8 @@ pub const TARGETS: &[Target] = &[
     spine::RECORD,
     spine::RECORDS,
     spine::MEMBERSHIP,
+    flood::PACKET,
+    flood::STORED,
     image::MANIFEST,
     image::SEAL,
     image::PATH,
