@@ -48,7 +48,7 @@ impl Default for Config {
             compare_period: Duration::from_secs(60),
             storage_max: ByteSize(4 << 30),
             index_max: 1 << 20,
-            body_max: ByteSize(MAX_BODY_BYTES as u64),
+            body_max: ByteSize(u64::from(MAX_BODY_BYTES)),
             cache_max: ByteSize(2 << 20),
         }
     }

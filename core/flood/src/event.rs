@@ -277,6 +277,9 @@ pub enum Refusal {
     /// The node is not in that group.
     #[error("this node is not in group {0}: add it to the node's groups first")]
     NotMember(GroupName),
+    /// The node does not know yet as which of its lives it may publish.
+    #[error("this node is still finding out which of its lives this is: try again in a moment")]
+    NotBegun,
     /// The body is over the configured limit.
     #[error("the body of {length} bytes is over the limit of {limit} bytes")]
     TooLarge {
@@ -316,9 +319,6 @@ pub enum Rejection {
     /// A message about a group that this node is not in.
     #[error("message for group {0}, which this node is not in")]
     NotMember(GroupName),
-    /// An update whose age is over the purge age.
-    #[error("update {0} is over the purge age")]
-    Stale(UpdateId),
     /// An update under our own name that we have not published.
     #[error("update {0} claims to be ours and is not")]
     Forged(UpdateId),

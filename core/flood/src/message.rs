@@ -255,17 +255,13 @@ impl Message {
     fn validate(&self) -> Result<(), PacketError> {
         match self {
             Self::Updates { headers, .. } => validate_headers(headers),
-            Self::Pulled {
-                headers, floors, ..
-            } => {
+            Self::Pulled { headers, floors, .. } => {
                 if floors.len() > BATCH_HEADERS {
                     return Err(PacketError::TooMany("floors"));
                 }
                 validate_headers(headers)
             }
-            Self::Pull {
-                from, to, marks, ..
-            } => validate_marks(*from, *to, marks),
+            Self::Pull { from, to, marks, .. } => validate_marks(*from, *to, marks),
             Self::Fragment { length, .. } if *length as usize > FRAGMENT_BYTES => {
                 Err(PacketError::Nonsense("its fragment is over the limit"))
             }
@@ -290,9 +286,7 @@ fn validate_headers(headers: &[Header]) -> Result<(), PacketError> {
             return Err(PacketError::Nonsense("an update precedes itself"));
         }
         if header.is_large() != header.digest.is_some() {
-            return Err(PacketError::Nonsense(
-                "large updates carry a digest, small ones none",
-            ));
+            return Err(PacketError::Nonsense("large updates carry a digest, small ones none"));
         }
     }
     Ok(())
@@ -311,11 +305,7 @@ fn validate_marks(from: NodeId, to: NodeId, marks: &[Mark]) -> Result<(), Packet
         if mark.lives.len() > LIVES_PER_MARK {
             return Err(PacketError::TooMany("lives of an origin"));
         }
-        if mark
-            .lives
-            .iter()
-            .any(|life| life.gaps.len() > GAPS_PER_LIFE)
-        {
+        if mark.lives.iter().any(|life| life.gaps.len() > GAPS_PER_LIFE) {
             return Err(PacketError::TooMany("gaps"));
         }
         if mark.lives.iter().any(|life| !gaps_ascend(life)) {
@@ -338,10 +328,7 @@ impl Packet {
     /// A message that no bodies follow.
     #[must_use]
     pub const fn bare(message: Message) -> Self {
-        Self {
-            message,
-            bodies: Vec::new(),
-        }
+        Self { message, bodies: Vec::new() }
     }
 
     /// The body of a frame. Senders keep it below the control lane's limit.
@@ -370,9 +357,7 @@ impl Packet {
     pub fn from_bytes(frame: &Bytes) -> Result<Self, PacketError> {
         let length = frame.first_chunk().ok_or(PacketError::Head)?;
         let head_end = HEAD_LENGTH_BYTES + usize::from(u16::from_be_bytes(*length));
-        let head = frame
-            .get(HEAD_LENGTH_BYTES..head_end)
-            .ok_or(PacketError::Head)?;
+        let head = frame.get(HEAD_LENGTH_BYTES..head_end).ok_or(PacketError::Head)?;
         let message: Message = decode("flood head", head).map_err(|_| PacketError::Head)?;
         message.validate()?;
         let mut rest = frame.slice(head_end..);

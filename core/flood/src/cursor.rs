@@ -1,0 +1,232 @@
+//! Handing updates over to subscribers on this node: in the order of the log, at least once, each
+//! time under the same identity.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use bytes::Bytes;
+use skep_base::{GroupName, Outbox, Time};
+
+use crate::event::{CursorName, Delivered, LogRecord, Output};
+use crate::id::Position;
+use crate::machine::{Flood, ReadFor, age_ms};
+use crate::message::StoredHead;
+
+/// Subscribers at most: they are parts of this host's own software.
+const MAX_CURSORS: usize = 64;
+/// Updates handed over at once.
+const BATCH_UPDATES: usize = 256;
+/// Bytes of bodies handed over at once, unless one alone is longer.
+const BATCH_BODY_BYTES: usize = 256 * 1024;
+
+/// One subscriber.
+#[derive(Debug)]
+pub(crate) struct Cursor {
+    group: GroupName,
+    durable: bool,
+    /// The first position that was not handed over.
+    pub(crate) next: Position,
+    /// The first position that was not committed.
+    pub(crate) committed: Position,
+    /// Whether updates are being read for it, or wait for its commit.
+    busy: bool,
+}
+
+impl Flood {
+    pub(crate) fn cursor_open(
+        &mut self,
+        now: Time,
+        name: CursorName,
+        group: GroupName,
+        from: Option<Position>,
+        durable: bool,
+        out: &mut Outbox<Output>,
+    ) {
+        if self.cursors.len() >= MAX_CURSORS && !self.cursors.contains_key(&name) {
+            return;
+        }
+        let end = Position(self.index.next());
+        // A position beyond the end was committed before a power cut took the log's tail: what
+        // stands there will be written again, and must not be skipped.
+        let next = from.unwrap_or(end).min(end);
+        let cursor = Cursor { group, durable, next, committed: next, busy: false };
+        self.cursors.insert(name.clone(), cursor);
+        if durable && from != Some(next) {
+            self.persist_cursor(&name, out);
+        }
+        self.feed_cursor(now, &name, out);
+    }
+
+    pub(crate) fn cursor_commit(
+        &mut self,
+        now: Time,
+        name: &CursorName,
+        up_to: Position,
+        out: &mut Outbox<Output>,
+    ) {
+        let Some(cursor) = self.cursors.get_mut(name) else {
+            return;
+        };
+        cursor.committed = cursor.committed.max(up_to.min(cursor.next));
+        cursor.busy = false;
+        if cursor.durable {
+            self.persist_cursor(name, out);
+        }
+        self.feed_cursor(now, name, out);
+    }
+
+    fn persist_cursor(&self, name: &CursorName, out: &mut Outbox<Output>) {
+        if let Some(cursor) = self.cursors.get(name) {
+            out.push(Output::PersistCursor {
+                name: name.clone(),
+                group: cursor.group.clone(),
+                position: cursor.committed,
+            });
+        }
+    }
+
+    pub(crate) fn feed_cursors(&mut self, now: Time, out: &mut Outbox<Output>) {
+        let idle = self.cursors.iter().filter(|(_, cursor)| !cursor.busy);
+        let idle: Vec<_> = idle.map(|(name, _)| name.clone()).collect();
+        for name in idle {
+            self.feed_cursor(now, &name, out);
+        }
+    }
+
+    /// Hands over what is written and not handed over yet, or starts to read it.
+    fn feed_cursor(&mut self, now: Time, name: &CursorName, out: &mut Outbox<Output>) {
+        let Some((positions, next)) = self.collect(name, out) else {
+            return;
+        };
+        let Some(cursor) = self.cursors.get_mut(name) else {
+            return;
+        };
+        if positions.is_empty() {
+            cursor.next = next;
+            return;
+        }
+        cursor.busy = true;
+        let cached = positions.iter().map(|at| self.cache.get(at.0).cloned());
+        if let Some(cached) = cached.collect::<Option<Vec<_>>>() {
+            let updates = positions.iter().zip(cached);
+            let updates =
+                updates.filter_map(|(at, (head, body))| self.delivered(now, *at, &head, body));
+            let updates = updates.collect();
+            return self.hand_over(now, name, updates, next, out);
+        }
+        let items = positions.iter().filter_map(|at| {
+            let entry = self.index.entry(at.0)?;
+            Some(entry.item(entry.bytes))
+        });
+        let items = items.collect();
+        let name = name.clone();
+        let token = self.next_read(ReadFor::Cursor { name, positions, next });
+        out.push(Output::Read { token, items });
+    }
+
+    /// The next positions for a subscriber, and the one after them.
+    fn collect(
+        &mut self,
+        name: &CursorName,
+        out: &mut Outbox<Output>,
+    ) -> Option<(Vec<Position>, Position)> {
+        let cursor = self.cursors.get_mut(name).filter(|it| !it.busy)?;
+        let group = self.groups.get(&cursor.group)?.ix;
+        let mut positions = Vec::new();
+        let (mut at, mut bytes) = (cursor.next.0, 0);
+        let mut purged = Vec::new();
+        if at < self.index.first() {
+            purged.push((at, self.index.first()));
+            at = self.index.first();
+        }
+        while at < self.written.0 && positions.len() < BATCH_UPDATES {
+            match self.index.entry(at) {
+                Some(entry) if entry.key.group.sure() == group => {
+                    bytes += entry.bytes as usize;
+                    if bytes > BATCH_BODY_BYTES && !positions.is_empty() {
+                        break;
+                    }
+                    positions.push(Position(at));
+                }
+                Some(_) => {}
+                None => match purged.last_mut() {
+                    Some((_, end)) if *end == at => *end = at + 1,
+                    _ => purged.push((at, at + 1)),
+                },
+            }
+            at += 1;
+        }
+        for (from, to) in purged {
+            out.push(Output::CursorGap {
+                name: name.clone(),
+                from: Position(from),
+                to: Position(to),
+            });
+        }
+        Some((positions, Position(at)))
+    }
+
+    fn delivered(
+        &self,
+        now: Time,
+        position: Position,
+        head: &StoredHead,
+        body: Bytes,
+    ) -> Option<Delivered> {
+        let entry = self.index.entry(position.0)?;
+        (entry.id() == head.header.id).then(|| Delivered {
+            position,
+            id: head.header.id,
+            age: Duration::from_millis(age_ms(now, entry.born)),
+            late: head.late,
+            body,
+        })
+    }
+
+    pub(crate) fn cursor_read(
+        &mut self,
+        now: Time,
+        name: &CursorName,
+        (positions, next): (&[Position], Position),
+        records: Vec<Option<LogRecord>>,
+        out: &mut Outbox<Output>,
+    ) {
+        let mut updates = Vec::new();
+        let records = records.into_iter().chain(core::iter::repeat_with(|| None));
+        for (position, record) in positions.iter().zip(records) {
+            let update = record.and_then(|record| {
+                let head = StoredHead::from_bytes(&record.head)?;
+                let whole = record.body.len() == head.header.length as usize;
+                self.delivered(now, *position, &head, record.body).filter(|_| whole)
+            });
+            match update {
+                Some(update) => updates.push(update),
+                None => out.push(Output::CursorGap {
+                    name: name.clone(),
+                    from: *position,
+                    to: position.next(),
+                }),
+            }
+        }
+        self.hand_over(now, name, updates, next, out);
+    }
+
+    fn hand_over(
+        &mut self,
+        now: Time,
+        name: &CursorName,
+        updates: Vec<Delivered>,
+        next: Position,
+        out: &mut Outbox<Output>,
+    ) {
+        let Some(cursor) = self.cursors.get_mut(name) else {
+            return;
+        };
+        cursor.next = next.min(Position(self.index.next()));
+        if updates.is_empty() {
+            cursor.busy = false;
+            return self.feed_cursor(now, name, out);
+        }
+        out.push(Output::HandOver { name: name.clone(), updates, next });
+    }
+}

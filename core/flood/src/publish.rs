@@ -1,0 +1,187 @@
+//! What this node publishes: numbered, flooded at once, acknowledged when durable.
+
+use bytes::Bytes;
+use skep_base::{Digest, GroupName, NodeId, Outbox, Time};
+
+use crate::config::INLINE_BELOW_BYTES;
+use crate::event::{LogEntry, Output, PublishToken, Refusal};
+use crate::group::Fresh;
+use crate::id::{Position, Serial, UpdateId};
+use crate::life::{GroupIx, LifeKey};
+use crate::machine::{Flood, age_ms, millis};
+use crate::message::{Header, StoredHead};
+
+/// Own updates that may wait for the disk: at 40,000 a second that is more than a second of fsync.
+const MAX_UNACKNOWLEDGED: usize = 65_536;
+
+impl Flood {
+    pub(crate) fn publish(
+        &mut self,
+        now: Time,
+        group: &GroupName,
+        body: Bytes,
+        token: PublishToken,
+        out: &mut Outbox<Output>,
+    ) {
+        let (ix, predecessor, length) = match self.may_publish(group, &body) {
+            Ok(allowed) => allowed,
+            Err(reason) => return out.push(Output::Refuse { token, reason }),
+        };
+        self.sequence += 1;
+        let serial = Serial { incarnation: self.incarnation, sequence: self.sequence };
+        let id = UpdateId { origin: self.me, serial };
+        let large = body.len() >= INLINE_BELOW_BYTES;
+        let header =
+            Header { id, predecessor, age_ms: 0, length, digest: large.then(|| Digest::of(&body)) };
+        let Some(position) = self.append(now, ix, &header, millis(now), &body, None) else {
+            let reason = Refusal::Storage;
+            return out.push(Output::Refuse { token, reason });
+        };
+        if let Some(group) = self.groups.get_mut(group) {
+            group.last_own = Some(serial);
+        }
+        self.sync = true;
+        self.stats.published += 1;
+        self.unacknowledged.push_back((position, token, id));
+        if !large {
+            self.pass_on(now, ix, header, body, None, out);
+        }
+    }
+
+    fn may_publish(
+        &self,
+        group: &GroupName,
+        body: &Bytes,
+    ) -> Result<(GroupIx, Option<Serial>, u32), Refusal> {
+        let Some(group) = self.groups.get(group) else {
+            return Err(Refusal::NotMember(group.clone()));
+        };
+        if !self.begun {
+            return Err(Refusal::NotBegun);
+        }
+        let limit = self.config.body_max.0;
+        let length = u32::try_from(body.len()).ok();
+        let Some(length) = length.filter(|length| u64::from(*length) <= limit) else {
+            let length = body.len() as u64;
+            return Err(Refusal::TooLarge { length, limit });
+        };
+        let waiting = self.unacknowledged.len();
+        if waiting >= MAX_UNACKNOWLEDGED {
+            return Err(Refusal::Overloaded { waiting });
+        }
+        Ok((group.ix, group.last_own, length))
+    }
+
+    /// Puts an update into the log and the index. Nothing when too many origins are known. A large
+    /// one is announced to the neighbours when it is written.
+    pub(crate) fn append(
+        &mut self,
+        now: Time,
+        ix: GroupIx,
+        header: &Header,
+        born: i64,
+        body: &Bytes,
+        from: Option<NodeId>,
+    ) -> Option<Position> {
+        let key = LifeKey::of(ix, header.id);
+        let sequence = header.id.serial.sequence;
+        let late = self.index.is_late(key, sequence);
+        let name = self.group_name(ix)?.clone();
+        let position = self
+            .index
+            .append(key, sequence, header.predecessor, header.length, (born, millis(now)))
+            .ok()
+            .map(Position)?;
+        self.stats.late += u64::from(late);
+        let mut header = header.clone();
+        header.age_ms = age_ms(now, born);
+        let head = StoredHead { group: name, header, late };
+        let entry = LogEntry { position, head, body: body.clone() };
+        self.cache.push(&entry);
+        if entry.head.header.is_large() {
+            self.unannounced.push_back((position, ix, from));
+        }
+        self.appending.push(entry);
+        Some(position)
+    }
+
+    pub(crate) fn appended(
+        &mut self,
+        now: Time,
+        up_to: Position,
+        durable: bool,
+        out: &mut Outbox<Output>,
+    ) {
+        let up_to = up_to.min(Position(self.index.next()));
+        self.written = self.written.max(up_to);
+        while let Some(&(position, token, id)) = self.unacknowledged.front() {
+            if !durable || position >= up_to {
+                break;
+            }
+            self.unacknowledged.pop_front();
+            out.push(Output::Acknowledge { token, id });
+        }
+        while let Some(&(position, ix, from)) = self.unannounced.front() {
+            if position >= self.written {
+                break;
+            }
+            self.unannounced.pop_front();
+            self.announce(now, position, ix, from);
+        }
+        self.make_room(out);
+        self.feed_cursors(now, out);
+    }
+
+    fn announce(&mut self, now: Time, position: Position, ix: GroupIx, from: Option<NodeId>) {
+        let born = self.index.entry(position.0).map(|entry| entry.born);
+        let header = self.cache.head(position.0).map(|it| it.0.header.clone());
+        // Without its header in memory it was appended long ago: a comparison will show it.
+        if let (Some(born), Some(header)) = (born, header)
+            && let Some(group) = self.group_at(ix)
+        {
+            group.fresh.push(Fresh { header, born, body: Bytes::new(), from });
+        }
+        self.wake_at(now, "announcements");
+    }
+
+    pub(crate) fn append_failed(&mut self, now: Time, from: Position, out: &mut Outbox<Output>) {
+        self.stats.dropped_storage += self.index.truncate(from.0);
+        self.cache.truncate(from.0);
+        self.appending.retain(|entry| entry.position < from);
+        self.written = self.written.min(from);
+        self.unannounced.retain(|(position, ..)| *position < from);
+        while let Some(&(position, token, _)) = self.unacknowledged.back() {
+            if position < from {
+                break;
+            }
+            self.unacknowledged.pop_back();
+            let reason = Refusal::Storage;
+            out.push(Output::Refuse { token, reason });
+        }
+        for cursor in self.cursors.values_mut() {
+            cursor.next = cursor.next.min(Position(self.index.next()));
+        }
+        self.wake_at(now + self.config.compare_period, "compare");
+    }
+
+    /// Drops the oldest entries until what is kept is within its bounds: first those that every
+    /// subscriber has had, which wait for absent members only; they are the oldest, so the order
+    /// is that of the log (FLOOD-33).
+    pub(crate) fn make_room(&mut self, out: &mut Outbox<Output>) {
+        let before = self.index.first();
+        let read_by_all = self.cursors.values().map(|cursor| cursor.committed.0).min();
+        while self.index.live() > self.config.index_max
+            || self.index.bytes() > self.config.storage_max.0
+        {
+            let Some(position) = self.index.drop_oldest() else {
+                break;
+            };
+            if read_by_all.is_none_or(|read| position < read) {
+                self.stats.dropped_for_absent += 1;
+            } else {
+                self.stats.dropped_unread += 1;
+            }
+        }
+        self.purged_below(before, out);
+    }
+}
