@@ -141,7 +141,8 @@ pub enum CertError {
     },
     /// Not valid for a while yet.
     #[error(
-        "certificate of node {node} of bloc {bloc} holds only from {}, in {}; is this node's clock right?",
+        "certificate of node {node} of bloc {bloc} holds only from {}, in {}; \
+         is this node's clock right?",
         date(.not_before), span(.ahead)
     )]
     NotYetValid {
@@ -257,7 +258,9 @@ impl<'a> Parts<'a> {
         }
         let subject = Subject::read(signed.expect(tag::SEQUENCE)?)?;
         let public_key = public_key(signed.enter(tag::SEQUENCE)?)?;
-        let mut extensions = signed.enter(tag::CONTEXT_3)?;
+        let mut extensions = Reader::new(
+            signed.optional(tag::CONTEXT_3)?.ok_or_else(|| not_ours("it holds no URI"))?,
+        );
         signed.finish()?;
         let list = extensions.enter(tag::SEQUENCE)?;
         extensions.finish()?;

@@ -167,7 +167,8 @@ pub(crate) fn bits(bytes: &[u8]) -> Vec<u8> {
 /// The last second that both forms of time can say.
 const LAST_SECOND: u64 = 253_402_300_799;
 
-/// A point in time, to the second: the short form up to 2049, the long form from then on (RFC 5280).
+/// A point in time, to the second: the short form up to 2049, the long form from then on, as RFC
+/// 5280 wants it.
 pub(crate) fn time(at: WallTime) -> Vec<u8> {
     let date = date_of(at);
     let (month, day) = (u8::from(date.month()), date.day());

@@ -24,7 +24,10 @@ const JOINING_KEY_FILE: &str = "joining.key";
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolError {
     /// The directory holds an identity.
-    #[error("this host is node {node} already (in {}); to make it another one, move that away", dir.display())]
+    #[error(
+        "this host is node {node} already (in {}); to make it another one, move that away",
+        dir.display()
+    )]
     Member {
         /// Who it is.
         node: NodeName,
@@ -32,7 +35,10 @@ pub enum EnrolError {
         dir: PathBuf,
     },
     /// What is in the directory cannot be used, and is not ours to write over.
-    #[error("there is something in {} that is no usable identity; move it away first", dir.display())]
+    #[error(
+        "there is something in {} that is no usable identity; move it away first",
+        dir.display()
+    )]
     Unusable {
         /// Where.
         dir: PathBuf,

@@ -61,7 +61,10 @@ pub enum FileError {
         us: u32,
     },
     /// Whoever can replace a CA certificate can make us believe anybody.
-    #[error("others may write {} (mode {mode:04o}); run `chmod go-w {}`", path.display(), path.display())]
+    #[error(
+        "others may write {} (mode {mode:04o}); run `chmod go-w {}`",
+        path.display(), path.display()
+    )]
     Writable {
         /// The file.
         path: PathBuf,
@@ -75,7 +78,10 @@ pub enum FileError {
         path: PathBuf,
     },
     /// Over what a key or certificate file may take.
-    #[error("{} is longer than {MAX_FILE_BYTES} bytes: not a key or certificate file", path.display())]
+    #[error(
+        "{} is longer than {MAX_FILE_BYTES} bytes: not a key or certificate file",
+        path.display()
+    )]
     TooLong {
         /// The file.
         path: PathBuf,

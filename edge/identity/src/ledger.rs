@@ -6,8 +6,9 @@
 //! holds the certificate, so that whoever asks again with the same key gets the same one.
 //!
 //! Every line is sixteen hexadecimal digits of its digest, a space, and JSON: an operator can read
-//! it, and a torn end is told from a broken middle. A torn end is what a crash leaves of a line that
-//! never counted: it is put aside and the journal goes on. A broken middle is damage, and refused.
+//! it, and a torn end is told from a broken middle. A torn end is what a crash leaves of a line
+//! that never counted: it is put aside and the journal goes on. A broken middle is damage, and
+//! refused.
 //!
 //! `skep ca invite` and a serving agent use one journal at the same time: each transaction holds an
 //! exclusive lock and first reads what others have added.
@@ -58,9 +59,23 @@ pub enum LedgerError {
         /// Which line, counted from one.
         line: usize,
     },
-    /// Over its greatest size.
-    #[error("the CA's ledger {} is over {} MiB", path.display(), MAX_JOURNAL_BYTES >> 20)]
-    TooLong {
+    /// Whole, but of a form that this build does not know.
+    #[error(
+        "line {line} of the CA's ledger {} was written by a newer skep; run that one here",
+        path.display()
+    )]
+    Unknown {
+        /// The journal.
+        path: PathBuf,
+        /// Which line, counted from one.
+        line: usize,
+    },
+    /// Over its greatest size, or a device, which has none.
+    #[error(
+        "the CA's ledger {} is no regular file of at most {} MiB",
+        path.display(), MAX_JOURNAL_BYTES >> 20
+    )]
+    NotAFile {
         /// The journal.
         path: PathBuf,
     },
@@ -142,8 +157,8 @@ impl Ledger {
             opened => opened.map_err(|source| self.failed("open", source))?,
         };
         let facts = file.metadata().map_err(|source| self.failed("read", source))?;
-        if facts.len() > MAX_JOURNAL_BYTES {
-            return Err(LedgerError::TooLong { path: self.path.clone() });
+        if !facts.is_file() || facts.len() > MAX_JOURNAL_BYTES {
+            return Err(LedgerError::NotAFile { path: self.path.clone() });
         }
         let name = (facts.dev(), facts.ino());
         let from = match state.read {
@@ -170,13 +185,14 @@ impl Ledger {
         let mut whole = 0;
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             match read_line(line) {
-                Some(entry) => state.book.apply(entry),
+                Ok(entry) => state.book.apply(entry),
                 // Only the last line can be what a crash left.
-                None if whole + line.len() == bytes.len() => break,
-                None => {
-                    return Err(LedgerError::Damaged {
-                        path: self.path.clone(),
-                        line: state.lines + 1,
+                Err(Fault::Broken) if whole + line.len() == bytes.len() => break,
+                Err(fault) => {
+                    let (path, line) = (self.path.clone(), state.lines + 1);
+                    return Err(match fault {
+                        Fault::Broken => LedgerError::Damaged { path, line },
+                        Fault::Unknown => LedgerError::Unknown { path, line },
                     });
                 }
             }
@@ -262,14 +278,26 @@ fn write_line(entry: &Entry) -> String {
     format!("{digest} {json}\n")
 }
 
-fn read_line(line: &[u8]) -> Option<Entry> {
+/// What can be wrong with a line.
+enum Fault {
+    /// Its digest does not fit.
+    Broken,
+    /// It is whole and says nothing that this build knows.
+    Unknown,
+}
+
+fn read_line(line: &[u8]) -> Result<Entry, Fault> {
+    let json = whole_line(line).ok_or(Fault::Broken)?;
+    serde_json::from_slice(json).map_err(|_| Fault::Unknown)
+}
+
+/// The JSON of a line whose digest fits.
+fn whole_line(line: &[u8]) -> Option<&[u8]> {
     if line.len() > MAX_LINE_BYTES {
         return None;
     }
     let (digest, json) = line.strip_suffix(b"\n")?.split_at_checked(DIGEST_DIGITS)?;
     let json = json.strip_prefix(b" ")?;
-    if Digest::of(json).abbreviated(DIGEST_DIGITS).as_bytes() != digest {
-        return None;
-    }
-    serde_json::from_slice(json).ok()
+    let fits = Digest::of(json).abbreviated(DIGEST_DIGITS).as_bytes() == digest;
+    fits.then_some(json)
 }

@@ -21,6 +21,7 @@
 
 #![warn(missing_docs)]
 
+mod beacon_key;
 mod ca;
 mod certificate;
 mod der;
@@ -37,6 +38,9 @@ mod roles;
 pub mod tls;
 mod trust;
 
+pub use beacon_key::{
+    ALPN_BEACON, BeaconKey, BeaconKeyError, BeaconPublicKey, BeaconPublicKeyError,
+};
 pub use ca::{
     CA_KEY_FILE, Ca, CaError, DEFAULT_INVITATION_LIFE, DEFAULT_LIFE, InviteRequest, IssueRequest,
     IssuedNode, MAX_INVITATION_LIFE, MAX_LIFE, MIN_LIFE,

@@ -227,8 +227,14 @@ mod tests {
 
     fn golden(message: &Message, bytes: &Expect) {
         let encoded = message.encode();
-        bytes.assert_eq(&HEXLOWER.encode(&encoded));
+        bytes.assert_eq(&fold(&HEXLOWER.encode(&encoded)));
         assert_eq!(Message::decode(&encoded).as_ref(), Ok(message));
+    }
+
+    /// In lines of sixty-four digits.
+    fn fold(hex: &str) -> String {
+        let lines = hex.as_bytes().chunks(64);
+        lines.map(|line| String::from_utf8_lossy(line) + "\n").collect()
     }
 
     #[test]
@@ -242,11 +248,24 @@ mod tests {
                 proof: Signature([3; 64]),
                 voucher: Signature([4; 64]),
             }),
-            &expect![""],
+            &expect![[r#"
+                00076578616d706c650101010101010101010101010101010101010101010101
+                010101010101010101057765622d310202020202020202020202020202020202
+                0202020202020202020202020202020303030303030303030303030303030303
+                0303030303030303030303030303030303030303030303030303030303030303
+                0303030303030303030303030303030404040404040404040404040404040404
+                0404040404040404040404040404040404040404040404040404040404040404
+                040404040404040404040404040404
+            "#]],
         );
         golden(
             &Message::Renew(RenewRequest { public_key: [2; 32], proof: Signature([3; 64]) }),
-            &expect![""],
+            &expect![[r#"
+                0102020202020202020202020202020202020202020202020202020202020202
+                0203030303030303030303030303030303030303030303030303030303030303
+                0303030303030303030303030303030303030303030303030303030303030303
+                03
+            "#]],
         );
     }
 
@@ -256,7 +275,9 @@ mod tests {
         let node = || NodeName::new("web-1").unwrap();
         golden(
             &Message::Granted(Granted { certificate: vec![1, 2], authority: vec![3] }),
-            &expect![""],
+            &expect![[r#"
+                020201020103
+            "#]],
         );
         let denials = [
             Denial::UnknownInvitation,
@@ -278,16 +299,30 @@ mod tests {
                 HEXLOWER.encode(&encoded)
             })
             .collect();
-        expect![""].assert_eq(&bytes.join(" "));
+        expect![[r#"
+            0300
+            030180a0f1c2b134
+            0302057765622d31
+            03030162
+            0304057765622d31
+            0305057765622d3180a0f1c2b134
+            0306
+            030780a0f1c2b134
+            030880a0f1c2b134
+            0309
+        "#]]
+        .assert_eq(&(bytes.join("\n") + "\n"));
     }
 
     #[test]
     fn statements_are_these_bytes_for_ever() {
         let (bloc, node) = ("b".parse().unwrap(), "n".parse().unwrap());
         let statement = join_statement(&bloc, &node, &[1; 32], &[2; 32]);
-        expect![""].assert_eq(&HEXLOWER.encode(&statement));
+        expect!["dd9c3383809b614867046522d3d469103642f78f30fe8ef6b5a1a0af4e5ebdb6"]
+            .assert_eq(&HEXLOWER.encode(&statement));
         let statement = renewal_statement(&Digest([1; 32]), &[2; 32]);
-        expect![""].assert_eq(&HEXLOWER.encode(&statement));
+        expect!["ef2eecec1d250836cd9c8aa396d7413088e6cb428a06870ae8f72fee4c4a134e"]
+            .assert_eq(&HEXLOWER.encode(&statement));
     }
 
     #[test]

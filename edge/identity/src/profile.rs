@@ -1,8 +1,8 @@
 //! The one form of certificate that the CA writes.
 //!
 //! Written by hand and not by `rcgen`, which holds one attribute a type in a name: a bloc of three
-//! labels needs three DC parts in one subject (BLOC-46). Everything is Ed25519, so the whole form is
-//! on this page; tests read it back with `rustls-webpki`, and with OpenSSL where it is installed.
+//! labels needs three DC parts in one subject (BLOC-46). Everything is Ed25519, so the whole form
+//! is on this page; tests read it back with `rustls-webpki`, and with OpenSSL where it is there.
 
 use rustls_pki_types::CertificateDer;
 use skep_base::{BlocName, Digest, NetworkName, NodeName, WallTime};

@@ -147,8 +147,7 @@ impl Trust {
 
     fn check_chain(&self, leaf: &[u8], info: &CertInfo) -> Result<(), CertError> {
         let der = CertificateDer::from(leaf);
-        let certificate =
-            EndEntityCert::try_from(&der).map_err(|_| not_ours("its encoding is broken"))?;
+        let certificate = EndEntityCert::try_from(&der).map_err(|error| refusal(&error, info))?;
         // Dates are ours to judge, so the chain is judged at a time when the certificate holds.
         let at = UnixTime::since_unix_epoch(Duration::from_millis(info.not_before.unix_ms));
         certificate

@@ -1,12 +1,10 @@
 //! Whole TLS handshakes in memory: who links with whom, and what is said of those who do not.
 
-mod common;
-
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Bloc, DAY, START, TestClock, address, after, bloc, node};
+use crate::common::{Bloc, DAY, START, TestClock, address, after, bloc, node};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ServerConfig, ServerConnection};
 use skep_identity::tls::{self, Refusal, Settings};
 use skep_identity::{CertError, Identity, IdentityHandle, Joining, Renewing, SigningKey};
@@ -235,7 +233,7 @@ fn a_certificate_that_is_not_ours_is_refused() {
         .with_single_cert(vec![made.cert.der().clone()], key)
         .unwrap();
     web.alpn_protocols = vec![tls::ALPN.to_vec()];
-    // Its key is not one that we offer to check, so the handshake ends before its certificate is sent.
+    // Its key is of no kind that we offer to check: the handshake ends before it is shown.
     let pair = connect(Arc::clone(&a.client), Arc::new(web));
     assert!(matches!(pair.server_error, Some(Refusal::Tls(_))));
 
@@ -423,7 +421,7 @@ mod common_verifier {
     use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
     #[derive(Debug)]
-    pub struct BelieveAll;
+    pub(crate) struct BelieveAll;
 
     impl ServerCertVerifier for BelieveAll {
         fn verify_server_cert(

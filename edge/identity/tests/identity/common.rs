@@ -1,7 +1,5 @@
 //! Blocs, nodes and clocks for tests.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,52 +11,52 @@ use skep_identity::{Ca, Identity, IssueRequest};
 use tempfile::TempDir;
 
 /// 2027-01-15 08:00:00 UTC.
-pub const START: WallTime = WallTime::from_unix_ms(1_800_000_000_000);
-pub const DAY: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const START: WallTime = WallTime::from_unix_ms(1_800_000_000_000);
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
 
-pub struct Bloc {
-    pub ca: Ca,
-    pub dir: TempDir,
+pub(crate) struct Bloc {
+    pub(crate) ca: Ca,
+    pub(crate) dir: TempDir,
 }
 
-pub fn bloc(name: &str) -> Bloc {
+pub(crate) fn bloc(name: &str) -> Bloc {
     let dir = tempfile::tempdir().unwrap();
     let ca = Ca::init(&dir.path().join("ca"), &name.parse().unwrap(), START).unwrap();
     Bloc { ca, dir }
 }
 
 impl Bloc {
-    pub fn node(&self, name: &str) -> Identity {
+    pub(crate) fn node(&self, name: &str) -> Identity {
         self.ca.issue(&IssueRequest::new(node(name)), START).unwrap()
     }
 }
 
-pub fn node(name: &str) -> NodeName {
+pub(crate) fn node(name: &str) -> NodeName {
     name.parse().unwrap()
 }
 
-pub fn address() -> SocketAddr {
+pub(crate) fn address() -> SocketAddr {
     "192.0.2.1:7400".parse().unwrap()
 }
 
-pub fn after(span: Duration) -> WallTime {
+pub(crate) fn after(span: Duration) -> WallTime {
     WallTime::from_unix_ms(START.unix_ms + u64::try_from(span.as_millis()).unwrap())
 }
 
 /// A clock that tests turn.
 #[derive(Clone)]
-pub struct TestClock(Arc<AtomicU64>);
+pub(crate) struct TestClock(Arc<AtomicU64>);
 
 impl TestClock {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(AtomicU64::new(START.unix_ms)))
     }
 
-    pub fn set(&self, now: WallTime) {
+    pub(crate) fn set(&self, now: WallTime) {
         self.0.store(now.unix_ms, Ordering::SeqCst);
     }
 
-    pub fn clock(&self) -> Clock {
+    pub(crate) fn clock(&self) -> Clock {
         let shared = Arc::clone(&self.0);
         Arc::new(move || WallTime::from_unix_ms(shared.load(Ordering::SeqCst)))
     }
