@@ -1,0 +1,189 @@
+//! A virtual disk: what a node asked to keep, and what of it survives a power cut.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use skep_base::{Incarnation, NodeId, NodeName, Time};
+use skep_flood::{LogEntry, LogRecord, Position, ReadItem, Restored, UpdateId};
+
+/// How fast a disk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskModel {
+    /// Until a write is in the operating system's hands, or a read is done.
+    pub write: Duration,
+    /// Until it would survive a power cut.
+    pub sync: Duration,
+}
+
+impl DiskModel {
+    /// An SSD.
+    #[must_use]
+    pub const fn fast() -> Self {
+        Self { write: Duration::from_micros(50), sync: Duration::from_millis(2) }
+    }
+
+    /// A disk that many share and that is busy.
+    #[must_use]
+    pub const fn slow() -> Self {
+        Self { write: Duration::from_millis(80), sync: Duration::from_millis(900) }
+    }
+}
+
+/// A value that was written, and what a power cut would leave of it.
+#[derive(Clone, Debug)]
+struct Cell<T> {
+    value: T,
+    written: Time,
+    durable_at: Time,
+    /// The last version that was durable when this one was written.
+    before: Option<(T, Time)>,
+}
+
+#[derive(Clone, Debug)]
+struct Row {
+    head: Bytes,
+    body: Bytes,
+    written: Time,
+    durable_at: Time,
+}
+
+/// What one host's disk holds.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disk {
+    pub(crate) incarnation: Incarnation,
+    records: BTreeMap<(NodeId, u16), Cell<Bytes>>,
+    book: BTreeMap<NodeId, (NodeName, Vec<SocketAddr>)>,
+    log: BTreeMap<Position, Row>,
+    pub(crate) log_next: Position,
+    /// The updates that were ever appended to this log, and where.
+    pub(crate) appended: BTreeMap<UpdateId, Position>,
+    pub(crate) cursor: Position,
+    /// Operations complete in order.
+    busy_until: Time,
+}
+
+impl Disk {
+    /// When an operation that is asked for now and takes so long is complete.
+    pub(crate) fn finish(&mut self, now: Time, takes: Duration) -> Time {
+        self.busy_until = self.busy_until.max(now) + takes;
+        self.busy_until
+    }
+
+    pub(crate) fn put_record(
+        &mut self,
+        now: Time,
+        model: &DiskModel,
+        key: (NodeId, u16),
+        raw: Bytes,
+    ) {
+        let old = self.records.remove(&key);
+        let before = old.and_then(|cell| {
+            let durable = cell.durable_at <= now;
+            durable.then_some((cell.value, cell.written)).or(cell.before)
+        });
+        let durable_at = now + model.sync;
+        self.records.insert(key, Cell { value: raw, written: now, durable_at, before });
+    }
+
+    pub(crate) fn forget_records(&mut self, owner: NodeId) {
+        let keys = self.records.range((owner, 0)..=(owner, u16::MAX));
+        let keys: Vec<_> = keys.map(|(key, _)| *key).collect();
+        for key in keys {
+            self.records.remove(&key);
+        }
+    }
+
+    pub(crate) fn put_address(&mut self, node: NodeId, name: NodeName, at: Vec<SocketAddr>) {
+        self.book.insert(node, (name, at));
+    }
+
+    /// Adds a record to the log. Says what is wrong with it, if anything is.
+    pub(crate) fn append(
+        &mut self,
+        now: Time,
+        durable_at: Time,
+        entry: LogEntry,
+    ) -> Result<(), String> {
+        let LogEntry { position, head, body } = entry;
+        let id = head.header.id;
+        if position != self.log_next {
+            return Err(format!("appends at {position}, and the log ends at {}", self.log_next));
+        }
+        if let Some(before) = self.appended.insert(id, position) {
+            return Err(format!("appends {id} at {position}, which stands at {before} already"));
+        }
+        self.log_next = position.next();
+        let head = Bytes::from(head.to_bytes());
+        self.log.insert(position, Row { head, body, written: now, durable_at });
+        Ok(())
+    }
+
+    pub(crate) fn read(&self, item: &ReadItem) -> Option<LogRecord> {
+        let row = self.log.get(&item.position)?;
+        let from = (item.offset as usize).min(row.body.len());
+        let to = from.saturating_add(item.length as usize).min(row.body.len());
+        Some(LogRecord { head: row.head.clone(), body: row.body.slice(from..to) })
+    }
+
+    pub(crate) fn purge(&mut self, below: Position) {
+        self.log = self.log.split_off(&below);
+    }
+
+    /// What is left when the power is cut: what was durable.
+    pub(crate) fn lose_power(&mut self, now: Time) {
+        self.busy_until = now;
+        let keys: Vec<_> = self.records.keys().copied().collect();
+        for key in keys {
+            if let Some(cell) = self.records.get_mut(&key)
+                && cell.durable_at > now
+            {
+                match cell.before.take() {
+                    Some((value, written)) => {
+                        *cell = Cell { value, written, durable_at: written, before: None };
+                    }
+                    None => {
+                        self.records.remove(&key);
+                    }
+                }
+            }
+        }
+        let torn = self.log.iter().find(|(_, row)| row.durable_at > now);
+        if let Some((torn, _)) = torn {
+            let torn = *torn;
+            self.log.split_off(&torn);
+            self.log_next = torn;
+            self.appended.retain(|_, position| *position < torn);
+        }
+    }
+
+    /// Records with their owner's age as far as the disk knows it.
+    pub(crate) fn restored_records(&self, now: Time) -> Vec<(Bytes, Duration)> {
+        let cells = self.records.values();
+        cells.map(|cell| (cell.value.clone(), now.since(cell.written))).collect()
+    }
+
+    pub(crate) fn address_book(&self) -> Vec<(NodeId, NodeName, Vec<SocketAddr>)> {
+        let book = self.book.iter();
+        book.map(|(node, (name, at))| (*node, name.clone(), at.clone())).collect()
+    }
+
+    pub(crate) fn forget_addresses(&mut self) {
+        self.book.clear();
+    }
+
+    pub(crate) fn restored_log(&self, now: Time) -> Vec<Restored> {
+        let restored = |(position, row): (&Position, &Row)| Restored {
+            position: *position,
+            head: row.head.clone(),
+            body_bytes: u32::try_from(row.body.len()).unwrap_or(u32::MAX),
+            stored_for: now.since(row.written),
+        };
+        self.log.iter().map(restored).collect()
+    }
+
+    pub(crate) fn log_ids(&self) -> BTreeSet<UpdateId> {
+        self.appended.keys().copied().collect()
+    }
+}

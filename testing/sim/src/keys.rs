@@ -1,0 +1,122 @@
+//! Keys and certificates that cost next to nothing.
+//!
+//! A simulated signature is a keyed hash that whoever knows the public key can compute. Nobody
+//! forges in here; what must be noticed is a byte that changed on its way or a fact attributed to
+//! the wrong node, and a hash notices these as well as a curve does, at a thousandth of the cost.
+//! That is also why results are not remembered: looking one up costs what computing it costs.
+
+use bytes::Bytes;
+use skep_base::{Digest, NodeId};
+use skep_records::{Signatory, Signer, Verifier};
+
+const CERTIFICATE_TAG: &[u8; 8] = b"sim cert";
+const CERTIFICATE_BYTES: usize = 8 + 1 + NodeId::LEN + 32;
+
+/// The key and certificate of one node of one bloc.
+#[derive(Clone, Debug)]
+pub(crate) struct SimKey {
+    certificate: Bytes,
+    key: [u8; 32],
+}
+
+impl SimKey {
+    pub(crate) fn new(bloc: u8, node: NodeId) -> Self {
+        let key = Digest::of_parts(&[b"sim key", node.as_bytes()]).0;
+        let mut certificate = Vec::with_capacity(CERTIFICATE_BYTES);
+        certificate.extend_from_slice(CERTIFICATE_TAG);
+        certificate.push(bloc);
+        certificate.extend_from_slice(node.as_bytes());
+        certificate.extend_from_slice(&key);
+        Self { certificate: certificate.into(), key }
+    }
+}
+
+impl Signer for SimKey {
+    fn certificate(&self) -> Bytes {
+        self.certificate.clone()
+    }
+
+    fn sign(&self, message: &[u8]) -> [u8; 64] {
+        signature(&self.key, message)
+    }
+}
+
+/// Judges certificates of one bloc.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SimVerifier {
+    pub(crate) bloc: u8,
+}
+
+impl Verifier for SimVerifier {
+    fn certificate(&self, der: &[u8]) -> Option<Signatory> {
+        let rest = der.strip_prefix(CERTIFICATE_TAG)?;
+        let (bloc, rest) = rest.split_first()?;
+        let (node, key) = rest.split_first_chunk::<{ NodeId::LEN }>()?;
+        let ours = *bloc == self.bloc;
+        let key = <[u8; 32]>::try_from(key).ok()?;
+        ours.then_some(Signatory { node: NodeId::from_bytes(*node), key })
+    }
+
+    fn verify(&self, key: &[u8; 32], message: &[u8], given: &[u8; 64]) -> bool {
+        signature(key, message) == *given
+    }
+}
+
+fn signature(key: &[u8; 32], message: &[u8]) -> [u8; 64] {
+    let mut lanes = [0_u64; 8];
+    for (lane, bytes) in lanes.iter_mut().zip(key.chunks_exact(8).cycle()) {
+        *lane = word(bytes);
+    }
+    let mut state = 0x5ee_d0f_u64 ^ message.len() as u64;
+    for (at, bytes) in message.chunks(8).enumerate() {
+        let lane = &mut lanes[at % 8];
+        state = fold(state ^ word(bytes) ^ *lane, 0x9e37_79b9_7f4a_7c15);
+        *lane = lane.rotate_left(23) ^ state;
+    }
+    let mut out = [0; 64];
+    for (chunk, lane) in out.chunks_exact_mut(8).zip(lanes) {
+        state = fold(state ^ lane, 0xd6e8_feb8_6659_fd93);
+        chunk.copy_from_slice(&state.to_le_bytes());
+    }
+    out
+}
+
+fn word(bytes: &[u8]) -> u64 {
+    let mut padded = [0; 8];
+    padded[..bytes.len()].copy_from_slice(bytes);
+    u64::from_le_bytes(padded)
+}
+
+fn fold(value: u64, by: u64) -> u64 {
+    let product = u128::from(value ^ by) * u128::from(by | 1);
+    #[expect(clippy::cast_possible_truncation, reason = "both halves are folded into one")]
+    let folded = (product ^ (product >> 64)) as u64;
+    folded.rotate_left(17) ^ value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_message_that_was_signed_is_accepted() {
+        let node = NodeId::from_bytes([3; 16]);
+        let key = SimKey::new(0, node);
+        let verifier = SimVerifier { bloc: 0 };
+        let signatory = verifier.certificate(&key.certificate()).unwrap();
+        assert_eq!(signatory.node, node);
+        assert!(SimVerifier { bloc: 1 }.certificate(&key.certificate()).is_none());
+        for length in [0, 1, 8, 63, 300] {
+            let message: Vec<u8> = (0..length).map(|n| n as u8).collect();
+            let signature = key.sign(&message);
+            assert!(verifier.verify(&signatory.key, &message, &signature));
+            for bit in 0..message.len() * 8 {
+                let mut bent = message.clone();
+                bent[bit / 8] ^= 1 << (bit % 8);
+                assert!(!verifier.verify(&signatory.key, &bent, &signature));
+            }
+            let other = SimKey::new(0, NodeId::from_bytes([4; 16]));
+            assert_ne!(other.sign(&message), signature);
+        }
+    }
+}

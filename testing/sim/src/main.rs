@@ -1,0 +1,94 @@
+//! The simulator's command line: `cargo xtask sim` runs it.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+use clap::Parser;
+use skep_sim::scenario::{self, Scenario};
+use skep_sim::{Run, run};
+
+/// Whole flocks in one process, in virtual time, by seed.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Which scenario; without it, all of them (with --nodes: form, then churn).
+    #[arg(long)]
+    scenario: Option<String>,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many seeds, counting up.
+    #[arg(long, default_value_t = 1)]
+    seeds: u64,
+    /// How many nodes; without it, as many as the scenario likes.
+    #[arg(long)]
+    nodes: Option<usize>,
+    /// Print every event.
+    #[arg(long)]
+    trace: bool,
+    /// Play no further seed once so many seconds have passed.
+    #[arg(long)]
+    for_seconds: Option<u64>,
+    /// List the scenarios.
+    #[arg(long)]
+    list: bool,
+}
+
+#[expect(clippy::print_stdout, reason = "this is a command")]
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    if args.list {
+        for scenario in scenario::ALL {
+            println!("{:<14} {}", scenario.name, scenario.about);
+        }
+        return Ok(());
+    }
+    // A machine's panic is in the report of its run, with the seed.
+    std::panic::set_hook(Box::new(|_| {}));
+    let began = Instant::now();
+    let (mut played, mut failed) = (0, 0);
+    for seed in args.seed..args.seed.saturating_add(args.seeds) {
+        let late = args.for_seconds.is_some_and(|limit| began.elapsed().as_secs() >= limit);
+        if late && played > 0 {
+            break;
+        }
+        for scenario in chosen(&args)? {
+            let (passed, text) = play(&args, scenario, seed)?;
+            played += 1;
+            failed += u64::from(!passed);
+            println!("{text}");
+        }
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    println!("{played} runs in {seconds:.1} s, {failed} failed");
+    if failed > 0 {
+        bail!("{failed} of {played} runs failed: run one again with its --scenario and --seed");
+    }
+    Ok(())
+}
+
+fn chosen(args: &Args) -> anyhow::Result<Vec<&'static Scenario>> {
+    let find = |name: &str| {
+        scenario::named(name).with_context(|| {
+            format!("no scenario is called {name:?}: see --list for those there are")
+        })
+    };
+    match (&args.scenario, args.nodes) {
+        (Some(name), _) => Ok(vec![find(name)?]),
+        // A large world is asked whether it forms and bears churn, which is forming and more.
+        (None, Some(_)) => Ok(vec![find("churn")?]),
+        (None, None) => Ok(scenario::ALL.iter().collect()),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "this is a command")]
+fn play(args: &Args, scenario: &'static Scenario, seed: u64) -> anyhow::Result<(bool, String)> {
+    let began = Instant::now();
+    let mut asked = Run::new(scenario, seed);
+    asked.nodes = args.nodes;
+    if args.trace {
+        asked.sink = Some(Box::new(|line| println!("{line}")));
+    }
+    let report = run(asked)?;
+    let text = format!("{report}  {:.2} s of wall time", began.elapsed().as_secs_f64());
+    Ok((report.passed(), text))
+}

@@ -1,0 +1,226 @@
+//! Planted bugs: each makes one checker fail. A checker that never failed proves nothing.
+
+use bytes::Bytes;
+use skep_base::{Incarnation, NodeId, Outbox, Time};
+use skep_flood::{Input as FloodInput, Output as FloodOutput, Serial, UpdateId};
+use skep_node::{Deadline, Event, Input, Node, Output, Status};
+use skep_wire::kind;
+
+use crate::host::{HostIx, Machine};
+use crate::report::Checker;
+
+/// The host that has the bug.
+pub const INFECTED: HostIx = HostIx(1);
+/// How long an infected node behaves, where the bug needs a flock to show.
+const BEHAVES_MS: u64 = 3_000;
+
+/// A bug, and where it sits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// Its own `check` fails.
+    FailsItsCheck,
+    /// It wants to tick for ever.
+    Spins,
+    /// It calls a present node silent.
+    CallsTheLivingSilent,
+    /// It begins each life as the first.
+    ForgetsItsLives,
+    /// It appends an update twice.
+    AppendsTwice,
+    /// It acknowledges what it never floods.
+    AcknowledgesNothing,
+    /// It hands another body over.
+    BendsBodies,
+    /// It takes in no update.
+    DeafToUpdates,
+    /// It takes in no record once the flock has met.
+    DeafToRecords,
+    /// It says that one fewer is present.
+    Miscounts,
+    /// It never dials, and takes no call.
+    Hermit,
+    /// It keeps no more than one link.
+    ThinsTheOverlay,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::FailsItsCheck,
+        Self::Spins,
+        Self::CallsTheLivingSilent,
+        Self::ForgetsItsLives,
+        Self::AppendsTwice,
+        Self::AcknowledgesNothing,
+        Self::BendsBodies,
+        Self::DeafToUpdates,
+        Self::DeafToRecords,
+        Self::Miscounts,
+        Self::Hermit,
+        Self::ThinsTheOverlay,
+    ];
+
+    /// Which checker must find it.
+    #[must_use]
+    pub const fn found_by(self) -> Checker {
+        match self {
+            Self::FailsItsCheck => Checker::Machine,
+            Self::Spins
+            | Self::CallsTheLivingSilent
+            | Self::ForgetsItsLives
+            | Self::AppendsTwice
+            | Self::BendsBodies => Checker::Invariant,
+            // At rest the oracle is asked until it agrees: what it never agrees to is not alive.
+            Self::AcknowledgesNothing
+            | Self::DeafToUpdates
+            | Self::DeafToRecords
+            | Self::Miscounts
+            | Self::Hermit
+            | Self::ThinsTheOverlay => Checker::Liveness,
+        }
+    }
+
+    /// Words of the failure that name what was planted, so that no other bug passes for it.
+    #[must_use]
+    pub const fn shows_as(self) -> &'static str {
+        match self {
+            Self::FailsItsCheck => "planted",
+            Self::Spins => "never done",
+            Self::CallsTheLivingSilent => "silent, which lives",
+            Self::ForgetsItsLives => "begins its life",
+            Self::AppendsTwice => "stands at",
+            Self::AcknowledgesNothing | Self::DeafToUpdates => "lacks the update",
+            Self::BendsBodies => "another body",
+            Self::DeafToRecords => "different records",
+            Self::Miscounts | Self::Hermit => "present; misses",
+            Self::ThinsTheOverlay => "connected",
+        }
+    }
+}
+
+pub(crate) fn plant(bug: Bug, host: HostIx, node: Node) -> Box<dyn Machine> {
+    if host != INFECTED {
+        return Box::new(node);
+    }
+    Box::new(Infected { bug, node, born: None, present: Vec::new(), done: false, links: 0 })
+}
+
+/// A node with a bug around it.
+struct Infected {
+    bug: Bug,
+    node: Node,
+    born: Option<Time>,
+    present: Vec<NodeId>,
+    done: bool,
+    links: usize,
+}
+
+impl Infected {
+    fn shows(&mut self, now: Time) -> bool {
+        let born = *self.born.get_or_insert(now);
+        now.since(born).as_millis() >= u128::from(BEHAVES_MS)
+    }
+
+    /// Whether an input never reaches the node.
+    fn swallows(&mut self, now: Time, input: &Input, out: &mut Outbox<Output>) -> bool {
+        let shows = self.shows(now);
+        match (self.bug, input) {
+            (Bug::DeafToUpdates, Input::Frame { frame, .. }) => frame.kind == kind::FLOOD,
+            (Bug::DeafToRecords, Input::Frame { frame, .. }) => {
+                shows && frame.kind == kind::RECORDS
+            }
+            (Bug::Hermit, Input::LinkUp { link, .. }) => {
+                out.push(Output::Close { link: *link, why: skep_node::Goodbye::Unneeded });
+                true
+            }
+            (Bug::ThinsTheOverlay, Input::LinkUp { link, .. }) => {
+                self.links += 1;
+                let thinned = self.links > 1;
+                if thinned {
+                    out.push(Output::Close { link: *link, why: skep_node::Goodbye::Unneeded });
+                }
+                thinned
+            }
+            (Bug::AcknowledgesNothing, Input::Flood(FloodInput::Publish { token, .. })) => {
+                let serial = Serial { incarnation: Incarnation(1), sequence: 999 + token.0 };
+                let id = UpdateId { origin: self.node.id(), serial };
+                out.push(Output::Flood(FloodOutput::Acknowledge { token: *token, id }));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn bend(&mut self, now: Time, from: &mut Outbox<Output>, out: &mut Outbox<Output>) {
+        while let Some(mut output) = from.pop() {
+            match (self.bug, &mut output) {
+                (Bug::ForgetsItsLives, Output::PersistIncarnation(life)) => *life = Incarnation(1),
+                (Bug::Hermit, Output::Dial { .. }) => continue,
+                (Bug::AppendsTwice, Output::Flood(FloodOutput::Append { entries, .. })) => {
+                    if let Some(last) = entries.last().cloned() {
+                        let position = last.position.next();
+                        entries.push(skep_flood::LogEntry { position, ..last });
+                    }
+                }
+                (Bug::BendsBodies, Output::Flood(FloodOutput::HandOver { updates, .. })) => {
+                    for update in updates {
+                        update.body = Bytes::from_static(b"bent");
+                    }
+                }
+                _ => {}
+            }
+            out.push(output);
+        }
+        let present = self.node.present();
+        let other = present.iter().copied().find(|id| *id != self.node.id());
+        if self.bug == Bug::CallsTheLivingSilent
+            && !self.done
+            && let Some(node) = other
+            && self.born.is_some_and(|born| now.since(born).as_secs() > 12)
+        {
+            self.done = true;
+            let event = Event::Status { node, name: None, status: Status::Silent, present: 1 };
+            out.push(Output::Event(event));
+        }
+        self.present = present.iter().copied().skip(1).collect();
+    }
+}
+
+impl Machine for Infected {
+    fn handle(&mut self, now: Time, input: Input, out: &mut Outbox<Output>) {
+        if !self.swallows(now, &input, out) {
+            let mut inner = Outbox::new();
+            self.node.handle(now, input, &mut inner);
+            self.bend(now, &mut inner, out);
+        }
+    }
+
+    fn tick(&mut self, now: Time, out: &mut Outbox<Output>) {
+        let mut inner = Outbox::new();
+        self.node.tick(now, &mut inner);
+        self.bend(now, &mut inner, out);
+    }
+
+    fn deadline(&self) -> Option<Deadline> {
+        match self.bug {
+            Bug::Spins => Some((Time::ZERO, "it spins")),
+            _ => self.node.deadline(),
+        }
+    }
+
+    fn check(&self) {
+        assert!(self.bug != Bug::FailsItsCheck, "planted");
+        self.node.check();
+    }
+
+    fn node(&self) -> &Node {
+        &self.node
+    }
+
+    fn present(&self) -> &[NodeId] {
+        match self.bug {
+            Bug::Miscounts => &self.present,
+            _ => self.node.present(),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Plays one scenario and writes the report.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use skep_base::Time;
+
+use crate::plant::Bug;
+use crate::report::{Checker, Failure, Report};
+use crate::scenario::Scenario;
+use crate::world::{Config, World};
+
+/// What to run.
+pub struct Run {
+    /// Which scenario.
+    pub scenario: &'static Scenario,
+    /// From which everything else follows.
+    pub seed: u64,
+    /// With how many nodes; nothing: as many as the scenario likes.
+    pub nodes: Option<usize>,
+    /// Who reads the trace, line by line.
+    pub sink: Option<Box<dyn FnMut(&str)>>,
+    /// A bug to plant.
+    pub bug: Option<Bug>,
+}
+
+impl Run {
+    /// A run that nobody reads the trace of.
+    #[must_use]
+    pub const fn new(scenario: &'static Scenario, seed: u64) -> Self {
+        Self { scenario, seed, nodes: None, sink: None, bug: None }
+    }
+
+    /// The same with so many nodes.
+    #[must_use]
+    pub const fn with_nodes(mut self, nodes: usize) -> Self {
+        self.nodes = Some(nodes);
+        self
+    }
+
+    /// The same with a bug planted.
+    #[must_use]
+    pub const fn with_bug(mut self, bug: Bug) -> Self {
+        self.bug = Some(bug);
+        self
+    }
+}
+
+/// Plays a scenario to its end or its first failure. A machine's panic is such a failure.
+///
+/// # Errors
+/// When the world cannot be made at all; what goes wrong in it is in the report.
+pub fn run(run: Run) -> anyhow::Result<Report> {
+    let Run { scenario, seed, nodes, sink, bug } = run;
+    let nodes = nodes.unwrap_or(scenario.nodes).max(scenario.least);
+    let mut config = Config { bug, check_every: check_every(nodes), ..Config::default() };
+    (scenario.configure)(&mut config);
+    let mut world = World::new(config, seed, sink)?;
+    let played = catch_unwind(AssertUnwindSafe(|| (scenario.play)(&mut world, nodes)));
+    let failure = match played {
+        Ok(Ok(())) => world.failure.clone(),
+        Ok(Err(error)) => Some(match error.downcast::<Failure>() {
+            Ok(failure) => failure,
+            Err(error) => machine_failure(world.now(), format!("{error:#}")),
+        }),
+        Err(panic) => Some(machine_failure(world.now(), panic_text(&*panic))),
+    };
+    Ok(Report {
+        scenario: scenario.name,
+        seed,
+        nodes,
+        virtual_time: world.now().since(Time::ZERO),
+        events: world.events,
+        lines: world.trace.lines(),
+        trace: world.trace.digest(),
+        traffic: world.traffic(),
+        wrong_silences: world.invariants.wrong_silences,
+        rejected: std::mem::take(&mut world.rejected),
+        updates: world.ledger.promised.len(),
+        layouts: world.layouts_computed(),
+        measured: std::mem::take(&mut world.measured),
+        last_lines: failure.as_ref().map(|_| world.trace.last()).unwrap_or_default(),
+        failure,
+    })
+}
+
+/// Checks cost as much as a large world's steps do: there they are made less often.
+fn check_every(nodes: usize) -> u32 {
+    match nodes {
+        0..=32 => 1,
+        33..=200 => 31,
+        _ => 997,
+    }
+}
+
+fn machine_failure(at: Time, what: String) -> Failure {
+    Failure { at, checker: Checker::Machine, what }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic without words").to_owned()
+}

@@ -1,0 +1,235 @@
+//! Carrying out what nodes want done.
+
+use std::collections::VecDeque;
+
+use skep_flood::{Input as FloodInput, Output as FloodOutput, Position};
+use skep_node::{Event, Input, Output, Status};
+use skep_wire::Frame;
+
+use super::{Happening, World};
+use crate::host::HostIx;
+use crate::report::Checker;
+
+impl World {
+    /// Does what a node wants, or queues it behind what its disk has not kept yet.
+    pub(crate) fn carry_out_in_turn(&mut self, host: HostIx, output: Output) {
+        let waiting = self.host_mut(host).process.as_mut().and_then(|p| p.waiting.as_mut());
+        match waiting {
+            Some(waiting) => waiting.push_back(output),
+            None => self.carry_out(host, output),
+        }
+    }
+
+    /// The disk has kept what came first; what waited for it is done.
+    pub(crate) fn release(&mut self, host: HostIx) {
+        let process = self.host_mut(host).process.as_mut();
+        let Some(mut waiting) = process.and_then(|process| process.waiting.take()) else {
+            return;
+        };
+        while let Some(output) = waiting.pop_front() {
+            self.carry_out(host, output);
+            let process = self.host_mut(host).process.as_mut();
+            if let Some(again) = process.and_then(|process| process.waiting.as_mut()) {
+                again.extend(waiting);
+                return;
+            }
+        }
+    }
+
+    fn carry_out(&mut self, host: HostIx, output: Output) {
+        let now = self.now;
+        match output {
+            Output::Send { link, kind, body } => self.net.send(now, link, Frame { kind, body }),
+            Output::Dial { dial, expect, addresses } => {
+                self.line(Some(host), "dial", None, (dial.0, addresses.len() as u64), || {
+                    Some(format!("{expect:?} {addresses:?}"))
+                });
+                self.net.dial(now, host, dial, expect, &addresses);
+            }
+            Output::Close { link, why } => {
+                self.line(Some(host), "close", Some(link.0), (u64::from(why as u8), 0), || {
+                    Some(format!("{why:?}"))
+                });
+                self.net.close(now, link, why);
+            }
+            Output::PersistRecord { owner, kind, raw } => {
+                let model = self.config.disk;
+                self.host_mut(host).disk.put_record(now, &model, (owner, kind), raw);
+            }
+            Output::ForgetRecords { owner } => self.host_mut(host).disk.forget_records(owner),
+            Output::PersistIncarnation(incarnation) => {
+                self.line(Some(host), "incarnation", None, (incarnation.0, 0), || None);
+                if let Err(what) = self.invariants.began(host, incarnation) {
+                    let name = &self.host(host).name;
+                    let what = format!("{name} {what}");
+                    self.fail(Checker::Invariant, what);
+                }
+                let takes = self.config.disk.sync;
+                let state = self.host_mut(host);
+                state.disk.incarnation = incarnation;
+                let at = state.disk.finish(now, takes);
+                let epoch = state.epoch;
+                if let Some(process) = &mut state.process {
+                    process.waiting = Some(VecDeque::new());
+                }
+                if let Some(card) = &mut self.net.station_mut(host).card {
+                    card.incarnation = incarnation;
+                }
+                self.queue.push(at, Happening::Released { host, epoch });
+            }
+            Output::PersistAddress { node, name, addresses } => {
+                self.host_mut(host).disk.put_address(node, name, addresses);
+            }
+            Output::Flood(output) => self.carry_out_flood(host, output),
+            Output::Event(event) => self.heard(host, event),
+        }
+    }
+
+    fn carry_out_flood(&mut self, host: HostIx, output: FloodOutput) {
+        match output {
+            FloodOutput::Append { entries, sync } => self.append(host, entries, sync),
+            FloodOutput::Read { token, items } => {
+                let takes = self.config.disk.write;
+                let now = self.now;
+                let state = self.host_mut(host);
+                let records = items.iter().map(|item| state.disk.read(item)).collect();
+                let at = state.disk.finish(now, takes);
+                self.flood_input(host, at, FloodInput::Read { token, records });
+            }
+            FloodOutput::Purge { below } => self.host_mut(host).disk.purge(below),
+            FloodOutput::Acknowledge { token, id } => {
+                self.line(Some(host), "acknowledge", None, (token.0, id.serial.sequence), || None);
+                let verdict = self.ledger.acknowledged(self.now, host, token, id);
+                self.judge(host, verdict);
+            }
+            FloodOutput::Refuse { token, reason } => {
+                self.line(Some(host), "refuse", None, (token.0, 0), || Some(reason.to_string()));
+                self.ledger.refused(token);
+            }
+            FloodOutput::HandOver { name, updates, next } => {
+                let numbers = (updates.len() as u64, next.0);
+                self.line(Some(host), "hand-over", None, numbers, || None);
+                let verdict = self.ledger.handed_over(host, &updates);
+                self.judge(host, verdict);
+                let at = self.now + self.config.disk.write;
+                self.flood_input(host, at, FloodInput::CursorCommit { name, up_to: next });
+            }
+            FloodOutput::PersistCursor { position, .. } => {
+                self.host_mut(host).disk.cursor = position;
+            }
+            FloodOutput::CursorGap { from, to, .. } => {
+                self.line(Some(host), "cursor-gap", None, (from.0, to.0), || None);
+            }
+            FloodOutput::Gap { origin, up_to, reason, .. } => {
+                self.line(Some(host), "gap", None, (up_to.sequence, 0), || {
+                    Some(format!("{origin:?} {reason}"))
+                });
+            }
+            FloodOutput::Reject { from, reason } => {
+                self.reject(host, format!("{reason}"), &format!("{from:?}"));
+            }
+            FloodOutput::Send { .. } => {
+                let what = "a flood message came out of a node without a link to send it on";
+                self.fail(Checker::Invariant, what);
+            }
+        }
+    }
+
+    fn append(&mut self, host: HostIx, entries: Vec<skep_flood::LogEntry>, sync: bool) {
+        let (now, model) = (self.now, self.config.disk);
+        let Some(last) = entries.last().map(|entry| entry.position) else {
+            return;
+        };
+        let numbers = (last.0, entries.len() as u64);
+        self.line(Some(host), "append", None, numbers, || None);
+        let takes = if sync { model.sync } else { model.write };
+        let state = self.host_mut(host);
+        let at = state.disk.finish(now, takes);
+        let durable_at = if sync { at } else { at + model.sync };
+        let mut verdict = Ok(());
+        for entry in entries {
+            verdict = verdict.and(state.disk.append(now, durable_at, entry));
+        }
+        self.judge(host, verdict);
+        let up_to = Position(last.0 + 1);
+        self.flood_input(host, at, FloodInput::Appended { up_to, durable: sync });
+    }
+
+    fn flood_input(&mut self, host: HostIx, at: skep_base::Time, input: FloodInput) {
+        let epoch = self.host(host).epoch;
+        self.queue.push(at, Happening::Flood { host, epoch, input: Box::new(input) });
+    }
+
+    fn judge(&mut self, host: HostIx, verdict: Result<(), String>) {
+        if let Err(what) = verdict {
+            let name = &self.host(host).name;
+            let what = format!("{name} {what}");
+            self.fail(Checker::Invariant, what);
+        }
+    }
+
+    fn reject(&mut self, host: HostIx, reason: String, peer: &str) {
+        self.line(Some(host), "reject", None, (0, 0), || Some(format!("{peer}: {reason}")));
+        *self.rejected.entry(reason).or_default() += 1;
+    }
+
+    fn heard(&mut self, host: HostIx, event: Event) {
+        match &event {
+            Event::Status { node, status, present, .. } => {
+                let other = self.by_id.get(node).map(|host| u64::from(host.0));
+                let name = status_name(*status);
+                self.line(Some(host), name, other, (*present as u64, 0), || None);
+                if *status == Status::Silent
+                    && let Some(about) = self.by_id.get(node).copied()
+                {
+                    self.judge_silence(host, about);
+                }
+            }
+            Event::Rejected { peer, reason } => {
+                let (peer, reason) = (format!("{peer:?}"), reason.clone());
+                self.reject(host, reason, &peer);
+            }
+            Event::NameTaken => {
+                self.line(Some(host), "name-taken", None, (0, 0), || None);
+                if let Some(process) = &mut self.host_mut(host).process {
+                    process.name_taken = true;
+                }
+            }
+            Event::Started { incarnation } => {
+                self.line(Some(host), "started", None, (incarnation.0, 0), || None);
+                if let Some(process) = &mut self.host_mut(host).process {
+                    process.name_taken = false;
+                }
+                self.open_cursor(host);
+            }
+            Event::Forgotten { .. }
+            | Event::Record { .. }
+            | Event::Linked { .. }
+            | Event::Unlinked { .. } => {}
+        }
+        if self.keep_events {
+            self.heard.push((self.now, host, event));
+        }
+    }
+
+    /// The host's subscriber goes on where it was.
+    fn open_cursor(&mut self, host: HostIx) {
+        let input = FloodInput::CursorOpen {
+            name: "sim".into(),
+            group: skep_base::GroupName::all(),
+            from: Some(self.host(host).disk.cursor),
+            durable: true,
+        };
+        self.net.give(host, Input::Flood(input));
+    }
+}
+
+const fn status_name(status: Status) -> &'static str {
+    match status {
+        Status::Unmet => "unmet",
+        Status::Present => "present",
+        Status::Silent => "silent",
+        Status::Restarting => "restarting",
+        Status::Left => "left",
+    }
+}

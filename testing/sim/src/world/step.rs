@@ -1,0 +1,268 @@
+//! The loop: the next event, who is called, what must hold then.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use skep_base::{Outbox, Time};
+use skep_node::{Input, Output, Source};
+use skep_wire::kind;
+
+use super::{Happening, World};
+use crate::host::HostIx;
+use crate::report::{Checker, Failure};
+
+/// Ticks at one instant before a machine counts as spinning.
+const MAX_TICKS_AT_ONCE: u32 = 1_000;
+/// Addresses that the beacon gives at once.
+const BEACON_LIST: usize = 16;
+
+impl World {
+    /// Lets time pass.
+    ///
+    /// # Errors
+    /// The first thing that went wrong.
+    pub fn run_for(&mut self, span: Duration) -> Result<(), Failure> {
+        let end = self.now + span;
+        self.run_until(end)
+    }
+
+    /// Lets time pass until then.
+    ///
+    /// # Errors
+    /// The first thing that went wrong.
+    pub fn run_until(&mut self, end: Time) -> Result<(), Failure> {
+        while self.queue.next_at().is_some_and(|at| at <= end) {
+            self.step();
+            if let Some(failure) = &self.failure {
+                return Err(failure.clone());
+            }
+        }
+        self.now = self.now.max(end);
+        Ok(())
+    }
+
+    fn step(&mut self) {
+        let Some((at, happening)) = self.queue.pop() else {
+            return;
+        };
+        self.now = self.now.max(at);
+        self.events += 1;
+        match happening {
+            Happening::Net(event) => self.net.handle(self.now, event),
+            Happening::Tick { host, at } => self.tick(host, at),
+            Happening::Flood { host, epoch, input } => {
+                if self.host(host).epoch == epoch {
+                    self.net.give(host, Input::Flood(*input));
+                }
+            }
+            Happening::Released { host, epoch } => {
+                if self.host(host).epoch == epoch {
+                    self.release(host);
+                }
+            }
+            Happening::Announce { host, epoch } => {
+                if self.host(host).epoch == epoch {
+                    self.announce(host);
+                }
+            }
+            Happening::AskBeacon { host, epoch } => {
+                if self.host(host).epoch == epoch {
+                    self.ask_beacon(host);
+                }
+            }
+            Happening::Found { host, epoch, addresses, source } => {
+                if self.host(host).epoch == epoch {
+                    self.net.give(host, Input::Found { addresses: addresses.into(), source });
+                }
+            }
+        }
+        self.hand_out();
+    }
+
+    /// Hands everything that arrived to its process, and brings the network's plans to the heap.
+    pub(crate) fn hand_out(&mut self) {
+        loop {
+            for (at, event) in self.net.later.drain(..) {
+                self.queue.push(at, Happening::Net(event));
+            }
+            let Some(arrival) = self.net.arrivals.pop_front() else {
+                return;
+            };
+            self.feed(arrival.host, arrival.input);
+        }
+    }
+
+    fn feed(&mut self, host: HostIx, input: Input) {
+        if !self.host(host).is_live() {
+            return;
+        }
+        self.note_input(host, &input);
+        let now = self.host(host).local(self.now);
+        let mut out = Outbox::new();
+        if let Some(process) = &mut self.host_mut(host).process {
+            process.machine.handle(now, input, &mut out);
+        }
+        self.after_call(host, out);
+    }
+
+    fn tick(&mut self, host: HostIx, at: Time) {
+        let world_now = self.now;
+        let local = self.host(host).local(world_now);
+        let Some(process) = &mut self.host_mut(host).process else {
+            return;
+        };
+        if process.tick_at != Some(at) || process.stopped {
+            return;
+        }
+        process.tick_at = None;
+        let Some((due, why)) = process.machine.deadline() else {
+            return;
+        };
+        if due > local {
+            return self.plan_tick(host);
+        }
+        process.ticks_now = match process.ticks_now {
+            (last, count) if last == world_now => (last, count + 1),
+            _ => (world_now, 1),
+        };
+        let spins = process.ticks_now.1 > MAX_TICKS_AT_ONCE;
+        let mut out = Outbox::new();
+        process.machine.tick(local, &mut out);
+        self.line(Some(host), "tick", None, (0, 0), || Some(why.to_owned()));
+        if spins {
+            let name = &self.host(host).name;
+            let what = format!("{name} is never done: its deadline stays in the past ({why})");
+            self.fail(Checker::Invariant, what);
+        }
+        self.after_call(host, out);
+    }
+
+    /// What a machine wants done is done, then what must hold is looked at, and its next tick
+    /// planned.
+    pub(crate) fn after_call(&mut self, host: HostIx, mut out: Outbox<Output>) {
+        if out.dropped() > 0 {
+            let name = &self.host(host).name;
+            let what = format!("{name} filled its outbox: {} outputs dropped", out.dropped());
+            self.fail(Checker::Invariant, what);
+        }
+        self.check(host);
+        while let Some(output) = out.pop() {
+            self.carry_out_in_turn(host, output);
+        }
+        self.plan_tick(host);
+    }
+
+    fn check(&mut self, host: HostIx) {
+        let every = u64::from(self.config.check_every.max(1));
+        if self.events.is_multiple_of(every)
+            && let Some(machine) = self.host(host).machine()
+        {
+            machine.check();
+        }
+    }
+
+    pub(crate) fn plan_tick(&mut self, host: HostIx) {
+        let now = self.now;
+        let Self { hosts, queue, .. } = self;
+        let state = &mut hosts[host.index()];
+        let ahead = state.clock_ahead;
+        let Some(process) = &mut state.process else {
+            return;
+        };
+        if let Some((due, _)) = process.machine.deadline()
+            && due != Time::NEVER
+        {
+            let at = (due - ahead).max(now);
+            if process.tick_at.is_none_or(|planned| at < planned) {
+                process.tick_at = Some(at);
+                queue.push(at, Happening::Tick { host, at });
+            }
+        }
+    }
+
+    fn note_input(&mut self, host: HostIx, input: &Input) {
+        let (event, other, numbers): (&'static str, Option<u64>, (u64, u64)) = match input {
+            Input::LinkUp { link, peer } => ("link-up", Some(link.0), (peer.incarnation.0, 0)),
+            Input::LinkDown { link, .. } => ("link-down", Some(link.0), (0, 0)),
+            Input::Frame { link, frame } => {
+                let numbers = (u64::from(frame.kind), frame.body.len() as u64);
+                (frame_name(frame.kind), Some(link.0), numbers)
+            }
+            Input::DialFailed { dial, .. } => ("dial-failed", None, (dial.0, 0)),
+            Input::Found { addresses, .. } => ("found", None, (addresses.len() as u64, 0)),
+            Input::Addresses(addresses) => ("addresses", None, (addresses.len() as u64, 0)),
+            Input::Renewed(_) => ("renewed", None, (0, 0)),
+            Input::Publish { kind, .. } => ("publish", None, (u64::from(*kind), 0)),
+            Input::Flood(_) => ("flood-input", None, (0, 0)),
+            Input::Stop(_) => ("stop", None, (0, 0)),
+        };
+        self.line(Some(host), event, other, numbers, || match input {
+            Input::LinkUp { peer, .. } => Some(format!("{} {:?}", peer.name, peer.dialled)),
+            Input::LinkDown { why, .. } => Some(format!("{why:?}")),
+            Input::DialFailed { why, .. } => Some(format!("{why:?}")),
+            Input::Found { addresses, source } => Some(format!("{source:?} {addresses:?}")),
+            Input::Stop(farewell) => Some(format!("{farewell:?}")),
+            Input::Frame { .. }
+            | Input::Addresses(_)
+            | Input::Renewed(_)
+            | Input::Publish { .. }
+            | Input::Flood(_) => None,
+        });
+    }
+
+    /// A node's announcement reaches whoever is in its domain and hears it.
+    fn announce(&mut self, host: HostIx) {
+        let (Some(every), Some(domain)) = (self.config.multicast, self.host(host).domain) else {
+            return;
+        };
+        let epoch = self.host(host).epoch;
+        let next = self.now + self.rng.jitter(every, 0.2);
+        self.queue.push(next, Happening::Announce { host, epoch });
+        if !self.host(host).is_live() {
+            return;
+        }
+        let addresses: Box<[SocketAddr]> =
+            self.host(host).addresses.iter().map(|address| address.socket).collect();
+        let hears = |other: &HostIx| {
+            let near = self.host(*other).domain == Some(domain) && *other != host;
+            near && self.host(*other).is_live() && self.net.passes(host, *other)
+        };
+        let listeners: Vec<HostIx> = self.hosts().filter(hears).collect();
+        for other in listeners {
+            let at = self.now + self.net.one_way(host, other);
+            let epoch = self.host(other).epoch;
+            let addresses = addresses.clone();
+            let source = Source::Multicast;
+            self.queue.push(at, Happening::Found { host: other, epoch, addresses, source });
+        }
+    }
+
+    /// The beacon, which everybody reaches, names some others that asked it.
+    fn ask_beacon(&mut self, host: HostIx) {
+        let Some(every) = self.config.beacon else {
+            return;
+        };
+        let epoch = self.host(host).epoch;
+        let next = self.now + self.rng.jitter(every, 0.2);
+        self.queue.push(next, Happening::AskBeacon { host, epoch });
+        if !self.host(host).is_live() {
+            return;
+        }
+        let mut others: Vec<HostIx> = self.live().filter(|other| *other != host).collect();
+        self.rng.shuffle(&mut others);
+        others.truncate(BEACON_LIST);
+        let addresses = others.iter().filter_map(|other| self.address(*other)).collect();
+        let source = Source::Beacon;
+        let at = self.now + Duration::from_millis(20);
+        self.queue.push(at, Happening::Found { host, epoch, addresses, source });
+    }
+}
+
+const fn frame_name(number: u8) -> &'static str {
+    match number {
+        kind::RECORDS => "records",
+        kind::MEMBERSHIP => "heartbeat",
+        kind::FLOOD => "flood",
+        _ => "frame",
+    }
+}
