@@ -182,6 +182,8 @@ pub enum Input {
     Watch {
         /// Who watches.
         node: NodeId,
+        /// In which of its lives: what an earlier one heard counts for nothing.
+        incarnation: Incarnation,
         /// Whom it hears.
         watch: Watch,
     },

@@ -210,7 +210,7 @@ impl Membership {
             Input::Facts { node, incarnation, facts } => {
                 self.facts_came(now, node, incarnation, facts);
             }
-            Input::Watch { node, watch } => self.watch_came(node, &watch),
+            Input::Watch { node, incarnation, watch } => self.watch_came(node, incarnation, &watch),
             Input::Forgotten { node } => self.forgotten(now, node),
             Input::Layout(layout) => self.layout_came(now, layout),
             Input::Synced => self.synced = true,

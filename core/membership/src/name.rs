@@ -59,7 +59,7 @@ impl Membership {
             return;
         }
         let nonce = self.my_short_nonce();
-        let alive = self.members.foreign_watcher(self.me.id, nonce);
+        let alive = self.foreign_watcher(nonce);
         let first = facts
             .is_none_or(|facts| (self.me.started, self.me.nonce) <= (facts.started, facts.nonce));
         if let Some(me) = self.members.get_mut(self.me.id) {
@@ -82,7 +82,7 @@ impl Membership {
             return;
         }
         let counts = |told_at: Option<Time>| told_at.filter(|at| now.since(*at) < TOLD_COUNTS);
-        let foreign = self.members.foreign_watcher(self.me.id, self.my_short_nonce());
+        let foreign = self.foreign_watcher(self.my_short_nonce());
         let contested = |told_at: Option<Time>| foreign || counts(told_at).is_some();
         match self.phase {
             Phase::Begun { .. } => {}

@@ -34,6 +34,8 @@ pub(crate) struct Member {
     pub(crate) status: Status,
     since: Time,
     edges: Vec<Heard>,
+    /// The life that heard them.
+    watched_as: Incarnation,
     /// Until then its own announcement, or the fresh start of a new life, is believed.
     believed_until: Time,
     heard_by: u32,
@@ -68,6 +70,7 @@ impl Members {
             status: Status::Unmet,
             since: Time::ZERO,
             edges: Vec::new(),
+            watched_as: Incarnation::default(),
             believed_until: Time::ZERO,
             heard_by: 0,
         });
@@ -93,20 +96,6 @@ impl Members {
 
     pub(crate) fn next_change(&self) -> Option<Time> {
         self.next_change
-    }
-
-    /// A present member other than `except` that hears another life or process of `node`.
-    pub(crate) fn foreign_watcher(&self, node: NodeId, nonce: u32) -> bool {
-        let Some(to) = self.index.get(&node) else {
-            return false;
-        };
-        self.list.iter().any(|watcher| {
-            watcher.status == Status::Present
-                && watcher.id != node
-                && watcher.edges.iter().any(|edge| {
-                    edge.to == *to && edge.nonce != nonce && edge.verdict != Verdict::Silent
-                })
-        })
     }
 
     /// Whether a present member other than `me` hears `node` now.
@@ -203,7 +192,7 @@ impl Membership {
         self.learn_addresses(now, node);
     }
 
-    pub(crate) fn watch_came(&mut self, node: NodeId, watch: &Watch) {
+    pub(crate) fn watch_came(&mut self, node: NodeId, incarnation: Incarnation, watch: &Watch) {
         let mut edges = Vec::with_capacity(watch.edges.len());
         for edge in &watch.edges {
             if let Some(to) = self.members.intern(edge.node) {
@@ -213,6 +202,7 @@ impl Membership {
         }
         if let Some(member) = self.members.get_mut(node) {
             member.edges = edges;
+            member.watched_as = incarnation;
             self.dirty = true;
         }
     }
@@ -301,13 +291,36 @@ impl Membership {
             }
         }
         while let Some(at) = queue.pop() {
-            for edge in &members[at as usize].edges {
+            for edge in self.heard_by(&members[at as usize]) {
                 if edge.verdict != Verdict::Silent && edge.to != me {
                     visit(edge.to, edge.incarnation, &mut reached, &mut queue);
                 }
             }
         }
         reached
+    }
+
+    /// A present member that hears another process of this node's name.
+    pub(crate) fn foreign_watcher(&self, nonce: u32) -> bool {
+        let Some(me) = self.members.index.get(&self.me.id) else {
+            return false;
+        };
+        let watchers = self.members.list.iter();
+        let mut watchers = watchers.filter(|watcher| watcher.status == Status::Present);
+        watchers.any(|watcher| {
+            watcher.id != self.me.id
+                && self.heard_by(watcher).iter().any(|edge| {
+                    edge.to == *me && edge.nonce != nonce && edge.verdict != Verdict::Silent
+                })
+        })
+    }
+
+    /// What a watcher hears in the newest life of it that this node knows. After a restart of many
+    /// at once, disks are full of what was heard before it.
+    fn heard_by<'a>(&self, watcher: &'a Member) -> &'a [Heard] {
+        let linked = self.links.get(&watcher.id).map(|link| link.incarnation);
+        let newest = linked.unwrap_or_default().max(watcher.incarnation);
+        if watcher.watched_as >= newest { &watcher.edges } else { &[] }
     }
 
     /// The nonce half that an edge to this node carries when it is about this process.

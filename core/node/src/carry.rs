@@ -114,9 +114,8 @@ impl Node {
                 facts,
             }),
             // Our own links say more than our record of them.
-            record::WATCH if owner != self.id => {
-                watch_of(stored).map(|watch| skep_membership::Input::Watch { node: owner, watch })
-            }
+            record::WATCH if owner != self.id => watch_of(stored)
+                .map(|watch| skep_membership::Input::Watch { node: owner, incarnation, watch }),
             _ => None,
         };
         if let Some(input) = input {

@@ -55,7 +55,8 @@ impl World {
     pub(crate) fn judge_silence(&mut self, observer: HostIx, about: HostIx) {
         let left_alone = |host: HostIx| {
             let state = self.host(host);
-            state.is_live() && self.now.since(state.disturbed) >= SETTLING
+            let speaks = state.process.as_ref().is_some_and(|process| !process.name_taken);
+            speaks && state.is_live() && self.now.since(state.disturbed) >= SETTLING
         };
         if observer == about || !left_alone(observer) || !left_alone(about) {
             return;

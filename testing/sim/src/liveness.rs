@@ -10,6 +10,8 @@ use crate::world::World;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 const LOOK_EVERY_LARGE: Duration = Duration::from_millis(100);
 const LARGE: usize = 200;
+/// A record that is just under way is no unrest; it arrives within this.
+const STILL: Duration = Duration::from_secs(1);
 
 impl World {
     /// Lets time pass until `condition` holds, at most for `limit`. Says how long that took.
@@ -54,11 +56,12 @@ impl World {
     /// As [`World::until`], and when the world does not stay at rest.
     pub fn until_at_rest(&mut self, limit: Duration) -> Result<Duration, Failure> {
         let took = self.until(limit, "at rest", oracle::rest)?;
-        // Long enough for a second thought: heartbeats, watch records, a round of repair.
+        // Long enough for a second thought: heartbeats, watch records, closing what is not needed.
         self.run_for(Duration::from_secs(5))?;
-        if let Err(why) = oracle::rest(self) {
+        if let Err(why) = oracle::presence(self) {
             self.fail(Checker::Oracle, format!("did not stay at rest: {why}"));
         }
+        self.until(STILL, "still at rest", oracle::rest)?;
         self.failure.clone().map_or(Ok(took), Err)
     }
 }

@@ -33,7 +33,7 @@ impl World {
             id: birth.me.id,
             name: birth.me.name.clone(),
             bloc: self.host(host).bloc,
-            incarnation: birth.me.stored,
+            incarnation: birth.me.stored.next(),
             nonce,
             addresses: birth.me.addresses.clone(),
         };

@@ -146,10 +146,22 @@ impl World {
             self.fail(Checker::Invariant, what);
         }
         self.check(host);
+        self.refresh_card(host);
         while let Some(output) = out.pop() {
             self.carry_out_in_turn(host, output);
         }
         self.plan_tick(host);
+    }
+
+    /// Before a node has begun, its hello names the life that it would begin now.
+    fn refresh_card(&mut self, host: HostIx) {
+        let Self { hosts, net, .. } = self;
+        let machine = hosts[host.index()].machine();
+        if let Some(node) = machine.map(|machine| machine.node()).filter(|node| !node.has_begun())
+            && let Some(card) = &mut net.station_mut(host).card
+        {
+            card.incarnation = node.incarnation();
+        }
     }
 
     fn check(&mut self, host: HostIx) {
