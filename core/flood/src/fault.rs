@@ -1,43 +1,35 @@
-//! Bugs that tests plant, to see that their checker finds them. None of them exists in a build.
-
-#[cfg(not(test))]
-mod none {
-    /// Never: see the module.
-    pub(crate) const fn accept_duplicates() -> bool {
-        false
-    }
-
-    /// Never: see the module.
-    pub(crate) const fn ignore_order() -> bool {
-        false
-    }
-}
-#[cfg(not(test))]
-pub(crate) use none::{accept_duplicates, ignore_order};
+//! Bugs that tests plant, to see that their checker finds them. Outside tests nothing can plant one.
 
 #[cfg(test)]
-mod planted {
-    extern crate std;
-    use core::cell::Cell;
+extern crate std;
 
-    std::thread_local! {
-        static DUPLICATES: Cell<bool> = const { Cell::new(false) };
-        static ORDER: Cell<bool> = const { Cell::new(false) };
-    }
-
-    pub(crate) fn accept_duplicates() -> bool {
-        DUPLICATES.get()
-    }
-
-    pub(crate) fn ignore_order() -> bool {
-        ORDER.get()
-    }
-
-    /// Plants bugs in this thread until the next call.
-    pub(crate) fn plant(duplicates: bool, order: bool) {
-        DUPLICATES.set(duplicates);
-        ORDER.set(order);
-    }
-}
 #[cfg(test)]
-pub(crate) use planted::{accept_duplicates, ignore_order, plant};
+std::thread_local! {
+    static PLANTED: core::cell::Cell<(bool, bool)> = const { core::cell::Cell::new((false, false)) };
+}
+
+/// Whether updates that came before are taken once more.
+pub(crate) fn accept_duplicates() -> bool {
+    planted().0
+}
+
+/// Whether updates do not wait for their predecessor.
+pub(crate) fn ignore_order() -> bool {
+    planted().1
+}
+
+/// Plants bugs in this thread until the next call.
+#[cfg(test)]
+pub(crate) fn plant(duplicates: bool, order: bool) {
+    PLANTED.set((duplicates, order));
+}
+
+#[cfg(test)]
+fn planted() -> (bool, bool) {
+    PLANTED.get()
+}
+
+#[cfg(not(test))]
+const fn planted() -> (bool, bool) {
+    (false, false)
+}

@@ -52,6 +52,8 @@ pub struct Flood {
     pub(crate) sync: bool,
     /// Everything below is written.
     pub(crate) written: Position,
+    /// The log was told that it may forget everything below.
+    pub(crate) purged_below: Position,
     /// Large updates whose announcement waits until they can be read back.
     pub(crate) unannounced: VecDeque<(Position, GroupIx, Option<NodeId>)>,
     /// Own updates that are not durable yet, in the order of their positions.
@@ -103,6 +105,7 @@ impl Flood {
             appending: Vec::new(),
             sync: false,
             written: Position(0),
+            purged_below: Position(0),
             unannounced: VecDeque::new(),
             unacknowledged: VecDeque::new(),
             held: Held::default(),
@@ -362,17 +365,17 @@ impl Flood {
     fn purge(&mut self, now: Time, out: &mut Outbox<Output>) {
         let age = i64::try_from(self.config.purge_age.as_millis()).unwrap_or(i64::MAX);
         let now = millis(now);
-        let before = self.index.first();
         let horizon = now.saturating_sub(age);
         self.stats.purged += self.index.purge(horizon, now.saturating_sub(age.saturating_mul(2)));
-        self.purged_below(before, out);
+        self.tell_purged(out);
     }
 
-    /// Tells the log and the subscribers when the log's beginning has moved.
-    pub(crate) fn purged_below(&mut self, before: u64, out: &mut Outbox<Output>) {
-        let first = self.index.first();
-        if first > before {
-            out.push(Output::Purge { below: Position(first) });
+    /// Tells the log when its beginning has moved.
+    pub(crate) fn tell_purged(&mut self, out: &mut Outbox<Output>) {
+        let first = Position(self.index.first());
+        if first > self.purged_below {
+            self.purged_below = first;
+            out.push(Output::Purge { below: first });
         }
     }
 

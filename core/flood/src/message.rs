@@ -123,8 +123,8 @@ pub struct Floor {
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
-    /// Updates, newly flooded. The bodies of small ones follow in this order; large ones are thereby
-    /// announced: the sender has them.
+    /// Updates, newly flooded. The bodies of small ones follow in this order; large ones are
+    /// thereby announced: the sender has them.
     Updates {
         /// Published to.
         group: GroupName,

@@ -102,6 +102,7 @@ impl Flood {
             self.unannounced.push_back((position, ix, from));
         }
         self.appending.push(entry);
+        self.make_room();
         Some(position)
     }
 
@@ -128,7 +129,6 @@ impl Flood {
             self.unannounced.pop_front();
             self.announce(now, position, ix, from);
         }
-        self.make_room(out);
         self.feed_cursors(now, out);
     }
 
@@ -167,8 +167,7 @@ impl Flood {
     /// Drops the oldest entries until what is kept is within its bounds: first those that every
     /// subscriber has had, which wait for absent members only; they are the oldest, so the order
     /// is that of the log (FLOOD-33).
-    pub(crate) fn make_room(&mut self, out: &mut Outbox<Output>) {
-        let before = self.index.first();
+    pub(crate) fn make_room(&mut self) {
         let read_by_all = self.cursors.values().map(|cursor| cursor.committed.0).min();
         while self.index.live() > self.config.index_max
             || self.index.bytes() > self.config.storage_max.0
@@ -182,6 +181,5 @@ impl Flood {
                 self.stats.dropped_unread += 1;
             }
         }
-        self.purged_below(before, out);
     }
 }

@@ -44,7 +44,7 @@ impl Flood {
 
     /// Hands out everything that was queued.
     pub(crate) fn flush(&mut self, now: Time, out: &mut Outbox<Output>) {
-        self.make_room(out);
+        self.tell_purged(out);
         if !self.appending.is_empty() {
             out.push(Output::Append {
                 entries: mem::take(&mut self.appending),

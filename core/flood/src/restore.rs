@@ -42,6 +42,7 @@ impl Flood {
             self.index.append_dead();
         }
         self.written = Position(self.index.next());
+        self.make_room();
     }
 
     fn skip_to(&mut self, position: Position) {

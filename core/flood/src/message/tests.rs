@@ -1,1 +1,166 @@
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
 
+use super::*;
+
+fn id() -> UpdateId {
+    UpdateId { origin: NodeId::from_bytes([0xAB; 16]), serial: serial(3, 500) }
+}
+
+fn serial(incarnation: u64, sequence: u64) -> Serial {
+    Serial { incarnation: Incarnation(incarnation), sequence }
+}
+
+fn small() -> Header {
+    Header { id: id(), predecessor: Some(serial(2, 9)), age_ms: 1000, length: 4, digest: None }
+}
+
+fn large() -> Header {
+    Header { predecessor: None, length: 70_000, digest: Some(Digest([0xCD; 32])), ..small() }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn examples() -> Vec<(Packet, &'static str)> {
+    let group = GroupName::all;
+    let (from, to) = (NodeId::from_bytes([1; 16]), NodeId::from_bytes([2; 16]));
+    let mark = Mark {
+        origin: from,
+        purged: Some(serial(1, 2)),
+        lives: vec![Life { incarnation: Incarnation(3), head: 300, gaps: vec![(4, 6)] }],
+    };
+    let floor = Floor { origin: from, serial: serial(1, 2), whole: true };
+    let body = || vec![Bytes::from_static(b"skep")];
+    let with = |message, bodies| Packet { message, bodies };
+    vec![
+        (
+            with(Message::Updates { group: group(), headers: vec![small(), large()] }, body()),
+            "005a0003616c6c02abababababababababababababababab03f403010209e8070400abababababababab\
+             abababababababab03f40300e807f0a20401cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd\
+             cdcdcdcdcdcdcdcd736b6570",
+        ),
+        (
+            Packet::bare(Message::Compare { group: group(), digest: 0x1234, answer: true }),
+            "00080103616c6cb42401",
+        ),
+        (
+            Packet::bare(Message::Pull { group: group(), token: 7, from, to, marks: vec![mark] }),
+            "00410203616c6c0701010101010101010101010101010101020202020202020202020202020202020101\
+             0101010101010101010101010101010101020103ac02010406",
+        ),
+        (
+            with(
+                Message::Pulled {
+                    group: group(),
+                    token: 7,
+                    floors: vec![floor],
+                    headers: vec![small()],
+                    done: true,
+                },
+                body(),
+            ),
+            "00360303616c6c07010101010101010101010101010101010101020101ababababababababababababab\
+             ababab03f403010209e807040001736b6570",
+        ),
+        (Packet::bare(Message::More { group: group(), token: 7 }), "00060403616c6c07"),
+        (
+            Packet::bare(Message::Fetch { group: group(), id: id(), offset: 300, length: 5 }),
+            "001b0503616c6cabababababababababababababababab03f403ac0205",
+        ),
+        (
+            with(Message::Fragment { group: group(), id: id(), offset: 300, length: 4 }, body()),
+            "001b0603616c6cabababababababababababababababab03f403ac0204736b6570",
+        ),
+        (
+            Packet::bare(Message::Missing { group: group(), id: id() }),
+            "00180703616c6cabababababababababababababababab03f403",
+        ),
+    ]
+}
+
+#[test]
+fn messages_have_these_bytes_for_ever() {
+    for (packet, golden) in examples() {
+        let bytes = packet.to_bytes();
+        assert_eq!(hex(&bytes), golden, "{packet:?}");
+        assert_eq!(Packet::from_bytes(&bytes), Ok(packet));
+    }
+}
+
+#[test]
+fn stored_heads_have_these_bytes_for_ever() {
+    let head = StoredHead { group: GroupName::all(), header: small(), late: true };
+    let bytes = head.to_bytes();
+    assert_eq!(hex(&bytes), "0103616c6cabababababababababababababababab03f403010209e807040001");
+    assert_eq!(StoredHead::from_bytes(&bytes), Some(head));
+    let mut newer = bytes.clone();
+    newer[0] += 1;
+    assert_eq!(StoredHead::from_bytes(&newer), None);
+    assert_eq!(StoredHead::from_bytes(&bytes[..5]), None);
+}
+
+#[test]
+fn a_cut_or_padded_frame_is_refused_at_every_length() {
+    for (packet, _) in examples() {
+        let bytes = packet.to_bytes();
+        for cut in 0..bytes.len() {
+            assert!(Packet::from_bytes(&bytes.slice(..cut)).is_err());
+        }
+        let mut padded = bytes.to_vec();
+        padded.push(0);
+        assert!(Packet::from_bytes(&padded.into()).is_err());
+    }
+}
+
+#[test]
+fn received_bodies_share_the_frame() {
+    let (packet, _) = examples().swap_remove(0);
+    let bytes = packet.to_bytes();
+    let received = Packet::from_bytes(&bytes).unwrap();
+    assert!(bytes.as_ptr_range().contains(&received.bodies[0].as_ptr()));
+}
+
+#[test]
+fn no_header_is_over_its_bound() {
+    let worst = Header {
+        id: UpdateId { serial: serial(u64::MAX, u64::MAX), ..id() },
+        predecessor: Some(serial(u64::MAX, u64::MAX)),
+        age_ms: u64::MAX,
+        length: u32::MAX,
+        digest: Some(Digest([0xFF; 32])),
+    };
+    assert!(encode(&worst).len() <= HEADER_BYTES_MAX);
+}
+
+#[test]
+fn nonsense_that_decodes_is_refused() {
+    let group = GroupName::all;
+    let refused = |message: Message, bodies: usize| {
+        let bodies = (0..bodies).map(|_| Bytes::from_static(b"skep")).collect();
+        Packet::from_bytes(&Packet { message, bodies }.to_bytes()).is_err()
+    };
+    let updates = |headers| Message::Updates { group: group(), headers };
+    let zero = UpdateId { serial: serial(3, 0), ..id() };
+    assert!(refused(updates(vec![Header { id: zero, predecessor: None, ..small() }]), 1));
+    assert!(refused(updates(vec![Header { predecessor: Some(id().serial), ..small() }]), 1));
+    assert!(refused(updates(vec![Header { digest: None, ..large() }]), 0));
+    assert!(refused(updates(vec![Header { digest: large().digest, ..small() }]), 1));
+    let many = vec![Header { length: 0, ..small() }; BATCH_HEADERS + 1];
+    assert!(refused(updates(many), 0));
+    let (low, high) = (NodeId::from_bytes([1; 16]), NodeId::from_bytes([2; 16]));
+    let mark = |origin, gaps| Mark {
+        origin,
+        purged: None,
+        lives: vec![Life { incarnation: Incarnation(1), head: 9, gaps }],
+    };
+    let pull = |to, marks| Message::Pull { group: group(), token: 1, from: low, to, marks };
+    assert!(!refused(pull(high, vec![mark(low, vec![(1, 2), (2, 4)])]), 0));
+    assert!(refused(pull(low, vec![mark(high, vec![])]), 0), "outside its range");
+    assert!(refused(pull(high, vec![mark(high, vec![]), mark(low, vec![])]), 0));
+    assert!(refused(pull(high, vec![mark(low, vec![(2, 2)])]), 0), "an empty gap");
+    assert!(refused(pull(high, vec![mark(low, vec![(3, 5), (4, 6)])]), 0), "gaps overlap");
+    assert!(refused(pull(high, vec![mark(low, vec![(3, 10)])]), 0), "a gap above the head");
+}

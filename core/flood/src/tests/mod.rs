@@ -1,1 +1,9 @@
+//! Several machines on a virtual network, and single machines against a scripted peer.
 
+extern crate std;
+
+mod bounds;
+mod net;
+mod network;
+mod single;
+mod subscribers;

@@ -1,0 +1,339 @@
+//! One machine against a peer that says what it likes.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use skep_base::{Digest, GroupName, Incarnation, NodeId, Outbox, Rng, Time};
+
+use super::net::node;
+use crate::message::{Floor, Header, Life, Mark, Message, Packet};
+use crate::{Config, Flood, Input, LogEntry, Output, Serial, UpdateId};
+
+struct Bench {
+    flood: Flood,
+    now: Time,
+}
+
+const PEER: usize = 2;
+
+impl Bench {
+    fn new() -> Self {
+        let mut bench = Self {
+            flood: Flood::new(node(1), Incarnation(1), Config::default(), Rng::seeded(1)),
+            now: Time::from_millis(1),
+        };
+        bench.handle(Input::Begin { incarnation: Incarnation(1) });
+        bench.handle(Input::Neighbours { group: GroupName::all(), peers: vec![node(PEER)] });
+        bench
+    }
+
+    fn handle(&mut self, input: Input) -> Vec<Output> {
+        let mut out = Outbox::new();
+        self.flood.handle(self.now, input, &mut out);
+        self.flood.tick(self.now, &mut out);
+        self.flood.check();
+        out.drain().collect()
+    }
+
+    fn says(&mut self, message: Message, bodies: Vec<Bytes>) -> Vec<Output> {
+        self.says_bytes(Packet { message, bodies }.to_bytes())
+    }
+
+    fn says_bytes(&mut self, body: Bytes) -> Vec<Output> {
+        let from = node(PEER);
+        self.handle(Input::Received { from, body })
+    }
+
+    fn updates(&mut self, headers: Vec<Header>) -> Vec<Output> {
+        let small = headers.iter().filter(|header| !header.is_large());
+        let bodies = small.map(|header| Bytes::from(vec![5; header.length as usize])).collect();
+        self.says(Message::Updates { group: GroupName::all(), headers }, bodies)
+    }
+}
+
+fn header(origin: NodeId, sequence: u64, predecessor: Option<u64>) -> Header {
+    let serial = |sequence| Serial { incarnation: Incarnation(1), sequence };
+    Header {
+        id: UpdateId { origin, serial: serial(sequence) },
+        predecessor: predecessor.map(serial),
+        age_ms: 0,
+        length: 3,
+        digest: None,
+    }
+}
+
+fn rejections(outputs: &[Output]) -> Vec<String> {
+    let mut reasons = Vec::new();
+    for output in outputs {
+        if let Output::Reject { from, reason } = output {
+            assert_eq!(*from, node(PEER));
+            reasons.push(format!("{reason}"));
+        }
+    }
+    reasons
+}
+
+fn entries(outputs: &[Output]) -> Vec<&LogEntry> {
+    let mut all = Vec::new();
+    for output in outputs {
+        if let Output::Append { entries, .. } = output {
+            all.extend(entries);
+        }
+    }
+    all
+}
+
+fn appended(outputs: &[Output]) -> usize {
+    entries(outputs).len()
+}
+
+#[test]
+fn updates_under_our_own_name_that_we_never_published_are_refused() {
+    let mut bench = Bench::new();
+    let outputs = bench.updates(vec![header(node(1), 1, None)]);
+    assert!(rejections(&outputs)[0].contains("claims to be ours"));
+    assert_eq!(appended(&outputs), 0);
+}
+
+#[test]
+fn traces_of_our_own_earlier_life_are_taken_and_followed() {
+    let mut bench = Bench::new();
+    bench.handle(Input::Begin { incarnation: Incarnation(5) });
+    assert_eq!(appended(&bench.updates(vec![header(node(1), 7, None)])), 1);
+    let outputs = bench.handle(Input::Publish {
+        group: GroupName::all(),
+        body: Bytes::from_static(b"x"),
+        token: crate::PublishToken(1),
+    });
+    let before = entries(&outputs)[0].head.header.predecessor;
+    assert_eq!(before, Some(Serial { incarnation: Incarnation(1), sequence: 7 }));
+}
+
+#[test]
+fn nothing_is_published_before_the_life_is_known() {
+    let mut flood = Flood::new(node(1), Incarnation(1), Config::default(), Rng::seeded(1));
+    let mut out = Outbox::new();
+    let publish = Input::Publish {
+        group: GroupName::all(),
+        body: Bytes::new(),
+        token: crate::PublishToken(1),
+    };
+    flood.handle(Time::ZERO, publish, &mut out);
+    assert!(matches!(out.pop(), Some(Output::Refuse { .. })));
+}
+
+#[test]
+fn bodies_over_the_limit_are_refused_on_both_ways() {
+    let mut bench = Bench::new();
+    let limit = usize::try_from(Config::default().body_max.0).unwrap();
+    let outputs = bench.handle(Input::Publish {
+        group: GroupName::all(),
+        body: Bytes::from(vec![0; limit + 1]),
+        token: crate::PublishToken(1),
+    });
+    assert!(outputs.iter().any(|output| matches!(
+        output,
+        Output::Refuse { reason: crate::Refusal::TooLarge { .. }, .. }
+    )));
+    let mut large = header(node(3), 1, None);
+    large.length = u32::try_from(limit).unwrap() + 1;
+    large.digest = Some(Digest::of(b""));
+    assert!(rejections(&bench.updates(vec![large]))[0].contains("over the limit"));
+}
+
+#[test]
+fn an_update_over_the_purge_age_is_not_taken() {
+    let mut bench = Bench::new();
+    let mut old = header(node(3), 1, None);
+    old.age_ms = u64::try_from(Config::default().purge_age.as_millis()).unwrap() + 1;
+    assert_eq!(appended(&bench.updates(vec![old])), 0);
+    assert_eq!(bench.flood.stats().stale, 1);
+}
+
+#[test]
+fn ages_grow_in_storage_and_by_each_hop() {
+    let mut bench = Bench::new();
+    let mut update = header(node(3), 1, None);
+    update.age_ms = 1000;
+    bench.updates(vec![update]);
+    bench.now = bench.now + Duration::from_secs(60);
+    let group = GroupName::all();
+    let (from, to) = (node(3), node(3));
+    let outputs = bench.says(Message::Pull { group, token: 1, from, to, marks: vec![] }, vec![]);
+    let Some(Output::Send { body, .. }) = outputs.last() else {
+        panic!("not answered");
+    };
+    let Message::Pulled { headers, .. } = Packet::from_bytes(body).unwrap().message else {
+        panic!("not an answer");
+    };
+    assert_eq!(headers[0].age_ms, 61_001);
+}
+
+#[test]
+fn a_large_body_that_is_not_what_was_announced_is_refused() {
+    let mut bench = Bench::new();
+    let mut large = header(node(3), 1, None);
+    large.length = 20_000;
+    large.digest = Some(Digest::of(b"something else"));
+    let id = large.id;
+    assert_eq!(appended(&bench.updates(vec![large])), 0);
+    let group = GroupName::all();
+    let fragment = Message::Fragment { group, id, offset: 0, length: 20_000 };
+    let outputs = bench.says(fragment, vec![Bytes::from(vec![1; 20_000])]);
+    assert!(rejections(&outputs)[0].contains("does not match its digest"));
+    assert_eq!(appended(&outputs), 0);
+}
+
+#[test]
+fn messages_of_foreign_groups_and_broken_ones_are_refused() {
+    let mut bench = Bench::new();
+    let group: GroupName = "elsewhere".parse().unwrap();
+    let message = Message::Compare { group, digest: 1, answer: true };
+    assert!(rejections(&bench.says(message, vec![]))[0].contains("not in"));
+    for bytes in [&b""[..], b"\0", b"\xFF\xFF", b"\0\x01\x09"] {
+        let outputs = bench.says_bytes(Bytes::copy_from_slice(bytes));
+        assert_eq!(rejections(&outputs).len(), 1, "{bytes:?}");
+    }
+    assert_eq!(bench.flood.stats().rejected, 5);
+}
+
+#[test]
+fn a_peer_that_asks_too_much_at_once_is_refused() {
+    let mut bench = Bench::new();
+    // 8 MB that cannot be sent in one window, asked for again and again.
+    let headers = |from: u64| (from..from + 300).map(|at| header(node(3), at, Some(at - 1)));
+    bench.updates(vec![header(node(3), 1, None)]);
+    for batch in 0..10 {
+        bench.updates(headers(2 + batch * 300).collect());
+    }
+    let mut refused = 0;
+    for token in 0..64 {
+        let group = GroupName::all();
+        let (from, to) = (node(0), node(6));
+        let pull = Message::Pull { group, token, from, to, marks: vec![] };
+        refused += rejections(&bench.says(pull, vec![])).len();
+    }
+    assert_eq!(refused, 32);
+}
+
+fn any_id() -> impl Strategy<Value = NodeId> {
+    (0_usize..6).prop_map(node)
+}
+
+fn any_serial() -> impl Strategy<Value = Serial> {
+    (0_u64..4, prop_oneof![0_u64..12, Just(u64::MAX)]).prop_map(|(incarnation, sequence)| Serial {
+        incarnation: Incarnation(incarnation),
+        sequence,
+    })
+}
+
+fn any_header() -> impl Strategy<Value = Header> {
+    let length = prop_oneof![0_u32..64, Just(20_000), Just(u32::MAX)];
+    let age = prop_oneof![0_u64..10_000, Just(u64::MAX)];
+    let id = (any_id(), any_serial());
+    (id, prop::option::of(any_serial()), age, length).prop_map(
+        |((origin, serial), predecessor, age_ms, length)| Header {
+            id: UpdateId { origin, serial },
+            predecessor,
+            age_ms,
+            length,
+            digest: (length >= 16_384).then(|| Digest::of(b"x")),
+        },
+    )
+}
+
+fn any_mark() -> impl Strategy<Value = Mark> {
+    let life = (0_u64..4, 0_u64..12, prop::collection::vec((0_u64..9, 0_u64..12), 0..3));
+    let life = life.prop_map(|(incarnation, head, gaps)| Life {
+        incarnation: Incarnation(incarnation),
+        head,
+        gaps,
+    });
+    let lives = prop::collection::vec(life, 0..3);
+    (any_id(), prop::option::of(any_serial()), lives).prop_map(|(origin, purged, lives)| Mark {
+        origin,
+        purged,
+        lives,
+    })
+}
+
+fn any_message() -> impl Strategy<Value = Message> {
+    let group = GroupName::all;
+    let headers = || prop::collection::vec(any_header(), 0..6);
+    let floor = (any_id(), any_serial(), any::<bool>());
+    let floor = floor.prop_map(|(origin, serial, whole)| Floor { origin, serial, whole });
+    let id = || (any_id(), any_serial()).prop_map(|(origin, serial)| UpdateId { origin, serial });
+    prop_oneof![
+        4 => headers().prop_map(move |headers| Message::Updates { group: group(), headers }),
+        1 => (any::<u64>(), any::<bool>()).prop_map(move |(digest, answer)| {
+            Message::Compare { group: group(), digest, answer }
+        }),
+        2 => (any_id(), any_id(), prop::collection::vec(any_mark(), 0..4), 0_u32..9).prop_map(
+            move |(from, to, mut marks, token)| {
+                marks.sort_by_key(|mark| mark.origin);
+                Message::Pull { group: group(), token, from, to, marks }
+            }
+        ),
+        3 => (headers(), prop::collection::vec(floor, 0..3), 0_u32..9, any::<bool>()).prop_map(
+            move |(headers, floors, token, done)| {
+                Message::Pulled { group: group(), token, floors, headers, done }
+            }
+        ),
+        1 => (0_u32..9).prop_map(move |token| Message::More { group: group(), token }),
+        1 => (id(), any::<u32>(), any::<u32>()).prop_map(move |(id, offset, length)| {
+            Message::Fetch { group: group(), id, offset, length }
+        }),
+        1 => (id(), prop_oneof![Just(0_u32), any::<u32>()], 0_u32..40_000).prop_map(
+            move |(id, offset, length)| Message::Fragment { group: group(), id, offset, length }
+        ),
+        1 => id().prop_map(move |id| Message::Missing { group: group(), id }),
+    ]
+}
+
+fn with_bodies(message: Message) -> Bytes {
+    let mut bodies = Vec::new();
+    if let Message::Updates { headers, .. } | Message::Pulled { headers, .. } = &message {
+        let small = headers.iter().filter(|header| !header.is_large());
+        bodies.extend(small.map(|header| Bytes::from(vec![5; header.length as usize])));
+    }
+    if let Message::Fragment { length, .. } = &message {
+        bodies.push(Bytes::from(vec![6; *length as usize]));
+    }
+    Packet { message, bodies }.to_bytes()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Whatever a peer says, and whenever: nothing fails, every bound holds, and a log position is
+    /// never given twice.
+    #[test]
+    fn no_peer_can_harm_the_machine(
+        script in prop::collection::vec((any_message(), 0_u64..5_000), 1..60),
+    ) {
+        let mut bench = Bench::new();
+        let mut positions = 0;
+        for (message, wait) in script {
+            let outputs = bench.says_bytes(with_bodies(message));
+            for entry in entries(&outputs) {
+                prop_assert_eq!(entry.position.0, positions);
+                positions += 1;
+            }
+            bench.handle(Input::Appended { up_to: crate::Position(positions), durable: false });
+            bench.now = bench.now + Duration::from_millis(wait);
+        }
+    }
+
+    /// Bytes at random are refused and nothing else.
+    #[test]
+    fn garbage_is_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let mut bench = Bench::new();
+        let outputs = bench.says_bytes(bytes.into());
+        prop_assert!(appended(&outputs) == 0 || rejections(&outputs).is_empty());
+    }
+}
