@@ -24,7 +24,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::{LazyConfigAcceptor, TlsConnector, TlsStream};
 
 use crate::event::{DialId, Event, Peer};
-use crate::fault::{CertificateFault, HandshakeError};
+use crate::fault::{CertificateFault, HandshakeError, RefuseReason};
 use crate::link::registry::Reservation;
 use crate::link::task::{LinkTask, goodbye, goodbye_text};
 use crate::shared::Shared;
@@ -63,7 +63,7 @@ pub(crate) async fn dial(
 ) -> Result<Box<Established>, HandshakeError> {
     let socket = Arc::new(socket);
     let name = tls::server_name(expected, socket.remote());
-    let connector = TlsConnector::from(Arc::clone(&shared.client));
+    let connector = TlsConnector::from(shared.client());
     let stream = connector
         .connect(name, SocketIo(Arc::clone(&socket)))
         .await
@@ -110,16 +110,24 @@ pub(crate) async fn accept(
         .unwrap_or_default();
     let joins = offered.iter().any(|name| name == tls::ALPN_JOIN)
         && !offered.iter().any(|name| name == tls::ALPN);
-    let config =
-        if joins && shared.serves_enrolment() { &shared.enrolment } else { &shared.server };
-    let stream =
-        start.into_stream(Arc::clone(config)).await.map_err(|error| match fault_of(&error) {
-            HandshakeError::NoProtocol(_) if joins => {
-                HandshakeError::Enrolment("this node does not serve the CA".to_owned())
-            }
-            HandshakeError::NoProtocol(_) => no_protocol(&offered),
-            other => other,
-        })?;
+    let config = if joins && shared.serves_enrolment() {
+        Arc::clone(&shared.enrolment)
+    } else {
+        shared.server()
+    };
+    let stream = match start.into_stream(config).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            let fault = fault_of(&error);
+            return Err(match fault.reason() == RefuseReason::NoProtocol {
+                true if joins => {
+                    HandshakeError::Enrolment("this node does not serve the CA".to_owned())
+                }
+                true => no_protocol(&offered),
+                false => fault,
+            });
+        }
+    };
     match stream.get_ref().1.alpn_protocol() {
         Some(name) if name == tls::ALPN_JOIN => {
             Ok(Accepted::Enrolment(Box::new(TlsStream::from(stream))))

@@ -111,9 +111,8 @@ async fn admit(
     let socket = Socket::new(stream, remote, &shared.config, &shared.totals)
         .map_err(|error| handshake::fault_of(&error))?;
     let socket = Arc::new(socket);
-    let accepted = match timeout(limit, handshake::accept(shared, &socket)).await {
-        Ok(accepted) => accepted,
-        Err(_) => return Err(HandshakeError::TimedOut),
+    let Ok(accepted) = timeout(limit, handshake::accept(shared, &socket)).await else {
+        return Err(HandshakeError::TimedOut);
     };
     match accepted {
         Ok(Accepted::Link(established)) => Ok(Served::Link(established)),

@@ -1,11 +1,11 @@
 //! What all tasks of the transport share.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::{ClientConfig, ServerConfig};
-use skep_identity::{IdentityHandle, tls};
+use skep_identity::{IdentityHandle, Watch, tls};
 use skep_wire::Lane;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, mpsc};
@@ -28,8 +28,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) identity: IdentityHandle,
     pub(crate) settings: tls::Settings,
-    pub(crate) server: Arc<ServerConfig>,
-    pub(crate) client: Arc<ClientConfig>,
+    tls: Arc<RwLock<TlsConfigs>>,
+    _renewals: Watch,
     pub(crate) enrolment: Arc<ServerConfig>,
     pub(crate) serves_enrolment: AtomicBool,
     pub(crate) enrolments: Semaphore,
@@ -47,6 +47,49 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
 }
 
+/// How links are dialled and accepted.
+///
+/// Both are made anew when the certificate is renewed: they remember TLS sessions, and a session
+/// that is resumed shows the certificate with which it began, however old.
+#[derive(Clone)]
+struct TlsConfigs {
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+}
+
+impl TlsConfigs {
+    fn new(identity: &IdentityHandle, settings: &tls::Settings) -> Result<Self, rustls::Error> {
+        Ok(Self {
+            server: tls::server_config(identity, settings)?,
+            client: tls::client_config(identity, settings)?,
+        })
+    }
+
+    /// Makes both anew whenever `identity` is replaced, for as long as the answer is kept.
+    fn follow(
+        tls: &Arc<RwLock<Self>>,
+        identity: &IdentityHandle,
+        settings: &tls::Settings,
+    ) -> Watch {
+        let (tls, handle) = (Arc::downgrade(tls), identity.clone());
+        let settings = settings.clone();
+        identity.watch(move |renewed| {
+            let Some(tls) = tls.upgrade() else {
+                return;
+            };
+            match Self::new(&handle, &settings) {
+                Ok(fresh) => {
+                    *tls.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+                    tracing::info!(until = renewed.info().not_after.unix_ms, "certificate renewed");
+                }
+                Err(error) => {
+                    tracing::error!(%error, "new links still show the certificate before renewal");
+                }
+            }
+        })
+    }
+}
+
 impl Shared {
     pub(crate) fn new(
         config: Config,
@@ -56,9 +99,10 @@ impl Shared {
         events: mpsc::Sender<Event>,
     ) -> Result<Self, rustls::Error> {
         let unread = config.max_unread_bytes.min(Semaphore::MAX_PERMITS);
+        let tls = Arc::new(RwLock::new(TlsConfigs::new(&identity, &settings)?));
         Ok(Self {
-            server: tls::server_config(&identity, &settings)?,
-            client: tls::client_config(&identity, &settings)?,
+            _renewals: TlsConfigs::follow(&tls, &identity, &settings),
+            tls,
             enrolment: tls::enrolment_server_config(&identity, &settings.clock)?,
             serves_enrolment: AtomicBool::new(false),
             enrolments: Semaphore::new(MAX_ENROLMENTS),
@@ -77,6 +121,16 @@ impl Shared {
             identity,
             settings,
         })
+    }
+
+    /// How links are accepted at present.
+    pub(crate) fn server(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.tls.read().unwrap_or_else(PoisonError::into_inner).server)
+    }
+
+    /// How links are dialled at present.
+    pub(crate) fn client(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.tls.read().unwrap_or_else(PoisonError::into_inner).client)
     }
 
     pub(crate) fn unread(&self, lane: Lane) -> Arc<Semaphore> {

@@ -136,8 +136,8 @@ impl SendQueue {
         }
     }
 
-    /// Moves frames of up to about `budget` bytes to `out`, at least one if any waits, and says
-    /// what to do. `taker` is woken when there is more.
+    /// Moves frames of up to about `budget` bytes to `out`, at least one if any waits and
+    /// `budget` is not zero, and says what to do. `taker` is woken when there is more.
     pub(crate) fn take(&self, budget: usize, out: &mut VecDeque<Bytes>, taker: &Waker) -> Order {
         let mut state = self.lock();
         let mut taken = 0;

@@ -122,7 +122,9 @@ impl LinkTask {
         if let Poll::Ready(lost) = self.write(cx, state) {
             // A peer that went away may have said why before it did.
             return match self.read(cx, state) {
-                Poll::Ready(said) if state.closing.is_none() => Poll::Ready(said),
+                Poll::Ready(said @ DownReason::Goodbye(_)) if state.closing.is_none() => {
+                    Poll::Ready(said)
+                }
                 Poll::Ready(_) | Poll::Pending => Poll::Ready(lost),
             };
         }
@@ -138,9 +140,7 @@ impl LinkTask {
     /// Gives TLS all that waits, and the kernel all that TLS holds. Ready when the link ends.
     fn write(&mut self, cx: &mut Context<'_>, state: &mut Progress) -> Poll<DownReason> {
         loop {
-            if state.out.is_empty()
-                && let Poll::Ready(why) = self.refill(cx, state)
-            {
+            if let Poll::Ready(why) = self.refill(cx, state) {
                 return Poll::Ready(why);
             }
             if state.out.is_empty() {
@@ -175,7 +175,9 @@ impl LinkTask {
         if state.closing.is_some() {
             return Poll::Pending;
         }
-        let order = self.link.queue.take(BATCH_BYTES, &mut state.out, cx.waker());
+        // Orders are heard even while the last batch still waits for the peer.
+        let budget = if state.out.is_empty() { BATCH_BYTES } else { 0 };
+        let order = self.link.queue.take(budget, &mut state.out, cx.waker());
         match order {
             Order::Run => {
                 if state.out.is_empty() && state.out.capacity() > BATCH_FRAMES {
@@ -412,7 +414,7 @@ fn lost(error: &io::Error) -> DownReason {
         reason = "all other errors of a socket are ends that the peer's host brought about"
     )]
     match error.kind() {
-        io::ErrorKind::UnexpectedEof => DownReason::Closed,
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => DownReason::Closed,
         io::ErrorKind::TimedOut
         | io::ErrorKind::HostUnreachable
         | io::ErrorKind::NetworkUnreachable
