@@ -12,7 +12,7 @@ mod online;
 
 pub use offline::{
     AgentArgs, BeaconArgs, CaDirectory, CaInit, CaInvite, CaIssue, CertShow, ConfigCheck,
-    ConfigFile, ConfigShow, DemoArgs, ImageBuild, ImageVerify, JoinArgs, RoleArg,
+    ConfigFile, ConfigShow, DemoArgs, ImageBuild, ImageVerify, JoinArgs, RoleArg, check_address,
 };
 pub use online::{
     EventsArgs, FloodSend, FloodTail, GroupArgs, ImageShow, JoinAddressArgs, LeaveArgs, Listing,
@@ -246,7 +246,7 @@ pub enum BeaconVerb {
         after_help = "The beacon sees addresses and nothing else, and needs no certificate. \
         Nodes know it by its public\nkey, which is printed at the start: it goes into their \
         `join.beacon.key`.\n\n\
-        EXAMPLE\n  skep beacon serve --listen 0.0.0.0:7401 --key /var/lib/skep-beacon/key"
+        EXAMPLE\n  skep beacon serve --listen 0.0.0.0:7402 --key /var/lib/skep-beacon/key"
     )]
     Serve(BeaconArgs),
 }

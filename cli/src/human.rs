@@ -38,6 +38,21 @@ pub fn span(milliseconds: u64) -> String {
     shown.join(" ")
 }
 
+/// The same for a column: `3d04h`, `12m05s`, `4.2s`, `340ms`.
+#[must_use]
+pub fn brief(milliseconds: u64) -> String {
+    let seconds = milliseconds / 1_000;
+    let (great, small) = match seconds {
+        0 => return format!("{milliseconds}ms"),
+        1..10 => return format!("{seconds}.{}s", milliseconds % 1_000 / 100),
+        10..60 => return format!("{seconds}s"),
+        60..3_600 => ((seconds / 60, "m"), (seconds % 60, "s")),
+        3_600..86_400 => ((seconds / 3_600, "h"), (seconds / 60 % 60, "m")),
+        _ => ((seconds / 86_400, "d"), (seconds / 3_600 % 24, "h")),
+    };
+    format!("{}{}{:02}{}", great.0, great.1, small.0, small.1)
+}
+
 /// A round trip: `840 µs`, `12.4 ms`, `1.2 s`.
 #[must_use]
 pub fn round_trip(microseconds: u32) -> String {
@@ -126,6 +141,21 @@ mod tests {
         ];
         for (milliseconds, expected) in cases {
             assert_eq!(span(milliseconds), expected);
+        }
+    }
+
+    #[test]
+    fn brief_spans_keep_a_column_narrow() {
+        let cases = [
+            (999, "999ms"),
+            (4_250, "4.2s"),
+            (59_999, "59s"),
+            (725_000, "12m05s"),
+            (3_605_000, "1h00m"),
+            (90_061_000, "1d01h"),
+        ];
+        for (milliseconds, expected) in cases {
+            assert_eq!(brief(milliseconds), expected);
         }
     }
 

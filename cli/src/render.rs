@@ -6,7 +6,7 @@
 
 use std::io::IsTerminal as _;
 
-use comfy_table::{Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table, Width};
+use comfy_table::{Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table};
 use skep_base::NodeName;
 use skep_control::api::Presence;
 
@@ -92,7 +92,8 @@ fn right(text: impl ToString) -> Cell {
     Cell::new(text).set_alignment(CellAlignment::Right)
 }
 
-/// The table as lines without blanks at their ends or their common beginning.
+/// The table as lines without blanks at their ends. Columns named in `never_wrap` stay whole even
+/// where the terminal is narrower: a line a thing is worth more than a straight edge.
 fn finish(mut table: Table, never_wrap: &[usize]) -> String {
     for at in never_wrap {
         if let Some(column) = table.column_mut(*at) {
@@ -169,11 +170,4 @@ fn count(number: impl Into<u64>, thing: &str) -> String {
 
 fn or_dash(text: Option<impl ToString>) -> String {
     text.map_or_else(|| "-".to_owned(), |text| text.to_string())
-}
-
-/// A column that is cut rather than wrapped beyond `most` characters.
-fn at_most(table: &mut Table, column: usize, most: u16) {
-    if let Some(column) = table.column_mut(column) {
-        column.set_constraint(ColumnConstraint::UpperBoundary(Width::Fixed(most)));
-    }
 }

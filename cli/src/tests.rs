@@ -49,7 +49,9 @@ fn write_help(command: &mut clap::Command, path: &str, all: &mut String) {
 
 #[test]
 fn status_is_one_page() {
-    shown(&render::status(&samples::status(), TERMINAL), &expect![[r#"
+    shown(
+        &render::status(&samples::status(), TERMINAL),
+        &expect![[r#"
         node         queen-1
         bloc         example
         network      rack-a
@@ -65,20 +67,23 @@ fn status_is_one_page() {
                      more
         problem      the clock was set back by 2 h (let chrony or systemd-timesyncd
                      run), since 1 min
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn members_fit_a_terminal() {
-    shown(&render::members(&samples::members(), TERMINAL), &expect![[r#"
-        NODE       PRESENCE    SINCE       NETWORK  LIFE  RTT     ADDRESS
-        old-1      given-up           4 d  rack-a      7       -  192.0.2.9:7400
-        queen-1 *  present     12 min 5 s  rack-a      7       -  192.0.2.1:7400
-        web-1      present        1 d 1 h  rack-a      7  840 µs  [2001:db8:1:2::3:4]:
-                                                                  7400
-        web-2      silent           4.2 s  rack-a      7       -  192.0.2.3:7400
-        web-3      restarting       1.5 s  rack-a      7       -  192.0.2.4:7400
-    "#]]);
+    shown(
+        &render::members(&samples::members(), TERMINAL),
+        &expect![[r#"
+            NODE       PRESENCE    SINCE   NETWORK  RTT     ADDRESS
+            old-1      given-up     4d00h  rack-a        -  192.0.2.9:7400
+            queen-1 *  present     12m05s  rack-a        -  192.0.2.1:7400
+            web-1      present      1d01h  rack-a   840 µs  [2001:db8:1:2::3:4]:7400
+            web-2      silent        4.2s  rack-a        -  192.0.2.3:7400
+            web-3      restarting    1.5s  rack-a        -  192.0.2.4:7400
+        "#]],
+    );
 }
 
 #[test]
@@ -92,7 +97,9 @@ fn colour_repeats_what_a_word_says() {
 
 #[test]
 fn the_flock_shows_members_and_overlay() {
-    shown(&render::flock(&samples::flock(), TERMINAL), &expect![[r#"
+    shown(
+        &render::flock(&samples::flock(), TERMINAL),
+        &expect![[r#"
         flock    queen-1.3f9a
         digest   c63203069a7c7130 (all present members agree)
         members  2 of 4 present
@@ -100,22 +107,27 @@ fn the_flock_shows_members_and_overlay() {
         absent   web-2 (silent) old-1 (given-up)
         overlay  complete: 1 edge, 1 node must fail to cut it
         edges    queen-1–web-1
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn links_fit_a_terminal() {
-    shown(&render::links(&samples::links(), TERMINAL), &expect![[r#"
-        PEER   KIND       REMOTE                UP          RTT      SENT     RECEIVED
-        web-1  neighbour  → [2001:db8:1:2::3:4  12 min 5 s  12.4 ms  1.2 KiB   3.0 MiB
-                          ]:7400
-        web-2  watch      ← 192.0.2.3:41022     12 min 5 s  12.4 ms  1.2 KiB   3.0 MiB
-    "#]]);
+    shown(
+        &render::links(&samples::links(), TERMINAL),
+        &expect![[r#"
+            PEER   KIND       REMOTE                      UP      RTT      SENT     RECEIVED
+            web-1  neighbour  → [2001:db8:1:2::3:4]:7400  12m05s  12.4 ms  1.2 KiB   3.0 MiB
+            web-2  watch      ← 192.0.2.3:41022           12m05s  12.4 ms  1.2 KiB   3.0 MiB
+        "#]],
+    );
 }
 
 #[test]
 fn certificates_say_until_when_they_hold() {
-    shown(&render::certificate(&samples::certificate(), TERMINAL), &expect![[r#"
+    shown(
+        &render::certificate(&samples::certificate(), TERMINAL),
+        &expect![[r#"
         node         queen-1
         bloc         example
         network      rack-a
@@ -124,7 +136,8 @@ fn certificates_say_until_when_they_hold() {
         holds from   2026-09-16 14:13:20 UTC
         holds        until 2026-10-16 14:13:20 UTC (25 d), renewed from 2026-10-06
                      14:13:20 UTC
-    "#]]);
+    "#]],
+    );
     let mut expired = samples::certificate();
     expired.expires_in_ms = -60_000;
     let text = render::certificate(&expired, TERMINAL);
@@ -133,31 +146,42 @@ fn certificates_say_until_when_they_hold() {
 
 #[test]
 fn health_names_what_fails() {
-    shown(&render::health(&samples::health(), TERMINAL), &expect![[r#"
+    shown(
+        &render::health(&samples::health(), TERMINAL),
+        &expect![[r#"
         CHECK        RESULT  DETAIL
         certificate  ok      25 d left
         disk         FAILED  /var/lib/skep has 12 MiB left: make room, or waves will
                              stop
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn metrics_show_units_and_labels() {
-    shown(&render::metrics(&samples::metrics(), TERMINAL), &expect![[r#"
+    shown(
+        &render::metrics(&samples::metrics(), TERMINAL),
+        &expect![[r#"
         NAME                    VALUE    KIND     WHAT
         links                         2  gauge    what came over the links
         received{lane=bulk}     3.0 MiB  counter  what came over the links
         received{lane=control}    512 B  counter  what came over the links
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn groups_in_a_table_and_alone() {
-    shown(&render::groups(&[samples::group()], TERMINAL), &expect![[r#"
-        GROUP  HERE  PRESENT  UPDATES  BYTES    OLDEST  MISSING  READERS
-        all    yes       2/3     4182  2.0 MiB     3 d        0        1
-    "#]]);
-    shown(&render::group(&samples::group(), TERMINAL), &expect![[r#"
+    shown(
+        &render::groups(&[samples::group()], TERMINAL),
+        &expect![[r#"
+            GROUP  HERE  PRESENT  UPDATES  BYTES    OLDEST  MISSING  READERS
+            all    yes       2/3     4182  2.0 MiB   3d00h        0        1
+        "#]],
+    );
+    shown(
+        &render::group(&samples::group(), TERMINAL),
+        &expect![[r#"
         group            all
         this node in it  yes
         members          2 of 3 present
@@ -166,19 +190,26 @@ fn groups_in_a_table_and_alone() {
         neighbours       web-1
         log              4182 updates, 2.0 MiB, the oldest 3 d old, 0 missing
         subscriber       deploy at 4180, 2 updates behind
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn updates_show_text_and_never_raw_bytes() {
-    shown(&render::update(&samples::update(b"hello\n")), &expect![[r#"
+    shown(
+        &render::update(&samples::update(b"hello\n")),
+        &expect![[r#"
         4181 web-1:3:17 6 B, 12 ms old
         hello
-    "#]]);
-    shown(&render::update(&samples::update(b"\x1b[2J")), &expect![[r#"
+    "#]],
+    );
+    shown(
+        &render::update(&samples::update(b"\x1b[2J")),
+        &expect![[r#"
         4181 web-1:3:17 4 B, 12 ms old
         (binary; --json prints it in base64)
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -186,22 +217,30 @@ fn events_are_a_line_each_and_steer_no_terminal() {
     let text: String =
         samples::events().iter().map(|event| render::event(event, TERMINAL)).collect();
     assert!(!text.contains('\u{1b}'));
-    shown(&text, &expect![[r#"
+    shown(
+        &text,
+        &expect![[r#"
         14:13:15.001       1  agent started, life 7
         14:13:15.002       2  link to web-1 is up (neighbour, 192.0.2.2:7400)
         14:13:15.003       3  web-1 is present, life 3
         14:13:15.004       4  refused 203.0.113.9:4711: bloc �[31mevil is not ours
         14:13:15.005       5  3 events lost: the agent no longer keeps them
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn images_in_a_table_and_alone() {
-    shown(&render::images(&[samples::image()], TERMINAL), &expect![[r#"
+    shown(
+        &render::images(&[samples::image()], TERMINAL),
+        &expect![[r#"
         IMAGE  VERSION       BUILT                    SIZE      HERE  APPLIED AT
         web    0d197521d9a4  2026-09-21 13:13:20 UTC  64.0 MiB   99%  /srv/web
-    "#]]);
-    shown(&render::image(&samples::image_detail(), TERMINAL), &expect![[r#"
+    "#]],
+    );
+    shown(
+        &render::image(&samples::image_detail(), TERMINAL),
+        &expect![[r#"
         image       web
         version     0d197521d9a48760576da1c87dfd828a60d397ea1e16f92a5b7c44b4f4060ce1
         signed by   queen-1, 2026-09-21 13:13:20 UTC
@@ -214,15 +253,19 @@ fn images_in_a_table_and_alone() {
         file       4755   0:33  1.5 MiB  bin/serve
         symlink    0777   0:33      0 B  caf\xe9
         … and 5197 more
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn waves_in_a_table_and_alone() {
-    shown(&render::waves(&[samples::wave()], TERMINAL), &expect![[r#"
-        WAVE       IMAGE       TO   AT        STATE    DONE  FAILED  TOOK
-        queen-1:4  web 0d1975  all  /srv/web  running   1/4       1  4.2 s
-    "#]]);
+    shown(
+        &render::waves(&[samples::wave()], TERMINAL),
+        &expect![[r#"
+            WAVE       IMAGE       TO   AT        STATE    DONE  FAILED  TOOK
+            queen-1:4  web 0d1975  all  /srv/web  running   1/4       1  4.2s
+        "#]],
+    );
     expect![[r#"
         wave            queen-1:4, running
         image           web 0d197521d9a4
@@ -234,12 +277,13 @@ fn waves_in_a_table_and_alone() {
         left the queen  70.0 MiB, 1.09 times the image
 
         NODE     STEP              HAS   FETCHED   FROM     TOOK
-        queen-1  done              100%  64.0 MiB  3 nodes  3.7 s
-        web-1    fetching           31%  20.0 MiB  3 nodes  3.7 s
-        web-2    failed             18%  12.0 MiB  3 nodes  3.7 s
-        web-3    waiting (silent)    0%       0 B  3 nodes  3.7 s
-        web-2: web-2: cannot write /srv/.web.new/lib: no space left: make room, it then goes on
-    "#]].assert_eq(&render::wave(&samples::wave_detail(), TERMINAL));
+        queen-1  done              100%  64.0 MiB  3 nodes  3.7s
+        web-1    fetching           31%  20.0 MiB  3 nodes  3.7s
+        web-2    failed             18%  12.0 MiB  3 nodes  3.7s
+        web-3    waiting (silent)    0%       0 B  3 nodes  3.7s
+        web-2: cannot write /srv/.web.new/lib: no space left: make room, it then goes on
+    "#]]
+    .assert_eq(&render::wave(&samples::wave_detail(), TERMINAL));
 }
 
 #[test]

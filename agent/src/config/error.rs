@@ -21,6 +21,14 @@ impl Source<'_> {
         (number(line), number(column))
     }
 
+    /// The key on whose line, left of its `=`, the value at `byte` stands.
+    pub(super) fn key_before(&self, byte: usize) -> Option<&str> {
+        let line = self.text.get(..byte)?.rsplit('\n').next()?;
+        let key = line.split_once('=')?.0.trim();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+        (!key.is_empty() && key.chars().all(plain)).then_some(key)
+    }
+
     /// An error at a range of bytes.
     pub(super) fn error(&self, span: Option<Range<usize>>, message: String) -> ConfigError {
         ConfigError {

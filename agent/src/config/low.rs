@@ -1,14 +1,17 @@
 //! The file, one to one: every key may be missing, every value knows its place.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use skep_base::{Digest, GroupName};
+use skep_base::GroupName;
+use skep_identity::BeaconPublicKey;
+use skep_transport::discovery::JoinAddress;
 use toml::Spanned;
 
 use super::error::{ConfigError, ConfigErrors, Source, nearest};
-use super::units::{Size, Span};
+use super::units::{Size, Span, Written};
 
 macro_rules! sections {
     ($($name:ident { $($key:ident: $type:ty,)* })*) => {
@@ -45,28 +48,29 @@ sections! {
         expiry_grace: Maybe<Span>,
     }
     Listen {
-        addresses: Maybe<Vec<SocketAddr>>,
-        advertise: Maybe<Vec<SocketAddr>>,
+        addresses: Maybe<Vec<Written<SocketAddr>>>,
+        advertise: Maybe<Vec<Written<SocketAddr>>>,
     }
     Join {
-        addresses: Maybe<Vec<String>>,
+        addresses: Maybe<Vec<Written<JoinAddress>>>,
         address_file: Maybe<PathBuf>,
         multicast: Multicast,
         beacon: Beacon,
     }
     Multicast {
         enabled: Maybe<bool>,
-        group: Maybe<SocketAddr>,
-        group6: Maybe<SocketAddr>,
+        group_v4: Maybe<Written<Ipv4Addr>>,
+        group_v6: Maybe<Written<Ipv6Addr>>,
+        port: Maybe<u16>,
         interfaces: Maybe<Vec<String>>,
     }
     Beacon {
         enabled: Maybe<bool>,
-        address: Maybe<String>,
-        key: Maybe<KeyText>,
+        address: Maybe<Written<JoinAddress>>,
+        key: Maybe<Written<BeaconPublicKey>>,
     }
     Groups {
-        extra: Maybe<Vec<GroupName>>,
+        extra: Maybe<Vec<Written<GroupName>>>,
     }
     Timers {
         heartbeat: Maybe<Span>,
@@ -111,6 +115,7 @@ sections! {
     Ca {
         serve: Maybe<bool>,
         dir: Maybe<PathBuf>,
+        life: Maybe<Span>,
     }
     Wave {
         serve: Maybe<bool>,
@@ -124,27 +129,6 @@ sections! {
     }
 }
 
-/// A public key of 64 hexadecimal digits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct KeyText(pub(super) [u8; 32]);
-
-impl<'de> Deserialize<'de> for KeyText {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use serde::de::Error as _;
-        let text = String::deserialize(deserializer)?;
-        let digits: Digest = text.parse().map_err(|_| {
-            D::Error::custom("not a key: expected the 64 hexadecimal digits that the beacon prints")
-        })?;
-        Ok(Self(digits.0))
-    }
-}
-
-impl serde::Serialize for KeyText {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&Digest(self.0))
-    }
-}
-
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -155,37 +139,36 @@ pub enum Format {
     Json,
 }
 
-/// Whether all of `addresses` are of one kind is asked of each alone.
-pub(super) fn is_multicast(address: &SocketAddr, v4: bool) -> bool {
-    match address.ip() {
-        IpAddr::V4(ip) => v4 && ip.is_multicast(),
-        IpAddr::V6(ip) => !v4 && ip.is_multicast(),
-    }
-}
-
 /// Reads a file's text.
 pub(super) fn read(source: &Source<'_>) -> Result<File, ConfigErrors> {
     toml::from_str(source.text).map_err(|error| {
-        let explained = explain(error.message());
-        ConfigErrors::from(ConfigError {
-            hint: explained.1,
-            ..source.error(error.span(), explained.0)
-        })
+        let (message, hint) = explain(source, error.span(), error.message());
+        ConfigErrors::from(ConfigError { hint, ..source.error(error.span(), message) })
     })
 }
 
-/// The reader's message in our words, with the nearest known key.
-fn explain(message: &str) -> (String, Option<String>) {
-    let Some(rest) = message.strip_prefix("unknown field `") else {
-        return (message.to_owned(), None);
-    };
-    let mut quoted = rest.split('`').step_by(2);
-    let unknown = quoted.next().unwrap_or_default();
-    let known: Vec<&str> = rest.split('`').skip(2).step_by(2).collect();
-    let listed = known.join(", ");
-    let hint = match nearest(unknown, known.iter().copied()) {
-        Some(nearest) => format!("did you mean {nearest:?}? known here: {listed}"),
-        None => format!("known here: {listed}"),
-    };
-    (format!("unknown key {unknown:?}"), Some(hint))
+/// The reader's message in our words, and what to write instead.
+fn explain(
+    source: &Source<'_>,
+    span: Option<Range<usize>>,
+    message: &str,
+) -> (String, Option<String>) {
+    if let Some(rest) = message.strip_prefix("unknown field `") {
+        let mut quoted = rest.split('`').step_by(2);
+        let unknown = quoted.next().unwrap_or_default();
+        let known: Vec<&str> = rest.split('`').skip(2).step_by(2).collect();
+        let listed = known.join(", ");
+        let hint = match nearest(unknown, known.iter().copied()) {
+            Some(nearest) => format!("did you mean {nearest:?}? known here: {listed}"),
+            None => format!("known here: {listed}"),
+        };
+        return (format!("unknown key {unknown:?}"), Some(hint));
+    }
+    let hint = message
+        .starts_with("string values must be quoted")
+        .then(|| "text stands in quotes; a switch is true or false".to_owned());
+    match span.and_then(|span| source.key_before(span.start)) {
+        Some(key) => (format!("{key}: {message}"), hint),
+        None => (message.to_owned(), hint),
+    }
 }

@@ -11,6 +11,7 @@
 //!
 //! [`reference`] is the text that `skep config default` prints; a test holds it to the defaults.
 
+mod build;
 mod error;
 pub mod high;
 mod low;
@@ -84,7 +85,7 @@ pub fn parse(
     let (path, text) = file.unwrap_or((Path::new(""), ""));
     let source = error::Source { path, text };
     let low = low::read(&source)?;
-    high::build(low, &source, environment, flags)
+    build::build(low, &source, environment, flags)
 }
 
 fn read(path: &Path) -> Result<String, ConfigErrors> {

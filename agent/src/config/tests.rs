@@ -111,38 +111,59 @@ fn wrong_values_are_refused_where_they_stand() {
     wrong(
         "[timers]\nheartbeat = 1000\n",
         &expect![[
-            r#"skep.toml:2:13: invalid type: integer `1000`, expected a span in quotes such as "250ms", "3s", "5min" or "72h""#
+            r#"skep.toml:2:13: heartbeat: invalid type: integer `1000`, expected a span in quotes such as "250ms", "3s", "5min" or "72h""#
         ]],
     );
     wrong(
         "[timers]\n\nheartbeat = \"1 fortnight\"\n",
-        &expect![[r#"skep.toml:3:13: "1 fortnight" is not a span such as 90s, 15min, 24h or 30d"#]],
+        &expect![[
+            r#"skep.toml:3:13: heartbeat: "1 fortnight" is not a span such as 90s, 15min, 24h or 30d"#
+        ]],
     );
     wrong(
         "[flood]\nstorage_max = \"4 potatoes\"\n",
         &expect![[r#"
-        skep.toml:2:15: not a size: "4 potatoes"; write a number and B, KiB, MiB, GiB, TiB, kB, MB, GB or TB
-    "#]],
+            skep.toml:2:15: storage_max: not a size: "4 potatoes"; write a number and B, KiB, MiB, GiB, TiB, kB, MB, GB or TB
+        "#]],
     );
     wrong(
         "[groups]\nextra = [\"web\", \"a/b\"]\n",
         &expect![[
-            r#"skep.toml:2:9: group name "a/b" may hold only letters, digits, dots and inner hyphens, not '/' there"#
+            r#"skep.toml:2:17: extra: group name "a/b" may hold only letters, digits, dots and inner hyphens, not '/' there; expected the name of a group such as "web""#
         ]],
     );
     wrong(
         "[listen]\naddresses = [\"here\"]\n",
-        &expect!["skep.toml:2:14: invalid socket address syntax"],
+        &expect![[
+            r#"skep.toml:2:14: addresses: invalid socket address syntax; expected an IP address with its port such as "192.0.2.7:7400" or "[::]:7400""#
+        ]],
+    );
+    wrong(
+        "[join]\naddresses = [\n  \"a:1\",\n  \"nowhere\",\n]\n",
+        &expect![[
+            r#"skep.toml:4:3: no port: write host:port, or [address]:port for IPv6; expected an address or name with its port such as "192.0.2.7:7400" or "seed.example:7400""#
+        ]],
+    );
+    wrong(
+        "[join.beacon]\nkey = \"00\"\n",
+        &expect![
+            "skep.toml:2:7: key: not a beacon's public key: expected the 64 hexadecimal digits that the beacon prints; expected the 64 hexadecimal digits that the beacon prints when it starts"
+        ],
     );
     wrong(
         "[log]\nformat = \"xml\"\n",
-        &expect!["skep.toml:2:10: unknown variant `xml`, expected `text` or `json`"],
+        &expect!["skep.toml:2:10: format: unknown variant `xml`, expected `text` or `json`"],
     );
     wrong(
         "[ca]\nserve = yes\n",
-        &expect!["skep.toml:2:9: string values must be quoted, expected literal string"],
+        &expect![[r#"
+            skep.toml:2:9: serve: string values must be quoted, expected literal string
+              hint: text stands in quotes; a switch is true or false"#]],
     );
-    wrong("node = 3\n", &expect!["skep.toml:1:8: invalid type: integer `3`, expected a table"]);
+    wrong(
+        "node = 3\n",
+        &expect!["skep.toml:1:8: node: invalid type: integer `3`, expected a table"],
+    );
     wrong("[ca]\nserve = true\nserve = true\n", &expect!["skep.toml:3:1: duplicate key"]);
 }
 
@@ -150,15 +171,15 @@ fn wrong_values_are_refused_where_they_stand() {
 fn what_cannot_be_is_refused_all_at_once() {
     wrong(
         "[node]\nstate_dir = \"state\"\n[listen]\naddresses = []\nadvertise = [\"0.0.0.0:7400\"]\n\
-         [join]\naddresses = [\"nowhere\"]\n[join.multicast]\ngroup = \"10.0.0.1:1\"\n\
-         [timers]\nredial = \"1h\"\n[log]\nlevel = \"loud=\"\n",
+         [join.multicast]\ngroup_v4 = \"10.0.0.1\"\n\
+         [timers]\nredial = \"1h\"\n[log]\nlevel = \"x=loud\"\n",
         &expect![[r#"
             skep.toml:2:13: node.state_dir must be an absolute path
             skep.toml:4:13: listen.addresses must name at least one address
             skep.toml:5:13: listen.advertise must name addresses and ports that others can dial
-            skep.toml:7:13: join.addresses must hold address:port or name:port, such as "192.0.2.7:7400"
-            skep.toml:9:9: join.multicast.group must be an IPv4 multicast address with its port
-            skep.toml:11:10: timers.redial must be between 100ms and 5s, or halves that never met merge late"#]],
+            skep.toml:7:12: join.multicast.group_v4 must be a multicast address, or "0.0.0.0" to leave IPv4 out
+            skep.toml:9:10: timers.redial must be between 100ms and 5s, or halves that never met merge late
+            skep.toml:11:9: log.level must be error, warn, info, debug, trace or a filter of them"#]],
     );
 }
 
@@ -182,9 +203,7 @@ fn contradictions_name_both_sides() {
     );
     wrong(
         "[flood]\npurge_age = \"20s\"\n",
-        &expect![
-            "skep.toml: [flood] pull-timeout of 30s must be at least 1 s and below the purge age"
-        ],
+        &expect!["skep.toml:2:1: flood.pull_timeout (30s) must be below flood.purge_age (20s)"],
     );
 }
 

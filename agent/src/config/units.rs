@@ -1,11 +1,17 @@
-//! Spans and sizes as they are written in the file: a number with its unit, never a bare number.
+//! Values as they are written in the file: spans and sizes with their unit, names and addresses as
+//! text whose faults are found where they stand.
 
 use std::fmt;
+use std::marker::PhantomData;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use skep_base::ByteSize;
+use skep_base::{ByteSize, GroupName};
+use skep_identity::BeaconPublicKey;
+use skep_transport::discovery::JoinAddress;
 
 /// A span of time: `"250ms"`, `"3s"`, `"5min"`, `"72h"`, `"30d"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,5 +93,70 @@ impl Serialize for Size {
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         ByteSize::deserialize(deserializer).map(Self).map_err(D::Error::custom)
+    }
+}
+
+/// What the file says as text, and how to say what belongs there.
+pub(super) trait Word: FromStr<Err: fmt::Display> + fmt::Display + Clone {
+    const EXPECTED: &str;
+}
+
+impl Word for SocketAddr {
+    const EXPECTED: &str =
+        "an IP address with its port such as \"192.0.2.7:7400\" or \"[::]:7400\"";
+}
+
+impl Word for JoinAddress {
+    const EXPECTED: &str =
+        "an address or name with its port such as \"192.0.2.7:7400\" or \"seed.example:7400\"";
+}
+
+impl Word for Ipv4Addr {
+    const EXPECTED: &str = "an IPv4 address such as \"239.77.83.75\"";
+}
+
+impl Word for Ipv6Addr {
+    const EXPECTED: &str = "an IPv6 address such as \"ff02::736b:6570\"";
+}
+
+impl Word for GroupName {
+    const EXPECTED: &str = "the name of a group such as \"web\"";
+}
+
+impl Word for BeaconPublicKey {
+    const EXPECTED: &str = "the 64 hexadecimal digits that the beacon prints when it starts";
+}
+
+/// A value that is written as text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Written<T>(pub(super) T);
+
+impl<T: Word> Serialize for Written<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de, T: Word> Deserialize<'de> for Written<T> {
+    /// Fails within the visitor, so that the reader knows which of a list's elements is meant.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor<T>(PhantomData<T>);
+        impl<T: Word> serde::de::Visitor<'_> for Visitor<T> {
+            type Value = Written<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(T::EXPECTED)
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Written<T>, E> {
+                text.parse().map(Written).map_err(|error: T::Err| {
+                    let error = error.to_string();
+                    if error.contains("expected") {
+                        E::custom(error)
+                    } else {
+                        E::custom(format!("{error}; expected {}", T::EXPECTED))
+                    }
+                })
+            }
+        }
+        deserializer.deserialize_str(Visitor(PhantomData))
     }
 }

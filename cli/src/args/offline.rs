@@ -25,7 +25,7 @@ pub struct AgentArgs {
     #[command(flatten)]
     pub config: ConfigFile,
     /// Dial this node besides those of the configuration; may be given several times
-    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = check_address)]
     pub join: Vec<String>,
 }
 
@@ -68,9 +68,6 @@ pub struct CaInit {
     /// Where to put it.
     #[command(flatten)]
     pub dir: CaDirectory,
-    /// How long the CA's own certificate holds
-    #[arg(long, value_name = "SPAN", default_value = "3650d", value_parser = human::parse_span)]
-    pub valid: Duration,
 }
 
 /// A role in a certificate.
@@ -100,9 +97,12 @@ pub struct CaIssue {
     /// The directory for the key and the certificates [default: ./NODE]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// How long the certificate holds
-    #[arg(long, value_name = "SPAN", default_value = "30d", value_parser = human::parse_span)]
-    pub valid: Duration,
+    /// How long the certificate holds [default: 30d]
+    #[arg(long, value_name = "SPAN", value_parser = human::parse_span)]
+    pub valid: Option<Duration>,
+    /// The node has a certificate, and its machine is being replaced
+    #[arg(long)]
+    pub replace: bool,
     /// Which CA.
     #[command(flatten)]
     pub dir: CaDirectory,
@@ -112,7 +112,7 @@ pub struct CaIssue {
 #[derive(Clone, Debug, Args)]
 pub struct CaInvite {
     /// A node that serves the CA, and that the new host can dial; may be given several times
-    #[arg(long, required = true, value_name = "ADDRESS:PORT", value_parser = address)]
+    #[arg(long, required = true, value_name = "ADDRESS:PORT", value_parser = check_address)]
     pub address: Vec<String>,
     /// Only a node of this name may use it
     #[arg(long, value_name = "NODE")]
@@ -140,7 +140,7 @@ pub struct JoinArgs {
     #[arg(long, value_name = "NODE")]
     pub node: Option<NodeName>,
     /// Ask this node instead of those in the token; may be given several times
-    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = check_address)]
     pub address: Vec<String>,
     /// The directory for the key and the certificates [default: as configured]
     #[arg(long, value_name = "DIR")]
@@ -208,9 +208,9 @@ pub struct ImageVerify {
 /// `skep beacon serve`
 #[derive(Clone, Debug, Args)]
 pub struct BeaconArgs {
-    /// Where to listen (UDP)
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "[::]:7401")]
-    pub listen: SocketAddr,
+    /// Where to listen; may be given several times
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "[::]:7402")]
+    pub listen: Vec<SocketAddr>,
     /// The file with the beacon's private key; made where it is missing
     #[arg(long, value_name = "FILE", default_value = "/var/lib/skep/beacon.key")]
     pub key: PathBuf,
@@ -232,7 +232,10 @@ pub struct DemoArgs {
 }
 
 /// Checks that `text` looks like `address:port` or `name:port`; names are looked up by the agent.
-pub(crate) fn address(text: &str) -> Result<String, String> {
+///
+/// # Errors
+/// What was expected.
+pub fn check_address(text: &str) -> Result<String, String> {
     if text.parse::<SocketAddr>().is_ok() {
         return Ok(text.to_owned());
     }

@@ -180,7 +180,7 @@ pub struct FloodTail {
 #[derive(Clone, Debug, Args)]
 pub struct JoinAddressArgs {
     /// Nodes of the bloc, as address:port or name:port
-    #[arg(required = true, value_name = "ADDRESS:PORT", value_parser = crate::args::offline::address)]
+    #[arg(required = true, value_name = "ADDRESS:PORT", value_parser = crate::args::check_address)]
     pub addresses: Vec<String>,
     /// Whom to ask.
     #[command(flatten)]

@@ -21,12 +21,12 @@ pub fn groups(groups: &[Group], style: Style) -> String {
             right(format!("{}/{}", present(group), group.members.len())),
             right(group.updates),
             right(ByteSize(group.bytes)),
-            right(human::span(group.oldest_ms)),
+            right(human::brief(group.oldest_ms)),
             right(group.missing),
             right(group.subscribers.len()),
         ]);
     }
-    finish(table, &[1, 2, 3, 4, 5, 6, 7])
+    finish(table, &[0, 1, 2, 3, 4, 5, 6, 7])
 }
 
 /// One group.

@@ -109,21 +109,19 @@ pub fn certificate(certificate: &Certificate, style: Style) -> String {
 pub fn members(members: &[Member], style: Style) -> String {
     let mut sorted: Vec<&Member> = members.iter().collect();
     sorted.sort_by(|a, b| a.node.cmp(&b.node));
-    let mut table =
-        style.table(&["node", "presence", "since", "network", "life", "rtt", "address"]);
+    let mut table = style.table(&["node", "presence", "since", "network", "rtt", "address"]);
     for member in sorted {
         let name = if member.me { format!("{} *", member.node) } else { member.node.to_string() };
         table.add_row(vec![
             style.cell(name, None),
             style.presence(member.presence),
-            right(human::span(member.since_ms)),
+            right(human::brief(member.since_ms)),
             style.cell(or_dash(member.network.as_ref()), None),
-            right(member.incarnation),
             right(or_dash(member.rtt_us.map(human::round_trip))),
             style.cell(or_dash(member.addresses.first()), None),
         ]);
     }
-    finish(table, &[1, 2, 4, 5])
+    finish(table, &[0, 1, 2, 3, 4, 5])
 }
 
 /// Who can reach whom.
@@ -178,13 +176,13 @@ pub fn links(links: &[Link], style: Style) -> String {
             style.cell(&link.peer, None),
             style.cell(link.kind.word(), None),
             style.cell(format!("{arrow} {}", link.remote), None),
-            right(human::span(link.up_ms)),
+            right(human::brief(link.up_ms)),
             right(or_dash(link.rtt_us.map(human::round_trip))),
             right(ByteSize(link.sent)),
             right(ByteSize(link.received)),
         ]);
     }
-    finish(table, &[1, 3, 4, 5, 6])
+    finish(table, &[0, 1, 2, 3, 4, 5, 6])
 }
 
 /// The agent's checks on itself.

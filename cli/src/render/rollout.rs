@@ -6,7 +6,7 @@ use skep_control::api::{
     Image, ImageDetail, Presence, Wave, WaveDetail, WaveNode, WaveState, WaveStep,
 };
 
-use super::{Style, at_most, clean, count, facts, finish, joined, or_dash, right};
+use super::{Style, clean, count, facts, finish, joined, or_dash, right};
 use crate::human;
 
 /// Digits of a version that people see: enough to tell versions of one image apart.
@@ -32,7 +32,7 @@ pub fn images(images: &[Image], style: Style) -> String {
             style.cell(or_dash(image.applied_at.as_ref()), None),
         ]);
     }
-    finish(table, &[1, 2, 3, 4])
+    finish(table, &[0, 1, 2, 3, 4, 5])
 }
 
 /// One version and its entries.
@@ -69,7 +69,7 @@ pub fn image(detail: &ImageDetail, style: Style) -> String {
             style.cell(&entry.path, None),
         ]);
     }
-    text.push_str(&finish(table, &[0, 1, 2, 3]));
+    text.push_str(&finish(table, &[0, 1, 2, 3, 4]));
     if detail.truncated {
         text.push_str(&format!(
             "… and {} more\n",
@@ -92,10 +92,10 @@ pub fn waves(waves: &[Wave], style: Style) -> String {
             state(wave.state, style),
             right(format!("{}/{}", wave.done, wave.targets)),
             right(wave.failed),
-            right(human::span(wave.elapsed_ms)),
+            right(human::brief(wave.elapsed_ms)),
         ]);
     }
-    finish(table, &[4, 5, 6, 7])
+    finish(table, &[0, 1, 2, 3, 4, 5, 6, 7])
 }
 
 fn state(state: WaveState, style: Style) -> comfy_table::Cell {
@@ -134,14 +134,13 @@ pub fn wave(detail: &WaveDetail, style: Style) -> String {
             right(share(node.bytes_have, node.bytes_all)),
             right(ByteSize(node.fetched)),
             right(count(node.sources, "node")),
-            right(human::span(node.elapsed_ms)),
+            right(human::brief(node.elapsed_ms)),
         ]);
     }
-    at_most(&mut table, 0, 40);
-    text.push_str(&finish(table, &[1, 2, 3, 4, 5]));
+    text.push_str(&finish(table, &[0, 1, 2, 3, 4, 5]));
     for node in &detail.nodes {
         if let Some(error) = &node.error {
-            text.push_str(&format!("{}: {}\n", node.node, clean(error)));
+            text.push_str(&format!("{}\n", clean(error)));
         }
         for path in &node.not_set {
             text.push_str(&format!("{}: not set: {}\n", node.node, clean(path)));

@@ -33,8 +33,8 @@ pub use node::{
 /// What every path begins with. A change that an old client cannot read gets the next number.
 pub const PREFIX: &str = "/v1";
 
-/// Longest body of an update. Sixteen mebibytes hold any message; a tree is an image.
-pub const MAX_UPDATE_BYTES: usize = 16 * 1024 * 1024;
+/// Longest body of an update: no configuration lets flood take a longer one. A tree is an image.
+pub const MAX_UPDATE_BYTES: usize = 8 * 1024 * 1024;
 /// Longest body of every other request: a wave's order with all its groups is a few kilobytes.
 pub const MAX_REQUEST_BYTES: usize = 64 * 1024;
 /// Longest answer the client reads: members, links and edges of some thousand nodes are megabytes.
