@@ -147,7 +147,7 @@ fn wrong_values_are_refused_where_they_stand() {
     wrong(
         "[join.beacon]\nkey = \"00\"\n",
         &expect![
-            "skep.toml:2:7: key: not a beacon's public key: expected the 64 hexadecimal digits that the beacon prints; expected the 64 hexadecimal digits that the beacon prints when it starts"
+            "skep.toml:2:7: key: not a beacon's public key: expected the 64 hexadecimal digits that the beacon prints"
         ],
     );
     wrong(
