@@ -141,6 +141,9 @@ pub enum EntryError {
     /// Bits over `0o7777`, or a symbolic link whose mode is not `0o777`.
     #[error("mode {0:o} is out of range")]
     Mode(u64),
+    /// The number by which system calls say "leave it as it is".
+    #[error("user and group {} mean nobody", u32::MAX)]
+    Owner,
     /// Nanoseconds of a second or more.
     #[error("{0} nanoseconds are a second or more")]
     Nanos(u32),
@@ -278,6 +281,9 @@ impl Metadata {
         let symlink = matches!(node, Node::Symlink(_));
         if self.mode > 0o7777 || (symlink && self.mode != 0o777) {
             return Err(EntryError::Mode(u64::from(self.mode)));
+        }
+        if self.uid == u32::MAX || self.gid == u32::MAX {
+            return Err(EntryError::Owner);
         }
         if self.modified.nanos >= 1_000_000_000 {
             return Err(EntryError::Nanos(self.modified.nanos));

@@ -24,7 +24,7 @@ fn header() -> Header {
 fn metadata() -> impl Strategy<Value = Metadata> {
     let xattrs = btree_map("[a-z.]{1,20}", vec(any::<u8>(), 0..40), 0..4);
     let time = (any::<i64>(), 0..1_000_000_000_u32);
-    (0..0o10_000_u16, any::<u32>(), any::<u32>(), time, xattrs).prop_map(
+    (0..0o10_000_u16, 0..u32::MAX, 0..u32::MAX, time, xattrs).prop_map(
         |(mode, uid, gid, (seconds, nanos), xattrs)| Metadata {
             mode,
             uid,

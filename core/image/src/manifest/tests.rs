@@ -236,6 +236,8 @@ fn metadata_is_within_what_linux_has() {
     let xattr = |name: &[u8]| Xattr { name: name.to_vec(), value: vec![] };
     assert!(matches!(with(&|m| m.mode = 0o10_000), EntryError::Mode(_)));
     assert!(matches!(with(&|m| m.modified.nanos = 1_000_000_000), EntryError::Nanos(_)));
+    assert_eq!(with(&|m| m.uid = u32::MAX), EntryError::Owner);
+    assert_eq!(with(&|m| m.gid = u32::MAX), EntryError::Owner);
     assert_eq!(with(&|m| m.xattrs = vec![xattr(b"")]), EntryError::Xattr);
     assert_eq!(with(&|m| m.xattrs = vec![xattr(b"user.a\0b")]), EntryError::Xattr);
     assert_eq!(with(&|m| m.xattrs = vec![xattr(b"user.a"); 2]), EntryError::Xattr);
