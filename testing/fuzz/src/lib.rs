@@ -10,8 +10,7 @@
 //!   that bring it back;
 //! * [`Allowance`], an allocator that fails an input which asks for more memory than its length
 //!   allows;
-//! * the binary `skep-fuzz`, which runs a target for as long as one likes, and `cargo fuzz` where it
-//!   is installed: see `docs/lab.md`.
+//! * the binary `skep-fuzz`, which runs a target for as long as one likes: see `docs/lab.md`.
 //!
 //! Covered are the formats behind DLIF-16 to DLIF-24 (manifest, seal) and FLOOD-33 (the update
 //! log's headers), and those of the spine: frame, hello, records, membership, enrolment.

@@ -1,8 +1,10 @@
 //! The decoders, with what must hold of them.
 
 mod flood;
+mod identity;
 mod image;
 mod spine;
+mod text;
 
 use std::fmt::Debug;
 use std::str::FromStr;
@@ -33,6 +35,10 @@ pub const TARGETS: &[Target] = &[
     spine::RECORD,
     spine::RECORDS,
     spine::MEMBERSHIP,
+    identity::CERTIFICATE,
+    identity::ENROLMENT,
+    text::CONFIG,
+    text::ADDRESSES,
     flood::PACKET,
     flood::STORED,
     image::MANIFEST,
