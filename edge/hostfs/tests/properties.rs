@@ -21,7 +21,7 @@ enum Thing {
     Symlink(Vec<u8>),
     Fifo,
     LinkToFirst,
-    Directory(BTreeMap<Vec<u8>, (Thing, u32, i64, u32)>),
+    Directory(BTreeMap<Vec<u8>, (Self, u32, i64, u32)>),
 }
 
 fn name() -> impl Strategy<Value = Vec<u8>> {
