@@ -21,10 +21,10 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_rustls::TlsStream;
 
-use crate::event::{Credit, DownReason, Event, ProtocolFault};
+use crate::event::{Credit, DownReason, Event, LinkId, ProtocolFault};
 use crate::link::queue::Order;
 use crate::link::registry::{Link, Reservation};
-use crate::socket::SocketIo;
+use crate::socket::{Socket, SocketIo};
 
 /// Bytes taken from the queue at a time: four records of TLS.
 const BATCH_BYTES: usize = 64 * 1024;
@@ -73,23 +73,29 @@ impl LinkTask {
     pub(crate) async fn run(mut self, up: Event) {
         let why =
             if self.events.send(up).await.is_ok() { self.converse().await } else { agent_gone() };
-        let Self { link, tls, events, reservation, .. } = self;
-        let (id, socket) = (link.id, Arc::clone(&link.socket));
-        tracing::debug!(link = %id, remote = %socket.remote(), "link down: {why}");
-        // Forgotten before the agent hears of it, so that no later send can seem to have worked.
-        link.queue.end();
-        reservation.registry().remove(id);
-        drop((reservation, link, tls));
-        if why == DownReason::TooSlow {
-            socket.abort_on_close();
-        }
-        let lingering = matches!(why, DownReason::Local(_)).then_some(socket);
-        if events.send(Event::LinkDown { link: id, why }).await.is_err() {
+        let events = self.events.clone();
+        let (link, lingering) = self.end(&why);
+        if events.send(Event::LinkDown { link, why }).await.is_err() {
             return;
         }
         if let Some(socket) = lingering {
-            socket.linger(LINGER).await;
+            // Boxed, or every link would keep room for it from its first day.
+            Box::pin(socket.linger(LINGER)).await;
         }
+    }
+
+    /// Gives back all that the link held, before the agent hears of its end, so that no later send
+    /// can seem to have worked. Not part of `run`, which would keep room for it all the time.
+    fn end(self, why: &DownReason) -> (LinkId, Option<Arc<Socket>>) {
+        let (id, socket) = (self.link.id, Arc::clone(&self.link.socket));
+        tracing::debug!(link = %id, remote = %socket.remote(), "link down: {why}");
+        self.link.queue.end();
+        self.reservation.registry().remove(id);
+        drop(self);
+        if *why == DownReason::TooSlow {
+            socket.abort_on_close();
+        }
+        (id, matches!(why, DownReason::Local(_)).then_some(socket))
     }
 
     async fn converse(&mut self) -> DownReason {
