@@ -1,15 +1,124 @@
-//! benches
-use clap::Args;
-/// Which.
+//! `cargo xtask bench`: figures of the release binary, beside a peer's of the same minute.
+//!
+//! A bench is a list of measures, a measure gives one or more [`Figure`]s. A measure that fails
+//! says why and leaves its figures out; the others still run. Standard output carries the result
+//! and nothing else: a table, or with `--json` one object. Nothing is written to disk, so a figure
+//! never goes without the machine and the commit it was measured on.
+//!
+//! | part | does |
+//! |---|---|
+//! | [`figure`] | medians, targets, the table and the JSON |
+//! | [`fleet`] | many agents on one machine: started, signalled, measured, ended |
+//! | [`software`] | how `skep` and how its peer are set up, and what their logs say |
+//! | [`membership`] | presence, silence, merging, updates, what an idle node costs |
+
+pub mod clock;
+pub mod figure;
+pub mod fleet;
+pub mod machine;
+pub mod membership;
+mod neighbours;
+mod simulator;
+pub mod software;
+pub mod usage;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::process::{cargo, pass_through};
+use crate::{print, root, say};
+use figure::Figure;
+
+/// What to measure and how.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Name.
-    name: String,
+    /// Which bench.
+    name: Name,
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Every figure in under a minute: fewer runs, smaller where it must be. Its names say so.
+    #[arg(long)]
+    quick: bool,
+    /// Only measures whose name holds this.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// How often each figure is taken; its median counts. [default: 5, quick: 1]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100))]
+    runs: Option<u32>,
 }
-/// Runs.
+
+/// The benches there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// How fast members see one another come and go, and what knowing it costs.
+    Membership,
+}
+
+/// One thing that is measured.
+pub struct Measure {
+    /// What `--only` looks for.
+    pub name: &'static str,
+    /// Takes its figures.
+    pub run: fn(&Setting) -> Result<Vec<Figure>>,
+}
+
+/// What every measure is told.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    /// The release binary.
+    pub skep: PathBuf,
+    /// Whether figures are to be had in a minute each.
+    pub quick: bool,
+    /// How often a figure is taken.
+    pub runs: u32,
+}
+
+/// Builds, measures and prints.
 ///
 /// # Errors
-/// Always.
-pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    anyhow::bail!("{}", arguments.name)
+/// When the binary does not build, or a measure failed: the rest is printed all the same.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let root = root();
+    let mut build = cargo(&root, &["build", "--release", "--package", "skep-agent"]);
+    pass_through(&mut build)?;
+    let setting = Setting {
+        skep: target_folder(&root).join("release/skep"),
+        quick: arguments.quick,
+        runs: arguments.runs.unwrap_or(if arguments.quick { 1 } else { 5 }),
+    };
+    let measures = match arguments.name {
+        Name::Membership => membership::MEASURES,
+    };
+    let wanted =
+        |measure: &&Measure| arguments.only.as_ref().is_none_or(|text| measure.name.contains(text));
+    let mut figures = Vec::new();
+    let mut failed = Vec::new();
+    for measure in measures.iter().filter(wanted) {
+        say(format_args!("measuring {}", measure.name));
+        match (measure.run)(&setting) {
+            Ok(taken) => figures.extend(taken),
+            Err(error) => {
+                say(format_args!("{} failed: {error:#}", measure.name));
+                failed.push(measure.name);
+            }
+        }
+    }
+    let report = figure::Report {
+        bench: format!("{:?}", arguments.name).to_lowercase(),
+        machine: machine::describe(),
+        commit: machine::commit(&root),
+        figures,
+    };
+    print(if arguments.json { report.json()? } else { report.table() });
+    if !failed.is_empty() {
+        bail!("not measured: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+fn target_folder(root: &std::path::Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }

@@ -53,17 +53,9 @@ pub fn run(settings: &Settings) -> Result<()> {
 }
 
 fn line(outcome: &Outcome) -> String {
-    let word = if outcome.tally.failed > 0 {
-        "FAILED"
-    } else {
-        "ok"
-    };
-    let mut line = format!(
-        "{:<10} {word:<6} {:>8}  {}",
-        outcome.name,
-        minutes(outcome.took),
-        outcome.tally
-    );
+    let word = if outcome.tally.failed > 0 { "FAILED" } else { "ok" };
+    let mut line =
+        format!("{:<10} {word:<6} {:>8}  {}", outcome.name, minutes(outcome.took), outcome.tally);
     if let Some(note) = &outcome.note {
         line.push_str("  (");
         line.push_str(note);
@@ -95,17 +87,11 @@ mod tests {
     fn a_failed_step_is_seen_in_its_line() {
         let outcome = Outcome {
             name: "clippy",
-            tally: Tally {
-                failed: 1,
-                ..Tally::default()
-            },
+            tally: Tally { failed: 1, ..Tally::default() },
             took: Duration::from_secs(2),
             note: Some("exit status: 101".to_owned()),
         };
         let line = line(&outcome);
-        assert!(
-            line.contains("FAILED") && line.contains("exit status: 101"),
-            "{line}"
-        );
+        assert!(line.contains("FAILED") && line.contains("exit status: 101"), "{line}");
     }
 }

@@ -24,10 +24,7 @@ pub fn root() -> PathBuf {
 }
 
 /// Says one line on standard error; standard output belongs to results.
-#[expect(
-    clippy::print_stderr,
-    reason = "talking to the person at the terminal is the job"
-)]
+#[expect(clippy::print_stderr, reason = "talking to the person at the terminal is the job")]
 pub fn say(line: impl std::fmt::Display) {
     eprintln!("{line}");
 }

@@ -14,11 +14,7 @@ use skep_xtask::{bench, packages, print, root, say};
 
 /// Everything one runs on this project.
 #[derive(Parser)]
-#[command(
-    name = "cargo xtask",
-    bin_name = "cargo xtask",
-    disable_help_subcommand = false
-)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = false)]
 struct Cli {
     #[command(subcommand)]
     task: Task,
@@ -110,10 +106,7 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Tidy { list: false } => check_rules(),
         Task::Sim { arguments } => {
-            let mut command = cargo(
-                &root(),
-                &["run", "--release", "--package", "skep-sim", "--"],
-            );
+            let mut command = cargo(&root(), &["run", "--release", "--package", "skep-sim", "--"]);
             pass_through(command.args(arguments))
         }
         Task::Lab { filter } => lab(filter.as_deref()),
@@ -122,11 +115,8 @@ fn run(task: Task) -> Result<()> {
 }
 
 fn settings(arguments: &TestArguments, ci: bool) -> Settings {
-    let seconds = if arguments.quick {
-        gate::SIMULATOR_SECONDS_QUICK
-    } else {
-        gate::SIMULATOR_SECONDS
-    };
+    let seconds =
+        if arguments.quick { gate::SIMULATOR_SECONDS_QUICK } else { gate::SIMULATOR_SECONDS };
     Settings {
         quick: arguments.quick,
         lab: !arguments.no_lab,
@@ -137,10 +127,8 @@ fn settings(arguments: &TestArguments, ci: bool) -> Settings {
 }
 
 fn demo(arguments: &[String]) -> Result<()> {
-    let mut command = cargo(
-        &root(),
-        &["run", "--release", "--package", "skep-agent", "--", "demo"],
-    );
+    let mut command =
+        cargo(&root(), &["run", "--release", "--package", "skep-agent", "--", "demo"]);
     pass_through(command.args(arguments))
 }
 
@@ -178,10 +166,7 @@ mod tests {
         let command = Cli::command();
         command.clone().debug_assert();
         for task in command.get_subcommands() {
-            let help = task
-                .get_long_about()
-                .map(ToString::to_string)
-                .unwrap_or_default();
+            let help = task.get_long_about().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("Example: cargo xtask"), "{}", task.get_name());
         }
     }

@@ -59,9 +59,7 @@ pub fn ensure(wanted: &[Package], may_install: bool) -> Result<Vec<&'static str>
     }
     say(format_args!("installing {}", needed.join(", ")));
     let mut install = apt_get();
-    install
-        .args(["install", "-y", "-q", "--no-install-recommends"])
-        .args(&needed);
+    install.args(["install", "-y", "-q", "--no-install-recommends"]).args(&needed);
     if !watch(&mut install)?.status.success() {
         // The usual cause is a machine whose package lists were never fetched.
         watch(apt_get().args(["update", "-q"]))?;
@@ -77,11 +75,8 @@ pub fn is_root() -> bool {
 }
 
 fn missing(wanted: &[Package], there: impl Fn(&str) -> bool) -> Vec<&'static str> {
-    let mut packages: Vec<_> = wanted
-        .iter()
-        .filter(|want| !there(want.program))
-        .map(|want| want.package)
-        .collect();
+    let mut packages: Vec<_> =
+        wanted.iter().filter(|want| !there(want.program)).map(|want| want.package).collect();
     packages.sort_unstable();
     packages.dedup();
     packages

@@ -63,16 +63,10 @@ pub fn watch(command: &mut Command) -> Result<Ended> {
     let err = child.stderr.take().context("standard error was piped")?;
     let out = thread::spawn(move || tee(out, std::io::stdout()));
     let err = thread::spawn(move || tee(err, std::io::stderr()));
-    let status = child
-        .wait()
-        .with_context(|| format!("waiting for `{name}`"))?;
+    let status = child.wait().with_context(|| format!("waiting for `{name}`"))?;
     let mut output = out.join().unwrap_or_default();
     output.push_str(&err.join().unwrap_or_default());
-    Ok(Ended {
-        status,
-        output,
-        took: begun.elapsed(),
-    })
+    Ok(Ended { status, output, took: begun.elapsed() })
 }
 
 /// Copies lines until the stream ends; a reader of ours that is gone does not stop the program.
@@ -80,10 +74,7 @@ fn tee(from: impl Read, mut to: impl Write) -> String {
     let mut kept = String::new();
     let mut reader = BufReader::new(from);
     let mut line = Vec::new();
-    while reader
-        .read_until(b'\n', &mut line)
-        .is_ok_and(|read| read > 0)
-    {
+    while reader.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
         let shown = to.write_all(&line).and_then(|()| to.flush());
         drop(shown);
         if kept.len() + line.len() <= KEPT_BYTES_AT_MOST {
@@ -100,9 +91,7 @@ fn tee(from: impl Read, mut to: impl Write) -> String {
 /// When it cannot be started or ends with a failure.
 pub fn pass_through(command: &mut Command) -> Result<()> {
     let name = shown(command);
-    let status = command
-        .status()
-        .with_context(|| format!("starting `{name}`"))?;
+    let status = command.status().with_context(|| format!("starting `{name}`"))?;
     if !status.success() {
         bail!("`{name}` failed: {status}");
     }
@@ -115,15 +104,10 @@ pub fn pass_through(command: &mut Command) -> Result<()> {
 /// When it cannot be started or fails; the message carries its standard error.
 pub fn capture(command: &mut Command) -> Result<String> {
     let name = shown(command);
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("starting `{name}`"))?;
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("starting `{name}`"))?;
     if !output.status.success() {
-        bail!(
-            "`{name}` failed: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("`{name}` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

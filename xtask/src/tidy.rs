@@ -56,16 +56,11 @@ pub fn checks() -> impl Iterator<Item = &'static Check> {
 /// Runs every check.
 #[must_use]
 pub fn run(workspace: &Workspace) -> Vec<Finding> {
-    checks()
-        .flat_map(|check| run_one(check, workspace))
-        .collect()
+    checks().flat_map(|check| run_one(check, workspace)).collect()
 }
 
 fn run_one(check: &Check, workspace: &Workspace) -> Vec<Finding> {
-    let mut findings = Findings {
-        check: check.name,
-        found: Vec::new(),
-    };
+    let mut findings = Findings { check: check.name, found: Vec::new() };
     (check.run)(workspace, &mut findings);
     findings.found
 }
@@ -111,12 +106,7 @@ impl Findings {
     }
 
     fn push(&mut self, path: &str, line: Option<usize>, message: String) {
-        self.found.push(Finding {
-            check: self.check,
-            path: path.to_owned(),
-            line,
-            message,
-        });
+        self.found.push(Finding { check: self.check, path: path.to_owned(), line, message });
     }
 }
 

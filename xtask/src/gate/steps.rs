@@ -67,12 +67,7 @@ impl Step {
             Action::Tests(commands) => tests(commands),
             Action::LeftOut { why, mut count } => (listed(&mut count), Some(why)),
         };
-        Outcome {
-            name: self.name,
-            tally,
-            took: begun.elapsed(),
-            note,
-        }
+        Outcome { name: self.name, tally, took: begun.elapsed(), note }
     }
 }
 
@@ -95,18 +90,9 @@ pub(super) fn plan(settings: &Settings, root: &Path) -> Result<Vec<Step>> {
         step("tidy", Action::Tidy(root.to_owned())),
         step("clippy", Action::Pass(clippy)),
         step("rustdoc", Action::Pass(rustdoc)),
-        step(
-            "tests",
-            Action::Tests(vec![workspace_tests(settings, &command)]),
-        ),
-        step(
-            "doctests",
-            Action::Tests(vec![command(&["test", "--workspace", "--doc"])]),
-        ),
-        step(
-            "simulator",
-            Action::Tests(vec![simulator(settings, &command)]),
-        ),
+        step("tests", Action::Tests(vec![workspace_tests(settings, &command)])),
+        step("doctests", Action::Tests(vec![command(&["test", "--workspace", "--doc"])])),
+        step("simulator", Action::Tests(vec![simulator(settings, &command)])),
     ];
     steps.push(step("lab", lab(settings, &command)?));
     Ok(steps)
@@ -135,7 +121,7 @@ fn workspace_tests(settings: &Settings, command: &dyn Fn(&[&str]) -> Command) ->
 fn simulator(settings: &Settings, command: &dyn Fn(&[&str]) -> Command) -> Command {
     let mut simulator = command(&["run", "--package", "skep-sim"]);
     let seconds = settings.simulator_seconds.to_string();
-    simulator.args(["--", "--for", &seconds]);
+    simulator.args(["--", "--seeds", "1000000", "--for-seconds", &seconds]);
     simulator
 }
 
@@ -148,14 +134,7 @@ fn lab(settings: &Settings, command: &dyn Fn(&[&str]) -> Command) -> Result<Acti
     } else {
         Some("hosts in network namespaces need root".to_owned())
     };
-    let tests = [
-        "test",
-        "--package",
-        "skep-lab",
-        "--lib",
-        "--bins",
-        "--tests",
-    ];
+    let tests = ["test", "--package", "skep-lab", "--lib", "--bins", "--tests"];
     if let Some(why) = why {
         let mut count = command(&tests);
         count.args(["--", "--list"]);
@@ -213,28 +192,16 @@ fn listed(command: &mut Command) -> Tally {
     if !ended.status.success() {
         return Tally::FAILED;
     }
-    let tests = ended
-        .output
-        .lines()
-        .filter(|line| line.ends_with(": test"))
-        .count();
-    Tally {
-        skipped: u64::try_from(tests).unwrap_or(u64::MAX),
-        ..Tally::default()
-    }
+    let tests = ended.output.lines().filter(|line| line.ends_with(": test")).count();
+    Tally { skipped: u64::try_from(tests).unwrap_or(u64::MAX), ..Tally::default() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const QUICK: Settings = Settings {
-        quick: true,
-        lab: false,
-        install: false,
-        ci: false,
-        simulator_seconds: 7,
-    };
+    const QUICK: Settings =
+        Settings { quick: true, lab: false, install: false, ci: false, simulator_seconds: 7 };
 
     fn shown_steps(settings: &Settings) -> Vec<(&'static str, String)> {
         let steps = plan(settings, Path::new("/")).unwrap();
@@ -263,15 +230,12 @@ mod tests {
     fn the_simulator_gets_its_time() {
         let steps = shown_steps(&QUICK);
         let (_, simulator) = steps.iter().find(|(name, _)| *name == "simulator").unwrap();
-        assert!(simulator.ends_with("--for 7"), "{simulator}");
+        assert!(simulator.ends_with("--for-seconds 7"), "{simulator}");
     }
 
     #[test]
     fn a_step_that_cannot_start_fails_and_says_why() {
-        let step = Step {
-            name: "gone",
-            action: Action::Pass(Command::new("/no/such/program")),
-        };
+        let step = Step { name: "gone", action: Action::Pass(Command::new("/no/such/program")) };
         let outcome = step.run();
         assert_eq!(outcome.tally, Tally::FAILED);
         assert!(outcome.note.unwrap().contains("program"));
@@ -280,16 +244,7 @@ mod tests {
     #[test]
     fn what_is_left_out_is_counted() {
         let mut list = Command::new("sh");
-        list.args([
-            "-c",
-            "echo a: test; echo b: test; echo '2 tests, 0 benchmarks'",
-        ]);
-        assert_eq!(
-            listed(&mut list),
-            Tally {
-                skipped: 2,
-                ..Tally::default()
-            }
-        );
+        list.args(["-c", "echo a: test; echo b: test; echo '2 tests, 0 benchmarks'"]);
+        assert_eq!(listed(&mut list), Tally { skipped: 2, ..Tally::default() });
     }
 }

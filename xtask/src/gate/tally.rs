@@ -24,27 +24,15 @@ impl AddAssign for Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} passed, {} failed, {} skipped",
-            self.passed, self.failed, self.skipped
-        )
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
     }
 }
 
 impl Tally {
     /// One thing that passed.
-    pub const PASSED: Self = Self {
-        passed: 1,
-        failed: 0,
-        skipped: 0,
-    };
+    pub const PASSED: Self = Self { passed: 1, failed: 0, skipped: 0 };
     /// One thing that failed.
-    pub const FAILED: Self = Self {
-        passed: 0,
-        failed: 1,
-        skipped: 0,
-    };
+    pub const FAILED: Self = Self { passed: 0, failed: 1, skipped: 0 };
 
     /// What a step came to, from its output and from whether it exited well.
     ///
@@ -63,15 +51,21 @@ impl Tally {
     }
 }
 
-/// Reads the closing line of one runner: of cargo's own, of nextest's, or of one of ours.
+/// Reads the closing line of one runner: of cargo's own, of nextest's, or of the simulator's.
 fn parse(line: &str) -> Option<Tally> {
     let plain = without_colour(line);
+    if let Some((played, rest)) = plain.split_once(" runs in ") {
+        let played: u64 = played.parse().ok()?;
+        let failed: u64 = rest.split_once(", ")?.1.strip_suffix(" failed")?.parse().ok()?;
+        let passed = played.checked_sub(failed)?;
+        return Some(Tally { passed, failed, skipped: 0 });
+    }
     let counts = if let Some(rest) = plain.strip_prefix("test result: ") {
         rest.split_once(". ")?.1.to_owned()
     } else if plain.trim_start().starts_with("Summary [") {
         plain.split_once(" run: ")?.1.to_owned()
     } else {
-        plain.strip_prefix("simulator: ")?.to_owned()
+        return None;
     };
     let mut tally = Tally::default();
     for part in counts.split([',', ';']) {
@@ -111,11 +105,7 @@ mod tests {
     use super::*;
 
     fn tally(passed: u64, failed: u64, skipped: u64) -> Tally {
-        Tally {
-            passed,
-            failed,
-            skipped,
-        }
+        Tally { passed, failed, skipped }
     }
 
     #[test]
@@ -137,11 +127,14 @@ test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 9 filtered out; 
     }
 
     #[test]
+    fn seeds_of_the_simulator_count() {
+        assert_eq!(Tally::of_tests("40 runs in 239.7 s, 0 failed\n", true), tally(40, 0, 0));
+        assert_eq!(Tally::of_tests("40 runs in 239.7 s, 2 failed\n", false), tally(38, 2, 0));
+    }
+
+    #[test]
     fn a_build_that_broke_is_a_failure() {
-        assert_eq!(
-            Tally::of_tests("error: could not compile", false),
-            tally(0, 1, 0)
-        );
+        assert_eq!(Tally::of_tests("error: could not compile", false), tally(0, 1, 0));
         let passed_then_died = "test result: ok. 2 passed; 0 failed; 0 ignored";
         assert_eq!(Tally::of_tests(passed_then_died, false), tally(2, 1, 0));
     }
@@ -153,9 +146,6 @@ test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 9 filtered out; 
 
     #[test]
     fn the_closing_line_has_one_form() {
-        assert_eq!(
-            tally(12, 0, 3).to_string(),
-            "12 passed, 0 failed, 3 skipped"
-        );
+        assert_eq!(tally(12, 0, 3).to_string(), "12 passed, 0 failed, 3 skipped");
     }
 }

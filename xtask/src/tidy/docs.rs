@@ -55,11 +55,7 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 fn links(workspace: &Workspace, findings: &mut Findings) {
-    for file in workspace
-        .files
-        .iter()
-        .filter(|file| file.extension() == "md")
-    {
+    for file in workspace.files.iter().filter(|file| file.extension() == "md") {
         for (number, line) in prose(file) {
             for target in targets(&line) {
                 if let Err(why) = resolve(workspace, &file.path, target) {
@@ -86,9 +82,7 @@ fn prose(file: &SourceFile) -> Vec<(usize, String)> {
 }
 
 fn targets(line: &str) -> impl Iterator<Item = &str> {
-    line.split("](")
-        .skip(1)
-        .filter_map(|rest| rest.split(')').next())
+    line.split("](").skip(1).filter_map(|rest| rest.split(')').next())
 }
 
 fn resolve(workspace: &Workspace, from: &str, target: &str) -> Result<(), &'static str> {
@@ -102,10 +96,7 @@ fn resolve(workspace: &Workspace, from: &str, target: &str) -> Result<(), &'stat
         beside(from, path).ok_or("leads out of the project")?
     };
     let folder = format!("{path}/");
-    let there = workspace
-        .paths
-        .iter()
-        .any(|(have, _)| *have == path || have.starts_with(&folder));
+    let there = workspace.paths.iter().any(|(have, _)| *have == path || have.starts_with(&folder));
     if !there {
         return Err("no such file");
     }
@@ -141,11 +132,7 @@ fn headings(page: &SourceFile) -> BTreeSet<String> {
         .filter(|line| line.starts_with('#'))
         .map(|line| {
             let title = line.trim_start_matches('#').trim().to_lowercase();
-            title
-                .chars()
-                .filter(kept)
-                .collect::<String>()
-                .replace(' ', "-")
+            title.chars().filter(kept).collect::<String>().replace(' ', "-")
         })
         .collect()
 }
@@ -199,9 +186,7 @@ fn further(text: &str) -> Option<(u32, &str)> {
 }
 
 fn number(text: &str) -> Option<(u32, &str)> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, rest) = text.split_at(end);
     Some((digits.parse().ok()?, rest))
 }
@@ -229,14 +214,8 @@ mod tests {
 
     #[test]
     fn a_link_is_read_from_its_own_folder() {
-        assert_eq!(
-            beside("docs/a.md", "../README.md").as_deref(),
-            Some("README.md")
-        );
-        assert_eq!(
-            beside("docs/a.md", "protocol/b.md").as_deref(),
-            Some("docs/protocol/b.md")
-        );
+        assert_eq!(beside("docs/a.md", "../README.md").as_deref(), Some("README.md"));
+        assert_eq!(beside("docs/a.md", "protocol/b.md").as_deref(), Some("docs/protocol/b.md"));
         assert_eq!(beside("README.md", "../x"), None);
     }
 

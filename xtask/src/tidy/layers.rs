@@ -132,21 +132,14 @@ fn allowed(from: &str, to: &str) -> Result<(), &'static str> {
                 || (to_layer == Layer::Edge && EDGE_TO_EDGE.contains(&(from, to)))
         }
         Layer::Agent => {
-            matches!(
-                to_layer,
-                Layer::Core | Layer::Edge | Layer::Cli | Layer::Client
-            )
+            matches!(to_layer, Layer::Core | Layer::Edge | Layer::Cli | Layer::Client)
         }
         Layer::Cli => to == "edge/control" || to == "core/base",
         Layer::Client => VOCABULARY.contains(&to) || to == "edge/identity",
         Layer::Testing => to_layer != Layer::Xtask,
         Layer::Xtask => true,
     };
-    if fine {
-        Ok(())
-    } else {
-        Err(reason(from_layer, to_layer))
-    }
+    if fine { Ok(()) } else { Err(reason(from_layer, to_layer)) }
 }
 
 fn reason(from: Layer, to: Layer) -> &'static str {
@@ -190,15 +183,8 @@ fn way_back<'a>(workspace: &'a Workspace, start: &'a str) -> Option<Vec<&'a str>
     let mut came_from: BTreeMap<&str, &str> = BTreeMap::new();
     let mut queue = VecDeque::from([start]);
     while let Some(at) = queue.pop_front() {
-        let member = workspace
-            .members
-            .iter()
-            .find(|member| member.folder == at)?;
-        for to in member
-            .dependencies
-            .iter()
-            .filter_map(|found| found.folder.as_deref())
-        {
+        let member = workspace.members.iter().find(|member| member.folder == at)?;
+        for to in member.dependencies.iter().filter_map(|found| found.folder.as_deref()) {
             if to == start {
                 let mut way = vec![start, at];
                 while way.last() != Some(&start) {

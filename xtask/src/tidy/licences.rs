@@ -99,32 +99,18 @@ fn licences(workspace: &Workspace, findings: &mut Findings) {
 }
 
 fn sources(workspace: &Workspace, findings: &mut Findings) {
-    for external in workspace
-        .externals
-        .iter()
-        .filter(|found| found.source != CRATES_IO)
-    {
+    for external in workspace.externals.iter().filter(|found| found.source != CRATES_IO) {
         findings.file(
             "Cargo.lock",
-            format!(
-                "{} {} comes from {}",
-                external.name, external.version, external.source
-            ),
+            format!("{} {} comes from {}", external.name, external.version, external.source),
         );
     }
 }
 
 fn budget(workspace: &Workspace, findings: &mut Findings) {
-    let count = workspace
-        .externals
-        .iter()
-        .filter(|external| external.built)
-        .count();
+    let count = workspace.externals.iter().filter(|external| external.built).count();
     if count > PACKAGES_AT_MOST {
-        findings.file(
-            "Cargo.lock",
-            format!("{count} packages, budget {PACKAGES_AT_MOST}"),
-        );
+        findings.file("Cargo.lock", format!("{count} packages, budget {PACKAGES_AT_MOST}"));
     }
 }
 
@@ -132,10 +118,7 @@ fn budget(workspace: &Workspace, findings: &mut Findings) {
 ///
 /// `AND` binds tighter than `OR`; the slash of old manifests is `OR`.
 fn accepted(expression: &str) -> Option<bool> {
-    let spaced = expression
-        .replace('(', " ( ")
-        .replace(')', " ) ")
-        .replace('/', " OR ");
+    let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
     let words: Vec<&str> = spaced.split_whitespace().collect();
     let mut rest = words.as_slice();
     let met = either(&mut rest)?;

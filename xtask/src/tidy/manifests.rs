@@ -7,10 +7,7 @@ use super::sample::Plant;
 
 /// Crates in `core/` that may use `std`, and why.
 const STD_IN_CORE: &[(&str, &str)] = &[
-    (
-        "core/managers",
-        "the consensus engine it composes is written for std",
-    ),
+    ("core/managers", "the consensus engine it composes is written for std"),
     ("core/image", "fastcdc refuses no_std"),
 ];
 
@@ -139,10 +136,7 @@ fn manifest(workspace: &Workspace, findings: &mut Findings) {
 fn teaching(workspace: &Workspace, findings: &mut Findings) {
     for member in &workspace.members {
         let Some(file) = workspace.file(&member.entry) else {
-            findings.file(
-                &member.entry,
-                "the crate's root file is not part of the project",
-            );
+            findings.file(&member.entry, "the crate's root file is not part of the project");
             continue;
         };
         let head = file.text.lines().take_while(|line| line.starts_with("//!"));
@@ -157,26 +151,17 @@ fn teaching(workspace: &Workspace, findings: &mut Findings) {
 }
 
 fn no_std(workspace: &Workspace, findings: &mut Findings) {
-    for member in workspace
-        .members
-        .iter()
-        .filter(|member| member.folder.starts_with("core/"))
-    {
+    for member in workspace.members.iter().filter(|member| member.folder.starts_with("core/")) {
         let Some(file) = workspace.file(&member.entry) else {
             continue; // `teaching` has said so.
         };
         let has = |attribute: &str| file.text.lines().any(|line| line == attribute);
-        let exempt = STD_IN_CORE
-            .iter()
-            .any(|(folder, _)| *folder == member.folder);
+        let exempt = STD_IN_CORE.iter().any(|(folder, _)| *folder == member.folder);
         if !exempt && !has("#![no_std]") {
             findings.file(&member.entry, "a core crate without `#![no_std]`");
         }
         if !has("#![warn(missing_docs)]") {
-            findings.file(
-                &member.entry,
-                "a core crate without `#![warn(missing_docs)]`",
-            );
+            findings.file(&member.entry, "a core crate without `#![warn(missing_docs)]`");
         }
     }
 }

@@ -15,10 +15,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("anyhow", &["agent", "cli", "xtask", "testing/*"]),
     ("aws-lc-rs", &["edge/identity"]),
     ("axum", &["edge/control"]),
-    (
-        "blake3",
-        &["core/*", "edge/store", "edge/hostfs", "testing/*"],
-    ),
+    ("blake3", &["core/*", "edge/store", "edge/hostfs", "testing/*"]),
     ("bytes", &["core/*", "edge/*", "agent", "testing/*"]),
     ("cargo_metadata", &["xtask"]),
     ("clap", &["cli", "agent", "xtask", "testing/*"]),
@@ -26,25 +23,14 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("clap_mangen", &["cli"]),
     ("comfy-table", &["cli", "xtask"]),
     ("data-encoding", &["edge/identity", "edge/control"]),
-    (
-        "expect-test",
-        &["core/*", "edge/*", "agent", "cli", "testing/*"],
-    ),
+    ("expect-test", &["core/*", "edge/*", "agent", "cli", "testing/*"]),
     ("fastcdc", &["core/image"]),
     ("fastrand", &["core/base"]),
     ("http-body-util", &["edge/control"]),
     ("hyper", &["edge/control"]),
     ("hyper-util", &["edge/control"]),
     ("indicatif", &["cli", "agent"]),
-    (
-        "libc",
-        &[
-            "edge/control",
-            "edge/hostfs",
-            "edge/transport",
-            "testing/lab",
-        ],
-    ),
+    ("libc", &["edge/control", "edge/hostfs", "edge/transport", "testing/lab"]),
     ("petgraph", &["core/topology", "testing/sim"]),
     ("postcard", &["core/wire"]),
     ("proptest", &["core/*", "edge/*", "agent", "testing/*"]),
@@ -67,29 +53,13 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("rustls-pki-types", &["edge/identity", "edge/transport"]),
     ("rustls-webpki", &["edge/identity"]),
     ("sd-notify", &["agent"]),
-    (
-        "serde",
-        &["core/*", "edge/*", "agent", "cli", "testing/*", "xtask"],
-    ),
+    ("serde", &["core/*", "edge/*", "agent", "cli", "testing/*", "xtask"]),
     ("serde_bytes", &["core/*"]),
-    (
-        "serde_json",
-        &[
-            "edge/identity",
-            "edge/control",
-            "agent",
-            "cli",
-            "testing/*",
-            "xtask",
-        ],
-    ),
+    ("serde_json", &["edge/identity", "edge/control", "agent", "cli", "testing/*", "xtask"]),
     ("socket2", &["edge/transport"]),
-    (
-        "tempfile",
-        &["core/*", "edge/*", "agent", "cli", "testing/*", "xtask"],
-    ),
+    ("tempfile", &["core/*", "edge/*", "agent", "cli", "testing/*", "xtask"]),
     ("thiserror", &["core/*", "edge/*", "agent"]),
-    ("time", &["edge/identity"]),
+    ("time", &["edge/identity", "cli"]),
     ("tokio", &["edge/transport", "edge/control", "agent", "cli"]),
     ("tokio-rustls", &["edge/transport"]),
     ("tokio-util", &["edge/transport", "agent"]),
@@ -117,12 +87,7 @@ pub(super) const CHECKS: &[Check] = &[
         plants: &[
             Plant {
                 what: "a crate used outside its owner",
-                edit: |workspace| {
-                    workspace
-                        .member("core/flood")
-                        .dependencies
-                        .push(raw("rusqlite"))
-                },
+                edit: |workspace| workspace.member("core/flood").dependencies.push(raw("rusqlite")),
             },
             Plant {
                 what: "a crate that nobody owns",
@@ -145,11 +110,7 @@ pub(super) const CHECKS: &[Check] = &[
 fn owners(workspace: &Workspace, findings: &mut Findings) {
     for member in &workspace.members {
         let path = format!("{}/Cargo.toml", member.folder);
-        for dependency in member
-            .dependencies
-            .iter()
-            .filter(|found| found.folder.is_none())
-        {
+        for dependency in member.dependencies.iter().filter(|found| found.folder.is_none()) {
             let name = dependency.name.as_str();
             match OWNERS.iter().find(|(known, _)| *known == name) {
                 None => findings.file(
@@ -175,19 +136,12 @@ fn owns(owner: &str, folder: &str) -> bool {
 fn refused(workspace: &Workspace, findings: &mut Findings) {
     for external in workspace.externals.iter().filter(|external| external.built) {
         if let Some((name, why)) = REFUSED.iter().find(|(name, _)| *name == external.name) {
-            findings.file(
-                "Cargo.lock",
-                format!("{name} {} came in: {why}", external.version),
-            );
+            findings.file("Cargo.lock", format!("{name} {} came in: {why}", external.version));
         }
     }
 }
 
 #[cfg(test)]
 fn raw(name: &str) -> Dependency {
-    Dependency {
-        name: name.to_owned(),
-        folder: None,
-        kind: Kind::Normal,
-    }
+    Dependency { name: name.to_owned(), folder: None, kind: Kind::Normal }
 }

@@ -51,18 +51,12 @@ pub(super) fn sound() -> Workspace {
         ("core/wire", &["core/base"]),
         ("core/records", &["core/base", "core/wire"]),
         ("core/flood", &["core/base", "core/wire"]),
-        (
-            "core/node",
-            &["core/base", "core/wire", "core/records", "core/flood"],
-        ),
+        ("core/node", &["core/base", "core/wire", "core/records", "core/flood"]),
         ("edge/identity", &["core/base"]),
         ("edge/store", &["core/base", "core/flood"]),
         ("edge/control", &["core/base"]),
         ("edge/transport", &["core/wire", "edge/identity"]),
-        (
-            "agent",
-            &["core/node", "edge/transport", "edge/store", "cli"],
-        ),
+        ("agent", &["core/node", "edge/transport", "edge/store", "cli"]),
         ("cli", &["core/base", "edge/control"]),
         ("testing/sim", &["core/node"]),
         ("xtask", &["testing/sim"]),
@@ -85,15 +79,9 @@ pub(super) fn sound() -> Workspace {
         workspace.write(&format!("{folder}/src/lib.rs"), ROOT_FILE);
     }
     workspace.write("Cargo.lock", "");
-    workspace.write(
-        "docs/requirements.md",
-        "- **FLOOD-33** Drop policy when full.\n",
-    );
+    workspace.write("docs/requirements.md", "- **FLOOD-33** Drop policy when full.\n");
     workspace.write("docs/guide.md", "# First steps\n");
-    workspace.write(
-        "README.md",
-        "[guide](docs/guide.md#first-steps), [all](docs), FLOOD-33\n",
-    );
+    workspace.write("README.md", "[guide](docs/guide.md#first-steps), [all](docs), FLOOD-33\n");
     workspace
 }
 
@@ -109,10 +97,7 @@ pub(super) fn dependency(folder: &str, kind: Kind) -> Dependency {
 /// Edits, for plants. Each panics when what it edits is not there.
 impl Workspace {
     pub(super) fn member(&mut self, folder: &str) -> &mut Member {
-        self.members
-            .iter_mut()
-            .find(|member| member.folder == folder)
-            .unwrap()
+        self.members.iter_mut().find(|member| member.folder == folder).unwrap()
     }
 
     pub(super) fn depend(&mut self, from: &str, to: &str, kind: Kind) {
@@ -121,10 +106,7 @@ impl Workspace {
 
     pub(super) fn write(&mut self, path: &str, text: &str) {
         self.files.retain(|file| file.path != path);
-        self.files.push(SourceFile {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        });
+        self.files.push(SourceFile { path: path.to_owned(), text: text.to_owned() });
         let size = u64::try_from(text.len()).unwrap();
         self.paths.push((path.to_owned(), size));
     }

@@ -44,17 +44,13 @@ pub(super) const CHECKS: &[Check] = &[
             Plant {
                 what: "a large file in the tree",
                 edit: |workspace| {
-                    workspace
-                        .paths
-                        .push(("docs/film.gif".to_owned(), BLOB_BYTES_AT_MOST + 1));
+                    workspace.paths.push(("docs/film.gif".to_owned(), BLOB_BYTES_AT_MOST + 1));
                 },
             },
             Plant {
                 what: "a large file of an older commit",
                 edit: |workspace| {
-                    workspace
-                        .blobs
-                        .push(("gone.bin".to_owned(), BLOB_BYTES_AT_MOST + 1));
+                    workspace.blobs.push(("gone.bin".to_owned(), BLOB_BYTES_AT_MOST + 1));
                 },
             },
         ],
@@ -78,17 +74,10 @@ fn width(workspace: &Workspace, findings: &mut Findings) {
 }
 
 fn length(workspace: &Workspace, findings: &mut Findings) {
-    for file in workspace
-        .files
-        .iter()
-        .filter(|file| file.extension() == "rs")
-    {
+    for file in workspace.files.iter().filter(|file| file.extension() == "rs") {
         let lines = file.text.lines().count();
         if lines > LINES_AT_MOST {
-            findings.file(
-                &file.path,
-                format!("{lines} lines, at most {LINES_AT_MOST}"),
-            );
+            findings.file(&file.path, format!("{lines} lines, at most {LINES_AT_MOST}"));
         }
     }
 }
@@ -99,9 +88,6 @@ fn blobs(workspace: &Workspace, findings: &mut Findings) {
         findings.file(path, format!("{size} bytes, at most {BLOB_BYTES_AT_MOST}"));
     }
     for (path, size) in workspace.blobs.iter().filter(large) {
-        findings.file(
-            path,
-            format!("{size} bytes in the history, at most {BLOB_BYTES_AT_MOST}"),
-        );
+        findings.file(path, format!("{size} bytes in the history, at most {BLOB_BYTES_AT_MOST}"));
     }
 }

@@ -17,11 +17,8 @@ const UNFINISHED: &[&str] = &[
 const IGNORE: &str = concat!("#[", "ignore");
 const ALLOWS: [&str; 2] = [concat!("#[", "allow("), concat!("#![", "allow(")];
 /// Ways to wait for luck instead of for a condition.
-const SLEEPS: [&str; 3] = [
-    concat!("thread::", "sleep"),
-    concat!("time::", "sleep"),
-    concat!("thread_", "sleep"),
-];
+const SLEEPS: [&str; 3] =
+    [concat!("thread::", "sleep"), concat!("time::", "sleep"), concat!("thread_", "sleep")];
 /// A comment with this word and a reason, on the line or the one above, lets a test sleep.
 const SLEEP_REASON: &str = "// sleeps:";
 
@@ -41,10 +38,8 @@ pub(super) const CHECKS: &[Check] = &[
             Plant {
                 what: "a body left out",
                 edit: |workspace| {
-                    workspace.append(
-                        "cli/src/lib.rs",
-                        concat!("fn f() { unimplemented", "!() }\n"),
-                    );
+                    workspace
+                        .append("cli/src/lib.rs", concat!("fn f() { unimplemented", "!() }\n"));
                 },
             },
         ],
@@ -92,20 +87,15 @@ pub(super) const CHECKS: &[Check] = &[
                 edit: |workspace| {
                     workspace.append(
                         "cli/src/lib.rs",
-                        concat!(
-                            "#[cfg(test)]\nmod tests {\n std::thread::",
-                            "sleep(d);\n}\n"
-                        ),
+                        concat!("#[cfg(test)]\nmod tests {\n std::thread::", "sleep(d);\n}\n"),
                     );
                 },
             },
             Plant {
                 what: "a sleep in a test file",
                 edit: |workspace| {
-                    workspace.write(
-                        "cli/tests/a.rs",
-                        concat!("tokio::time::", "sleep(d).await;\n"),
-                    );
+                    workspace
+                        .write("cli/tests/a.rs", concat!("tokio::time::", "sleep(d).await;\n"));
                 },
             },
             Plant {
@@ -122,10 +112,7 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 fn rust(workspace: &Workspace) -> impl Iterator<Item = &SourceFile> {
-    workspace
-        .files
-        .iter()
-        .filter(|file| file.extension() == "rs")
+    workspace.files.iter().filter(|file| file.extension() == "rs")
 }
 
 fn unfinished(workspace: &Workspace, findings: &mut Findings) {
@@ -151,11 +138,7 @@ fn stands_alone(line: &str, word: &str) -> bool {
 fn ignored(workspace: &Workspace, findings: &mut Findings) {
     for file in rust(workspace) {
         for (number, _) in file.lines().filter(|(_, line)| line.contains(IGNORE)) {
-            findings.line(
-                &file.path,
-                number,
-                "say in one line at run time what cannot run",
-            );
+            findings.line(&file.path, number, "say in one line at run time what cannot run");
         }
     }
 }
@@ -191,8 +174,7 @@ fn sleeping(workspace: &Workspace, findings: &mut Findings) {
 }
 
 fn excused(line: &str) -> bool {
-    line.split_once(SLEEP_REASON)
-        .is_some_and(|(_, reason)| reason.trim().len() >= 10)
+    line.split_once(SLEEP_REASON).is_some_and(|(_, reason)| reason.trim().len() >= 10)
 }
 
 #[cfg(test)]
@@ -209,9 +191,7 @@ mod tests {
 
     #[test]
     fn a_sleep_with_a_reason_is_let_pass() {
-        assert!(excused(
-            "    // sleeps: the clock of the kernel is what is measured"
-        ));
+        assert!(excused("    // sleeps: the clock of the kernel is what is measured"));
         assert!(!excused("    // sleeps: why"));
     }
 }

@@ -96,9 +96,7 @@ impl SourceFile {
     /// The part of the name after the last dot.
     #[must_use]
     pub fn extension(&self) -> &str {
-        self.path
-            .rsplit_once('.')
-            .map_or("", |(_, extension)| extension)
+        self.path.rsplit_once('.').map_or("", |(_, extension)| extension)
     }
 
     /// Lines with their number, counted from one.
@@ -113,13 +111,9 @@ impl Workspace {
     /// # Errors
     /// When cargo or git cannot be run there, or a file cannot be read.
     pub fn load(root: &Path) -> Result<Self> {
-        let root = root
-            .canonicalize()
-            .with_context(|| format!("finding {}", root.display()))?;
-        let metadata = MetadataCommand::new()
-            .current_dir(&root)
-            .exec()
-            .context("running cargo metadata")?;
+        let root = root.canonicalize().with_context(|| format!("finding {}", root.display()))?;
+        let metadata =
+            MetadataCommand::new().current_dir(&root).exec().context("running cargo metadata")?;
         let built = built(&root)?;
         let mut workspace = Self::default();
         for package in &metadata.packages {
@@ -147,16 +141,7 @@ impl Workspace {
     }
 
     fn read_tree(&mut self, root: &Path) -> Result<()> {
-        let listed = git(
-            root,
-            &[
-                "ls-files",
-                "-z",
-                "--cached",
-                "--others",
-                "--exclude-standard",
-            ],
-        )?;
+        let listed = git(root, &["ls-files", "-z", "--cached", "--others", "--exclude-standard"])?;
         let names: BTreeSet<&str> = listed.split('\0').filter(|name| !name.is_empty()).collect();
         for name in names {
             let path = root.join(name);
@@ -169,10 +154,7 @@ impl Workspace {
             }
             let bytes = fs::read(&path).with_context(|| format!("reading {name}"))?;
             if let Ok(text) = String::from_utf8(bytes) {
-                self.files.push(SourceFile {
-                    path: name.to_owned(),
-                    text,
-                });
+                self.files.push(SourceFile { path: name.to_owned(), text });
             }
         }
         Ok(())
@@ -183,16 +165,7 @@ impl Workspace {
 fn built(root: &Path) -> Result<BTreeSet<String>> {
     let tree = capture(&mut cargo(
         root,
-        &[
-            "tree",
-            "--workspace",
-            "--target",
-            "all",
-            "--prefix",
-            "none",
-            "--format",
-            "{p}",
-        ],
+        &["tree", "--workspace", "--target", "all", "--prefix", "none", "--format", "{p}"],
     ))?;
     Ok(tree
         .lines()
@@ -212,10 +185,7 @@ fn member(root: &Path, package: &Package) -> Result<Member> {
         .iter()
         .map(|dependency| Dependency {
             name: dependency.name.clone(),
-            folder: dependency
-                .path
-                .as_ref()
-                .map(|path| below(root, path.as_std_path())),
+            folder: dependency.path.as_ref().map(|path| below(root, path.as_std_path())),
             kind: match dependency.kind {
                 DependencyKind::Development => Kind::Dev,
                 DependencyKind::Build => Kind::Build,
@@ -255,10 +225,8 @@ fn blobs(root: &Path) -> Result<Vec<(String, u64)>> {
             "--batch-check=%(objectname) %(objecttype) %(objectsize)",
         ],
     )?;
-    let names: BTreeMap<&str, &str> = named
-        .lines()
-        .filter_map(|line| line.split_once(' '))
-        .collect();
+    let names: BTreeMap<&str, &str> =
+        named.lines().filter_map(|line| line.split_once(' ')).collect();
     Ok(sized
         .lines()
         .filter_map(|line| {
