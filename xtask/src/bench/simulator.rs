@@ -54,10 +54,8 @@ fn simulate(arguments: &[&str]) -> Result<(String, Duration)> {
 
 /// The numbers that stand before `what`.
 fn counted(output: &str, what: &str) -> Vec<u64> {
-    output
-        .split(what)
-        .filter_map(|before| before.split_whitespace().next_back()?.parse().ok())
-        .collect()
+    let before = output.match_indices(what).map(|(at, _)| output.split_at(at).0);
+    before.filter_map(|text| text.split_whitespace().next_back()?.parse().ok()).collect()
 }
 
 #[cfg(test)]
