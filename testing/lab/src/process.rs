@@ -105,9 +105,12 @@ impl Process {
     pub fn pause(&self) -> Result<()> {
         self.signal(Signal::STOP)?;
         let what = format!("{} stands still", self.name);
+        // A leader that forked stops itself when it sees its child stopped.
         wait_until(&what, crate::SETTLE, || {
-            let state = self.state()?;
-            ensure!(state == 'T', "its state is {state}");
+            for pid in [self.pid, self.leader.as_raw_nonzero().get()] {
+                let state = self.state_of(pid)?;
+                ensure!(state == 'T', "the state of {pid} is {state}");
+            }
             Ok(())
         })
     }
@@ -118,8 +121,18 @@ impl Process {
     /// When the process has ended.
     pub fn resume(&self) -> Result<()> {
         self.signal(Signal::CONT)?;
+        if self.leader.as_raw_nonzero().get() == self.pid {
+            return Ok(());
+        }
+        // The leader tells its child to go on as well, and must be done with that before the
+        // child is paused again.
         self.wake_leader();
-        Ok(())
+        let what = format!("what started {} waits for it", self.name);
+        wait_until(&what, crate::SETTLE, || {
+            let state = self.state_of(self.leader.as_raw_nonzero().get())?;
+            ensure!(state == 'S', "its state is {state}");
+            Ok(())
+        })
     }
 
     /// Kills it without any chance to tidy up, and waits until it is gone.
@@ -239,8 +252,9 @@ impl Process {
         }
     }
 
-    fn state(&self) -> Result<char> {
-        let stat = self.proc_file("stat")?;
+    fn state_of(&self, pid: i32) -> Result<char> {
+        ensure!(self.is_running(), "{} has ended", self.name);
+        let stat = read(&PathBuf::from(format!("/proc/{pid}/stat")))?;
         stat_fields(&stat)
             .and_then(|fields| fields.first()?.chars().next())
             .context("a foreign /proc/PID/stat")
