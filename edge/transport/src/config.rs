@@ -50,7 +50,7 @@ pub struct Config {
     pub max_dials: usize,
     /// Dials that may wait; any more fail at once.
     pub max_waiting_dials: usize,
-    /// Received bytes that may wait for the agent on each lane. Links are not read while it is full.
+    /// Received bytes that may wait for the agent on each lane. While it is full, no link is read.
     pub max_unread_bytes: usize,
     /// How long a closing link may take to hand over what is queued, its goodbye included.
     pub drain_timeout: Duration,

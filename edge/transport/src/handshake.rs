@@ -190,9 +190,13 @@ async fn answer(
         Ok(judged) => judged,
         Err(why) => {
             // What cannot be said need not be: the connection is closed either way.
-            if let Err(error) = say_goodbye(&mut tls, &why.to_string()).await {
-                tracing::trace!(%error, "the refused peer had gone already");
-            }
+            let said = if why == HandshakeError::Myself {
+                // The hello alone shows the dialler that it met itself.
+                send_hello(&mut tls, &ours).await.is_ok()
+            } else {
+                say_goodbye(&mut tls, &why.to_string()).await.is_ok()
+            };
+            tracing::trace!(said, "refused after the hello");
             return Err(why);
         }
     };

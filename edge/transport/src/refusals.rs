@@ -42,9 +42,9 @@ impl Refusals {
         if let Some(count) = self.counts.get(reason as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        if reason == RefuseReason::Abandoned {
-            // Lost races and port scans; nothing was refused.
-            tracing::debug!(%remote, "connection given up before its hello");
+        if matches!(reason, RefuseReason::Abandoned | RefuseReason::Myself) {
+            // Lost races, port scans, and our own address in somebody's list: nobody was refused.
+            tracing::debug!(%remote, "no link: {why}");
             return false;
         }
         let suppressed = {
@@ -82,7 +82,7 @@ mod tests {
         let refusals = Refusals::new();
         let remote = "203.0.113.1:9".parse().unwrap();
         let logged = (0..1000).filter(|_| refusals.note(remote, &HandshakeError::TimedOut)).count();
-        refusals.note(remote, &HandshakeError::Myself);
+        assert!(!refusals.note(remote, &HandshakeError::Myself));
         assert!((20..500).contains(&logged), "{logged}");
         let counts = refusals.counts();
         assert_eq!(counts, [(RefuseReason::TimedOut, 1000), (RefuseReason::Myself, 1)]);

@@ -38,7 +38,7 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
             continue;
         }
         let interface = found.entry(name.clone()).or_insert_with(|| Interface {
-            index: rustix_index(&name),
+            index: number_of(&name),
             up: flags & libc::IFF_UP != 0 && flags & libc::IFF_RUNNING != 0,
             loopback: flags & libc::IFF_LOOPBACK != 0,
             multicast: flags & libc::IFF_MULTICAST != 0,
@@ -54,7 +54,7 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
     Ok(found.into_values().collect())
 }
 
-fn rustix_index(name: &str) -> u32 {
+fn number_of(name: &str) -> u32 {
     let Ok(socket) =
         rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)
     else {
