@@ -3,7 +3,8 @@
 //!
 //! Three layers, each with one job:
 //!
-//! * [`low`] mirrors the file one to one. Unknown keys are errors, with the nearest known one named.
+//! * [`low`] mirrors the file one to one. Unknown keys are errors, with the nearest known one
+//!   named.
 //! * [`high`] is what the agent works with: typed, complete, checked. Numbers belong to the parts
 //!   they steer, so `high` is made of those parts' own `Config` values.
 //! * [`origin`] remembers of each setting where its value comes from: default, file and line,

@@ -2,8 +2,9 @@
 //! seeded chance, byte sizes and the bounded outbox.
 //!
 //! Nothing here converses or decides. What lives in this crate is what two or more machines must
-//! agree on to talk of the same thing, and no more: a type that only one machine needs stays with it.
-//! Names are validated once, in [`name`]; after that a name *is* valid (BLOC-8, BLOC-33, BLOC-46).
+//! agree on to talk of the same thing, and no more: a type that only one machine needs stays with
+//! it. Names are validated once, in [`name`]; after that a name *is* valid (BLOC-8, BLOC-33,
+//! BLOC-46).
 
 #![no_std]
 #![warn(missing_docs)]

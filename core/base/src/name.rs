@@ -1,9 +1,10 @@
-//! Names, validated once. A value of one of these types is a valid name; nothing later checks again.
+//! Names, validated once. A value of one of these types is a valid name; nothing later checks
+//! again.
 //!
 //! Every name is one or more labels joined by dots, each label as in the domain name system (RFC
-//! 1123): letters, digits and hyphens, not at its ends, at most 63 bytes; 200 bytes in all. Names are
-//! kept in lower case, so that two spellings never make two nodes. They are safe as file names, in a
-//! certificate's subject (`CN=…, DC=…`, BLOC-46), in a URI and on a terminal.
+//! 1123): letters, digits and hyphens, not at its ends, at most 63 bytes; 200 bytes in all. Names
+//! are kept in lower case, so that two spellings never make two nodes. They are safe as file names,
+//! in a certificate's subject (`CN=…, DC=…`, BLOC-46), in a URI and on a terminal.
 
 use alloc::borrow::ToOwned as _;
 use alloc::string::String;

@@ -1,4 +1,5 @@
-//! Bugs that tests plant, to see that their checker finds them. Outside tests nothing can plant one.
+//! Bugs that tests plant, to see that their checker finds them. Outside tests nothing can plant
+//! one.
 
 #[cfg(test)]
 extern crate std;

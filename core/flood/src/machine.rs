@@ -155,8 +155,8 @@ impl Flood {
         }
     }
 
-    /// When [`Flood::tick`] has work, and which. It may be at once: call `tick` when all inputs that
-    /// are there have been handled, and everything they caused goes out in few batches.
+    /// When [`Flood::tick`] has work, and which. It may be at once: call `tick` when all inputs
+    /// that are there have been handled, and everything they caused goes out in few batches.
     #[must_use]
     pub fn deadline(&self) -> Option<(Time, &'static str)> {
         if self.has_unflushed() {

@@ -1,9 +1,9 @@
 //! Cutting bytes where the bytes say so.
 //!
-//! The cut points are those of `FastCDC` (2020, normalisation level 1) with the sizes below. They are
-//! part of the wire format: two nodes that cut alike share chunks, so the algorithm's exact release
-//! is pinned and a test holds golden cut points. Only which chunks are *shared* depends on them;
-//! what a chunk is depends on its digest alone.
+//! The cut points are those of `FastCDC` (2020, normalisation level 1) with the sizes below. They
+//! are part of the wire format: two nodes that cut alike share chunks, so the algorithm's exact
+//! release is pinned and a test holds golden cut points. Only which chunks are *shared* depends on
+//! them; what a chunk is depends on its digest alone.
 
 use alloc::vec::Vec;
 

@@ -1,8 +1,8 @@
 //! A manifest's bytes: `docs/protocol/image.md` has them as tables.
 //!
 //! Every number has one spelling (LEB128 without padding), every count is checked against its bound
-//! and against the bytes that are left, and nothing may follow the last entry. So a manifest has one
-//! sequence of bytes, and bytes cost no more memory than a small multiple of themselves.
+//! and against the bytes that are left, and nothing may follow the last entry. So a manifest has
+//! one sequence of bytes, and bytes cost no more memory than a small multiple of themselves.
 
 use alloc::vec::Vec;
 
@@ -344,8 +344,8 @@ impl<'a> Reader<'a> {
         Ok((coded >> 1).cast_signed() ^ -(coded & 1).cast_signed())
     }
 
-    /// A length or count within `limit`, of things of at least `least` bytes each, all of which must
-    /// still be there.
+    /// A length or count within `limit`, of things of at least `least` bytes each, all of which
+    /// must still be there.
     pub(crate) fn count(
         &mut self,
         what: &'static str,

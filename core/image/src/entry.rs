@@ -31,8 +31,8 @@ pub enum Kind {
 /// Owner, permissions, time and extended attributes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metadata {
-    /// The lower twelve bits of the mode: permissions, set-user-id, set-group-id, sticky. A symbolic
-    /// link's is always `0o777`.
+    /// The lower twelve bits of the mode: permissions, set-user-id, set-group-id, sticky. A
+    /// symbolic link's is always `0o777`.
     pub mode: u16,
     /// Numeric user.
     pub uid: u32,
@@ -40,8 +40,8 @@ pub struct Metadata {
     pub gid: u32,
     /// When the contents were last changed.
     pub modified: Timestamp,
-    /// Extended attributes by ascending name, capabilities (`security.capability`) and access control
-    /// lists (`system.posix_acl_access`, `system.posix_acl_default`) among them.
+    /// Extended attributes by ascending name, capabilities (`security.capability`) and access
+    /// control lists (`system.posix_acl_access`, `system.posix_acl_default`) among them.
     pub xattrs: Vec<Xattr>,
 }
 

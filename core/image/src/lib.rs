@@ -2,12 +2,13 @@
 //! wave moves (DLIF-7, DLIF-16 to DLIF-24, MULTI-7).
 //!
 //! An image is a tree or a single file as the queen had it at one moment. Contents are cut into
-//! [chunks](chunk) where the bytes themselves say so, so that a change in the middle of a file moves
-//! one or two chunks and no more: only differences travel. The [`Manifest`] lists every entry with
-//! all its metadata and the chunks of its contents; it is a sequence of bytes with one spelling, and
-//! its digest *is* the version's identity. Manifests may be large, so they are cut into chunks and
-//! fetched like any other content; what travels in one message is the [`Seal`], which holds the
-//! digest, the list of the manifest's own chunks, and the queen's signature over both.
+//! [chunks](chunk) where the bytes themselves say so, so that a change in the middle of a file
+//! moves one or two chunks and no more: only differences travel. The [`Manifest`] lists every entry
+//! with all its metadata and the chunks of its contents; it is a sequence of bytes with one
+//! spelling, and its digest *is* the version's identity. Manifests may be large, so they are cut
+//! into chunks and fetched like any other content; what travels in one message is the [`Seal`],
+//! which holds the digest, the list of the manifest's own chunks, and the queen's signature over
+//! both.
 //!
 //! ```text
 //!   wave order ── ManifestDigest ──▶ Seal (one message, signed)

@@ -13,7 +13,8 @@ pub const MAX_NAME_BYTES: usize = 255;
 pub const MAX_DEPTH: usize = 256;
 /// Longest target of a symbolic link.
 pub const MAX_TARGET_BYTES: usize = 4095;
-/// Most extended attributes of one entry; the kernel's 64 KiB list of names holds fewer in practice.
+/// Most extended attributes of one entry; the kernel's 64 KiB list of names holds fewer in
+/// practice.
 pub const MAX_XATTRS: usize = 1024;
 /// Longest value of an extended attribute (the kernel's `XATTR_SIZE_MAX`).
 pub const MAX_XATTR_BYTES: usize = 64 << 10;

@@ -9,8 +9,8 @@ use crate::limits::{MAX_DEPTH, MAX_NAME_BYTES, MAX_PATH_BYTES};
 /// A path below an image's root: components of any bytes but NUL and `/`, joined by `/`. The root
 /// itself is the empty path.
 ///
-/// No value of this type can lead out of the tree: it is relative, and no component is empty, `.` or
-/// `..`. Ordered component by component, so a directory stands right before all that is in it.
+/// No value of this type can lead out of the tree: it is relative, and no component is empty, `.`
+/// or `..`. Ordered component by component, so a directory stands right before all that is in it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct TreePath(Vec<u8>);
 

@@ -105,7 +105,8 @@ pub enum SealError {
 }
 
 impl Seal {
-    /// Seals the manifest that is encoded in `manifest`, with the certificate whose key `sign` uses.
+    /// Seals the manifest that is encoded in `manifest`, with the certificate whose key `sign`
+    /// uses.
     pub fn make(
         manifest: &[u8],
         certificate: Vec<u8>,

@@ -1,10 +1,10 @@
 //! Dialling without end: whom, where, and how often.
 //!
 //! Wanted edges are dialled at once, by the lower identity first. Absent members are dialled with a
-//! back-off of a few seconds by the few present nodes that the layout makes responsible for them, and
-//! rarely by everybody else, so that the effort for a dead node does not grow with the flock.
-//! Addresses without a name (config, operator, multicast, beacon) are dialled unless a member that is
-//! present listens there (BLOC-16, BLOC-17, BLOC-40).
+//! back-off of a few seconds by the few present nodes that the layout makes responsible for them,
+//! and rarely by everybody else, so that the effort for a dead node does not grow with the flock.
+//! Addresses without a name (config, operator, multicast, beacon) are dialled unless a member that
+//! is present listens there (BLOC-16, BLOC-17, BLOC-40).
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;

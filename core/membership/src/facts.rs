@@ -99,8 +99,8 @@ pub struct Edge {
     pub verdict: Verdict,
 }
 
-/// Whom a node hears: a record of kind `WATCH`, schema 1. An edge that is not in the newest one does
-/// not exist.
+/// Whom a node hears: a record of kind `WATCH`, schema 1. An edge that is not in the newest one
+/// does not exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watch {
     /// Sorted by node.

@@ -1,5 +1,5 @@
-//! A few nodes joined by wires without delay: does a flock form, part, and meet again? The simulator
-//! asks the same of a thousand nodes on bad networks; this answers within a second.
+//! A few nodes joined by wires without delay: does a flock form, part, and meet again? The
+//! simulator asks the same of a thousand nodes on bad networks; this answers within a second.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;

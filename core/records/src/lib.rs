@@ -1,14 +1,14 @@
 //! Records: small retained facts of which one node is the owner; the newest wins.
 //!
-//! A record is signed by its owner and numbered by (incarnation, sequence), so whoever relays it can
-//! neither change it nor pass an old one off as new. It is relayed byte for byte, also when its kind
-//! or schema means nothing to the node that relays it: an old relay never eats a new fact
+//! A record is signed by its owner and numbered by (incarnation, sequence), so whoever relays it
+//! can neither change it nor pass an old one off as new. It is relayed byte for byte, also when its
+//! kind or schema means nothing to the node that relays it: an old relay never eats a new fact
 //! (invariant 4). Only the owner announces or retracts.
 //!
 //! Two mechanisms spread records. What is new is *flooded* at once over the links the machine is
-//! handed. Whatever flooding missed is *repaired*: whenever a link comes up, and slowly all the time,
-//! two nodes compare digests, narrow the difference down to buckets of owners, and each sends what
-//! the other lacks (BLOC-9, BLOC-26, BLOC-40, MULTI-16).
+//! handed. Whatever flooding missed is *repaired*: whenever a link comes up, and slowly all the
+//! time, two nodes compare digests, narrow the difference down to buckets of owners, and each sends
+//! what the other lacks (BLOC-9, BLOC-26, BLOC-40, MULTI-16).
 //!
 //! Records are *forgotten* by age. An owner's age is the time since any present watcher last heard
 //! it, counted in accumulated durations and never by a remote clock; records travel with it, the

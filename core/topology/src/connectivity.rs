@@ -7,9 +7,9 @@
 //! 2. each later vertex: k disjoint paths to *any* of those before it.
 //!
 //! Disjoint paths are found as a flow with one unit a vertex. The search starts at the vertex that
-//! is tested and ends at the first earlier one it meets: in an order that has nothing to do with the
-//! graph these are all around, so a search sees about n/j vertices at the j-th, and the whole check
-//! costs about k² · n · ln n steps.
+//! is tested and ends at the first earlier one it meets: in an order that has nothing to do with
+//! the graph these are all around, so a search sees about n/j vertices at the j-th, and the whole
+//! check costs about k² · n · ln n steps.
 //!
 //! Where a test fails there are *earlier* vertices that no path ended at. An edge to one of them is
 //! one more disjoint path, and never spoils a test that has passed. So one sweep both checks and

@@ -108,8 +108,8 @@ fn shown(troubles: &[Trouble]) -> String {
     troubles.first().map(ToString::to_string).unwrap_or_default()
 }
 
-/// Builds an image of `source`, a directory or a regular file, which may be named by way of symbolic
-/// links; nothing below it is followed.
+/// Builds an image of `source`, a directory or a regular file, which may be named by way of
+/// symbolic links; nothing below it is followed.
 ///
 /// # Errors
 /// [`BuildError`]; chunks that were put by then are of no image.

@@ -7,8 +7,8 @@
 //!
 //! *Applying.* [`Stage`] builds the new tree beside its [`Target`], in the same directory and so on
 //! the same filesystem, from a [`ChunkSource`], with everything that `rsync -aHAXS --numeric-ids`
-//! keeps. When all of it has reached the disk, old and new change places in one system call, and the
-//! old one, now under the stage's name, is removed:
+//! keeps. When all of it has reached the disk, old and new change places in one system call, and
+//! the old one, now under the stage's name, is removed:
 //!
 //! ```text
 //!   site                          active, never touched while the new one grows
@@ -22,8 +22,8 @@
 //! *Comparing.* [`verify`] says in words how a tree differs from a manifest; [`tree_digest`] gives
 //! one number for everything that is kept, to compare copies by.
 //!
-//! Every path is resolved from a directory handle with `openat2` and may leave it neither upward nor
-//! through a symbolic link: a tree that somebody else can write to cannot lead us elsewhere.
+//! Every path is resolved from a directory handle with `openat2` and may leave it neither upward
+//! nor through a symbolic link: a tree that somebody else can write to cannot lead us elsewhere.
 
 mod build;
 mod dir;

@@ -30,7 +30,8 @@ pub enum TroubleKind {
     Vanished,
     /// Its path is longer or deeper than images hold.
     Path(PathError),
-    /// More extended attributes, or a longer one, than images hold; or a kind of file Linux has not.
+    /// More extended attributes, or a longer one, than images hold; or a kind of file Linux has
+    /// not.
     Unknown,
     /// A socket, which no image holds: it means nothing without the process that bound it.
     Socket,
@@ -263,7 +264,8 @@ impl<V: Visitor> Walk<'_, V> {
 pub(crate) fn trouble_of(errno: Errno) -> TroubleKind {
     match errno {
         Errno::NOENT => TroubleKind::Vanished,
-        // A directory or file that has become a symbolic link, or something else, since it was listed.
+        // A directory or file that has become a symbolic link, or something else, since it was
+        // listed.
         Errno::LOOP | Errno::NOTDIR => TroubleKind::Changed,
         other => TroubleKind::Unreadable(other.into()),
     }

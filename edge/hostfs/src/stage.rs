@@ -147,8 +147,8 @@ pub struct Whole<'a> {
     left: LeftOut,
 }
 
-/// A new tree that is active. The old one is still there, under the stage's name, so that the caller
-/// can note what was applied before the last trace of the switch goes.
+/// A new tree that is active. The old one is still there, under the stage's name, so that the
+/// caller can note what was applied before the last trace of the switch goes.
 #[derive(Debug)]
 pub struct Switched<'a> {
     place: Place<'a>,
@@ -182,8 +182,8 @@ pub fn apply<'a>(
 }
 
 impl<'a> Stage<'a> {
-    /// Opens the stage of `manifest` beside `target`, taking over what an earlier attempt of the same
-    /// tag and manifest left, and throwing away what is of another.
+    /// Opens the stage of `manifest` beside `target`, taking over what an earlier attempt of the
+    /// same tag and manifest left, and throwing away what is of another.
     ///
     /// # Errors
     /// [`ApplyError`] when the target cannot take the image, another process is at it, or (without
@@ -451,7 +451,8 @@ impl<'a> Whole<'a> {
     /// Lets the new tree reach the disk and puts it in the old one's place.
     ///
     /// # Errors
-    /// [`ApplyError`]; the target is then the old tree, or, when only the last wait failed, the new.
+    /// [`ApplyError`]; the target is then the old tree, or, when only the last wait failed, the
+    /// new.
     pub fn switch(self, observer: &mut dyn Observer) -> Result<Switched<'a>, ApplyError> {
         let target = self.place.target;
         let failed = |what| move |errno| wrap(target, &target.shown, (what, errno));
@@ -503,8 +504,8 @@ impl Switched<'_> {
         &self.left
     }
 
-    /// Removes the old tree and the state file. Called once it is noted what was applied; until then
-    /// the same [`Stage::open`] finds the switch done.
+    /// Removes the old tree and the state file. Called once it is noted what was applied; until
+    /// then the same [`Stage::open`] finds the switch done.
     ///
     /// # Errors
     /// [`ApplyError`] when something of the old tree cannot be removed, such as what is mounted in

@@ -1,8 +1,8 @@
 //! Making one entry, with all that is kept of it, in the order the system allows:
 //!
 //! owner first, since giving a file away clears set-user-id and capabilities; attributes while the
-//! mode still lets us write; then the mode; then access control lists, which share bits with it; the
-//! time last, since all before would move it.
+//! mode still lets us write; then the mode; then access control lists, which share bits with it;
+//! the time last, since all before would move it.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 

@@ -7,16 +7,16 @@
 //!   lock                  shared by writers, alone by the collector
 //! ```
 //!
-//! A chunk is *always* compared with its digest when it is read: a disk that lies, a torn file after
-//! a power cut and a stranger's file are all seen, the file is removed, and the chunk is simply not
-//! there any more, to be fetched again. So writing a chunk need not wait for the disk. What must not
-//! be torn (a seal) is synced, and [`Blobs::sync`] lets the chunks it stands for reach the disk
-//! first.
+//! A chunk is *always* compared with its digest when it is read: a disk that lies, a torn file
+//! after a power cut and a stranger's file are all seen, the file is removed, and the chunk is
+//! simply not there any more, to be fetched again. So writing a chunk need not wait for the disk.
+//! What must not be torn (a seal) is synced, and [`Blobs::sync`] lets the chunks it stands for
+//! reach the disk first.
 //!
 //! Two processes may use one store at once: `skep image build` beside a running agent. Files appear
 //! whole, by renaming; a chunk that is put twice is the same chunk. What no image names yet is
-//! protected from the collector by the [`Writer`] through which it was put, which holds a shared lock
-//! for as long as it lives: the collector works only when nobody writes.
+//! protected from the collector by the [`Writer`] through which it was put, which holds a shared
+//! lock for as long as it lives: the collector works only when nobody writes.
 //!
 //! The store knows digests, names and bytes, not manifests: which chunks are live is for the caller
 //! to say.

@@ -2,8 +2,8 @@
 //!
 //! Addresses are tried in the order given, each a little after the one before unless that failed
 //! already. One connection at a time is in its handshake: a second one, to the same node, would
-//! only cost both ends their work twice; but an address that accepts and then says nothing holds the
-//! others up for a moment only.
+//! only cost both ends their work twice; but an address that accepts and then says nothing holds
+//! the others up for a moment only.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,9 +1,9 @@
-//! The reference model: what must be true at rest, computed from what was done to the world and from
-//! nothing that a node says.
+//! The reference model: what must be true at rest, computed from what was done to the world and
+//! from nothing that a node says.
 //!
 //! Two live processes of one bloc *can meet* when a chain of live processes leads from one to the
-//! other, each pair of which can exchange packets in both directions. Those who can meet are a *part*.
-//! At rest, in each part:
+//! other, each pair of which can exchange packets in both directions. Those who can meet are a
+//! *part*. At rest, in each part:
 //!
 //! * everybody sees present exactly the part's nodes;
 //! * everybody holds the same records;

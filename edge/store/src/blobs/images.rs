@@ -11,8 +11,8 @@ use super::{BlobError, Blobs, MAX_SEAL_BYTES};
 const SUFFIX: &str = ".seal";
 
 impl Blobs {
-    /// Notes `seal` as version `version` of `name`. It is on disk when this returns, and so is every
-    /// chunk that was put before.
+    /// Notes `seal` as version `version` of `name`. It is on disk when this returns, and so is
+    /// every chunk that was put before.
     ///
     /// # Errors
     /// [`BlobError::VersionTaken`] when that version exists with other bytes: of two that build at
@@ -50,8 +50,8 @@ impl Blobs {
         }
     }
 
-    /// Every image and version, by name and ascending version. Files that are not named as a version
-    /// is are not listed.
+    /// Every image and version, by name and ascending version. Files that are not named as a
+    /// version is are not listed.
     ///
     /// # Errors
     /// [`BlobError::Io`] when the disk fails.
