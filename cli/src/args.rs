@@ -62,7 +62,8 @@ pub enum Verb {
         silent      no present watcher hears it, and it did not say good-bye\n  \
         left        it said that it leaves\n  \
         given-up    silent for so long that it is dialled rarely\n\n\
-        EXAMPLE\n  skep members\n  skep members --json | jq -r '.[] | select(.presence==\"silent\").node'")]
+        EXAMPLE\n  skep members\n  skep members --json | jq -r \
+        '.[] | select(.presence==\"silent\").node'")]
     Members(Listing),
     /// Show who can reach whom now, and the overlay between them
     #[command(after_help = "EXAMPLE\n  skep flock\n  skep flock --json | jq .digest     \

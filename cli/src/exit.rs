@@ -90,11 +90,10 @@ mod tests {
         let error =
             anyhow::Error::from(ClientError::NotRunning { path: "/run/skep/control.sock".into() });
         assert_eq!(exit_of(&error), Exit::Unreachable);
-        expect![[r#"
-            skep: no agent listens on /run/skep/control.sock
-              hint: start it with `systemctl start skep` or `skep agent --config FILE`; if it uses another socket than /run/skep/control.sock, give --socket
-        "#]]
-        .assert_eq(&said(&error));
+        let expected = "skep: no agent listens on /run/skep/control.sock\n  \
+            hint: start it with `systemctl start skep` or `skep agent --config FILE`; if it \
+            uses another socket than /run/skep/control.sock, give --socket\n";
+        assert_eq!(said(&error), expected);
     }
 
     #[test]

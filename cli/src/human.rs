@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use skep_base::WallTime;
-use time::OffsetDateTime;
 
 const UNITS: [(&str, u64); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000), ("ms", 1)];
@@ -69,21 +68,31 @@ pub fn round_trip(microseconds: u32) -> String {
 /// A moment in universal time, to the second.
 #[must_use]
 pub fn moment(at: WallTime) -> String {
-    let seconds = i64::try_from(at.unix_ms / 1_000).unwrap_or(i64::MAX);
-    OffsetDateTime::from_unix_timestamp(seconds).map_or_else(
-        |_| format!("{seconds} s after 1970"),
-        |at| {
-            format!(
-                "{:04}-{:02}-{:02} {:02}:{:02}:{:02} UTC",
-                at.year(),
-                u8::from(at.month()),
-                at.day(),
-                at.hour(),
-                at.minute(),
-                at.second()
-            )
-        },
+    let seconds = at.unix_ms / 1_000;
+    let (year, month, day) = date(seconds / 86_400);
+    format!(
+        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC",
+        seconds / 3_600 % 24,
+        seconds / 60 % 60,
+        seconds % 60
     )
+}
+
+/// Year, month and day of the Gregorian calendar, so many days after 1970-01-01. Counts from the
+/// first of March of the year 0, so that the leap day is the last of its year.
+fn date(days: u64) -> (u64, u64, u64) {
+    const DAYS_TO_1970: u64 = 719_468;
+    const DAYS_OF_400_YEARS: u64 = 146_097;
+    let days = days + DAYS_TO_1970;
+    let of_era = days % DAYS_OF_400_YEARS;
+    let year_of_era =
+        (of_era - of_era / 1_460 + of_era / 36_524 - of_era / (DAYS_OF_400_YEARS - 1)) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = days / DAYS_OF_400_YEARS * 400 + year_of_era + u64::from(month <= 2);
+    (year, month, day)
 }
 
 /// The time of day in universal time, to the millisecond.
@@ -170,7 +179,16 @@ mod tests {
     fn moments_are_universal_time() {
         assert_eq!(moment(WallTime::from_unix_ms(1_700_000_000_123)), "2023-11-14 22:13:20 UTC");
         assert_eq!(time_of_day(WallTime::from_unix_ms(1_700_000_000_123)), "22:13:20.123");
-        assert!(moment(WallTime::from_unix_ms(u64::MAX)).contains("1970"));
+        for (days, expected) in [
+            (0, (1970, 1, 1)),
+            (11_016, (2000, 2, 29)),
+            (11_017, (2000, 3, 1)),
+            (19_722, (2023, 12, 31)),
+            (19_723, (2024, 1, 1)),
+            (47_541, (2100, 3, 1)),
+        ] {
+            assert_eq!(date(days), expected);
+        }
     }
 
     #[test]

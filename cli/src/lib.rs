@@ -1,9 +1,9 @@
 //! The command line: what can be said, what a running agent is asked, and how answers are shown.
 //!
-//! [`args`] holds the whole command line as types. A command is either asked of an agent, which this
-//! crate does through `skep-control`'s client and nothing else, or needs no agent; then it is handed
-//! back as an [`Offline`] value for the agent crate to carry out. So this crate opens no state file,
-//! holds no key and speaks to no peer.
+//! [`args`] holds the whole command line as types. A command is either asked of an agent, which
+//! this crate does through `skep-control`'s client and nothing else, or needs no agent; then it is
+//! handed back as an [`Offline`] value for the agent crate to carry out. So this crate opens no
+//! state file, holds no key and speaks to no peer.
 //!
 //! ```text
 //!   parse() ─▶ Cli ─▶ task() ─┬─ Online ──────▶ run()                 (here)

@@ -159,7 +159,7 @@ fn explain(
         let known: Vec<&str> = rest.split('`').skip(2).step_by(2).collect();
         let listed = known.join(", ");
         let hint = match nearest(unknown, known.iter().copied()) {
-            Some(nearest) => format!("did you mean {nearest:?}? known here: {listed}"),
+            Some(nearest) => format!("did you mean {nearest:?}?"),
             None => format!("known here: {listed}"),
         };
         return (format!("unknown key {unknown:?}"), Some(hint));

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use expect_test::{Expect, expect};
+use expect_test::{expect, expect_file};
 
 use super::{Config, ConfigErrors, Origin, Override, parse, reference};
 
@@ -13,11 +13,6 @@ fn none(_: &str) -> Option<String> {
 
 fn of(text: &str) -> Result<Config, ConfigErrors> {
     parse(Some((Path::new("skep.toml"), text)), &none, &[])
-}
-
-#[track_caller]
-fn wrong(text: &str, expected: &Expect) {
-    expected.assert_eq(&of(text).unwrap_err().to_string());
 }
 
 #[test]
@@ -84,127 +79,43 @@ fn what_is_shown_is_a_file_that_says_the_same() {
     }
 }
 
-#[test]
-fn unknown_keys_are_refused_with_the_nearest_known_one() {
-    wrong(
-        "[timers]\nheart_beat = \"1s\"\n",
-        &expect![[r#"
-        skep.toml:2:1: unknown key "heart_beat"
-          hint: did you mean "heartbeat"? known here: heartbeat, suspect_after, silent_after, watch_every, alone_after, redial, redial_late, purge_after, repair_every, connect, handshake, unacknowledged, bulk_idle, drain"#]],
-    );
-    wrong(
-        "[timer]\n",
-        &expect![[r#"
-        skep.toml:1:2: unknown key "timer"
-          hint: did you mean "timers"? known here: node, listen, join, groups, timers, flood, limits, control, ca, wave, log"#]],
-    );
-    wrong(
-        "[control]\nsocket = \"/run/x\"\n  colour = 1\n",
-        &expect![[r#"
-        skep.toml:3:3: unknown key "colour"
-          hint: known here: socket, group"#]],
-    );
-}
-
-#[test]
-fn wrong_values_are_refused_where_they_stand() {
-    wrong(
-        "[timers]\nheartbeat = 1000\n",
-        &expect![[
-            r#"skep.toml:2:13: heartbeat: invalid type: integer `1000`, expected a span in quotes such as "250ms", "3s", "5min" or "72h""#
-        ]],
-    );
-    wrong(
-        "[timers]\n\nheartbeat = \"1 fortnight\"\n",
-        &expect![[
-            r#"skep.toml:3:13: heartbeat: "1 fortnight" is not a span such as 90s, 15min, 24h or 30d"#
-        ]],
-    );
-    wrong(
-        "[flood]\nstorage_max = \"4 potatoes\"\n",
-        &expect![[r#"
-            skep.toml:2:15: storage_max: not a size: "4 potatoes"; write a number and B, KiB, MiB, GiB, TiB, kB, MB, GB or TB
-        "#]],
-    );
-    wrong(
-        "[groups]\nextra = [\"web\", \"a/b\"]\n",
-        &expect![[
-            r#"skep.toml:2:17: extra: group name "a/b" may hold only letters, digits, dots and inner hyphens, not '/' there; expected the name of a group such as "web""#
-        ]],
-    );
-    wrong(
-        "[listen]\naddresses = [\"here\"]\n",
-        &expect![[
-            r#"skep.toml:2:14: addresses: invalid socket address syntax; expected an IP address with its port such as "192.0.2.7:7400" or "[::]:7400""#
-        ]],
-    );
-    wrong(
-        "[join]\naddresses = [\n  \"a:1\",\n  \"nowhere\",\n]\n",
-        &expect![[
-            r#"skep.toml:4:3: no port: write host:port, or [address]:port for IPv6; expected an address or name with its port such as "192.0.2.7:7400" or "seed.example:7400""#
-        ]],
-    );
-    wrong(
-        "[join.beacon]\nkey = \"00\"\n",
-        &expect![
-            "skep.toml:2:7: key: not a beacon's public key: expected the 64 hexadecimal digits that the beacon prints"
-        ],
-    );
-    wrong(
-        "[log]\nformat = \"xml\"\n",
-        &expect!["skep.toml:2:10: format: unknown variant `xml`, expected `text` or `json`"],
-    );
-    wrong(
-        "[ca]\nserve = yes\n",
-        &expect![[r#"
-            skep.toml:2:9: serve: string values must be quoted, expected literal string
-              hint: text stands in quotes; a switch is true or false"#]],
-    );
-    wrong(
-        "node = 3\n",
-        &expect!["skep.toml:1:8: node: invalid type: integer `3`, expected a table"],
-    );
-    wrong("[ca]\nserve = true\nserve = true\n", &expect!["skep.toml:3:1: duplicate key"]);
-}
-
-#[test]
-fn what_cannot_be_is_refused_all_at_once() {
-    wrong(
+/// Each wrong file, and what is said of it: `tests/errors.txt` shows both.
+const WRONG: &[(&str, &str)] = &[
+    ("a misspelt key", "[timers]\nheart_beat = \"1s\"\n"),
+    ("a misspelt section", "[timer]\n"),
+    ("a key that is like no other", "[control]\nsocket = \"/run/x\"\n  colour = 1\n"),
+    ("a span without its unit", "[timers]\nheartbeat = 1000\n"),
+    ("a span with a unit of its own", "[timers]\n\nheartbeat = \"1 fortnight\"\n"),
+    ("a size in potatoes", "[flood]\nstorage_max = \"4 potatoes\"\n"),
+    ("one wrong name of two", "[groups]\nextra = [\"web\", \"a/b\"]\n"),
+    ("no address", "[listen]\naddresses = [\"here\"]\n"),
+    ("one wrong address of two", "[join]\naddresses = [\n  \"a:1\",\n  \"nowhere\",\n]\n"),
+    ("half a key", "[join.beacon]\nkey = \"00\"\n"),
+    ("a word that is no choice", "[log]\nformat = \"xml\"\n"),
+    ("a switch in other words", "[ca]\nserve = yes\n"),
+    ("a value for a section", "node = 3\n"),
+    ("the same key twice", "[ca]\nserve = true\nserve = true\n"),
+    (
+        "several values that cannot be",
         "[node]\nstate_dir = \"state\"\n[listen]\naddresses = []\nadvertise = [\"0.0.0.0:7400\"]\n\
-         [join.multicast]\ngroup_v4 = \"10.0.0.1\"\n\
-         [timers]\nredial = \"1h\"\n[log]\nlevel = \"x=loud\"\n",
-        &expect![[r#"
-            skep.toml:2:13: node.state_dir must be an absolute path
-            skep.toml:4:13: listen.addresses must name at least one address
-            skep.toml:5:13: listen.advertise must name addresses and ports that others can dial
-            skep.toml:7:12: join.multicast.group_v4 must be a multicast address, or "0.0.0.0" to leave IPv4 out
-            skep.toml:9:10: timers.redial must be between 100ms and 5s, or halves that never met merge late
-            skep.toml:11:9: log.level must be error, warn, info, debug, trace or a filter of them"#]],
-    );
-}
+         [join.multicast]\ngroup_v4 = \"10.0.0.1\"\n[timers]\nredial = \"1h\"\n\
+         [log]\nlevel = \"x=loud\"\n",
+    ),
+    ("a heartbeat too slow for suspicion", "[timers]\nheartbeat = \"2s\"\n"),
+    ("silence before suspicion", "[timers]\nsilent_after = \"2s\"\n"),
+    ("half a beacon", "[join.beacon]\nenabled = true\naddress = \"b:1\"\n"),
+    ("a pull that outlasts the purge", "[flood]\npurge_age = \"20s\"\n"),
+    ("a log for three bodies", "[flood]\nstorage_max = \"20 MiB\"\n"),
+];
 
 #[test]
-fn contradictions_name_both_sides() {
-    wrong(
-        "[timers]\nheartbeat = \"2s\"\n",
-        &expect![
-            "skep.toml:2:1: timers.suspect_after (2200ms) must be more than twice timers.heartbeat (2s), or one late beat makes a node suspect"
-        ],
-    );
-    wrong(
-        "[timers]\nsilent_after = \"2s\"\n",
-        &expect![
-            "skep.toml:2:1: timers.silent_after (2s) must be more than timers.suspect_after (2200ms)"
-        ],
-    );
-    wrong(
-        "[join.beacon]\nenabled = true\naddress = \"b:1\"\n",
-        &expect!["skep.toml:2:1: join.beacon needs both address and key when it is enabled"],
-    );
-    wrong(
-        "[flood]\npurge_age = \"20s\"\n",
-        &expect!["skep.toml:2:1: flood.pull_timeout (30s) must be below flood.purge_age (20s)"],
-    );
+fn what_is_wrong_is_said_where_it_stands() {
+    let mut shown = String::new();
+    for (what, text) in WRONG {
+        let errors = of(text).unwrap_err();
+        shown.push_str(&format!("=== {what}\n{text}---\n{errors}\n\n"));
+    }
+    expect_file!["tests/errors.txt"].assert_eq(&shown);
 }
 
 #[test]

@@ -7,7 +7,6 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use skep_base::{ByteSize, GroupName};
 use skep_identity::BeaconPublicKey;
@@ -92,7 +91,7 @@ impl Serialize for Size {
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        ByteSize::deserialize(deserializer).map(Self).map_err(D::Error::custom)
+        ByteSize::deserialize(deserializer).map(Self)
     }
 }
 

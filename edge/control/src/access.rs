@@ -73,8 +73,7 @@ impl Caller {
     /// Whether he may do what needs `wanted`.
     #[must_use]
     pub fn may(&self, wanted: Permission) -> bool {
-        self.permission
-            .is_some_and(|permission| permission >= wanted)
+        self.permission.is_some_and(|permission| permission >= wanted)
     }
 }
 
@@ -93,20 +92,12 @@ mod tests {
     use super::*;
 
     fn process(uid: u32, gid: u32, groups: &[u32]) -> Credentials {
-        Credentials {
-            uid,
-            gid,
-            groups: groups.to_vec(),
-            pid: None,
-        }
+        Credentials { uid, gid, groups: groups.to_vec(), pid: None }
     }
 
     #[test]
     fn root_and_the_agents_user_operate_the_group_reads_nobody_else_may() {
-        let access = Access {
-            own_uid: 990,
-            readers: Some(77),
-        };
+        let access = Access { own_uid: 990, readers: Some(77) };
         let may = |uid, gid, groups: &[u32]| access.judge(&process(uid, gid, groups));
         assert_eq!(may(0, 0, &[]), Some(Permission::Operate));
         assert_eq!(may(990, 990, &[]), Some(Permission::Operate));
@@ -119,20 +110,13 @@ mod tests {
 
     #[test]
     fn without_the_group_nobody_reads() {
-        let access = Access {
-            own_uid: 0,
-            readers: None,
-        };
+        let access = Access { own_uid: 0, readers: None };
         assert_eq!(access.judge(&process(1000, 1000, &[77])), None);
     }
 
     #[test]
     fn operators_read_and_readers_do_not_operate() {
-        let caller = |permission| Caller {
-            uid: 1,
-            pid: Some(2),
-            permission,
-        };
+        let caller = |permission| Caller { uid: 1, pid: Some(2), permission };
         assert!(caller(Some(Permission::Operate)).may(Permission::Read));
         assert!(!caller(Some(Permission::Read)).may(Permission::Operate));
         assert!(!caller(None).may(Permission::Read));

@@ -103,11 +103,7 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal of class `code`.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            hint: None,
-        }
+        Self { code, message: message.into(), hint: None }
     }
 
     /// With what to do about it.

@@ -43,16 +43,7 @@ pub struct BackendSide {
 pub fn backend() -> (Backend, BackendSide) {
     let (ask, calls) = mpsc::channel(CALL_QUEUE);
     let (grow, appended) = watch::channel(0);
-    (
-        Backend {
-            calls: ask,
-            appended,
-        },
-        BackendSide {
-            calls,
-            appended: grow,
-        },
-    )
+    (Backend { calls: ask, appended }, BackendSide { calls, appended: grow })
 }
 
 /// One question and who asks it. That he may was checked already.

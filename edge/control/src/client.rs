@@ -63,7 +63,11 @@ pub enum ClientError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// No answer in time.
-    #[error("the agent on {} did not answer {asked} in {} s", path.display(), ANSWER_TIME.as_secs())]
+    #[error(
+        "the agent on {} did not answer {asked} in {} s",
+        path.display(),
+        ANSWER_TIME.as_secs()
+    )]
     TimedOut {
         /// The socket.
         path: PathBuf,
@@ -80,10 +84,7 @@ pub enum ClientError {
         source: serde_json::Error,
     },
     /// The answer is longer than anything we hold.
-    #[error(
-        "the agent's answer to {asked} has more than {} bytes",
-        MAX_ANSWER_BYTES
-    )]
+    #[error("the agent's answer to {asked} has more than {} bytes", MAX_ANSWER_BYTES)]
     TooLarge {
         /// Method and path.
         asked: String,
@@ -134,9 +135,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`] says whether nobody listens or we may not.
     pub async fn connect(path: &Path) -> Result<Self, ClientError> {
-        let client = Self {
-            path: path.to_owned(),
-        };
+        let client = Self { path: path.to_owned() };
         drop(client.open().await?);
         Ok(client)
     }
@@ -270,10 +269,7 @@ impl Client {
         group: &GroupName,
         query: &ReadUpdates,
     ) -> Result<Updates, ClientError> {
-        let mut path = format!(
-            "/groups/{group}/updates?wait_ms={}",
-            query.wait_ms.unwrap_or(0)
-        );
+        let mut path = format!("/groups/{group}/updates?wait_ms={}", query.wait_ms.unwrap_or(0));
         if let Some(subscriber) = &query.subscriber {
             path.push_str(&format!("&subscriber={}", escape(subscriber)));
         }
@@ -407,12 +403,9 @@ impl Client {
             }
             self.collect(response.into_body(), &asked).await
         };
-        let bytes = tokio::time::timeout(ANSWER_TIME, answer)
-            .await
-            .map_err(|_| ClientError::TimedOut {
-                path: self.path.clone(),
-                asked: asked.clone(),
-            })??;
+        let bytes = tokio::time::timeout(ANSWER_TIME, answer).await.map_err(|_| {
+            ClientError::TimedOut { path: self.path.clone(), asked: asked.clone() }
+        })??;
         serde_json::from_slice(&bytes).map_err(|source| ClientError::Malformed { asked, source })
     }
 
@@ -420,10 +413,7 @@ impl Client {
         let path = self.path.clone();
         UnixStream::connect(&self.path).await.map_err(|source| {
             let kind = source.kind();
-            if matches!(
-                kind,
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-            ) {
+            if matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
                 ClientError::NotRunning { path }
             } else if kind == io::ErrorKind::PermissionDenied {
                 ClientError::NoPermission { path }
@@ -460,10 +450,8 @@ impl Client {
             .header("connection", "close")
             .body(Full::new(body))
             .map_err(|error| broke_off(error.into()))?;
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(|error| broke_off(error.into()))?;
+        let response =
+            sender.send_request(request).await.map_err(|error| broke_off(error.into()))?;
         Ok((response, connection))
     }
 
@@ -479,9 +467,7 @@ impl Client {
                 continue;
             };
             if bytes.len() + data.len() > MAX_ANSWER_BYTES {
-                return Err(ClientError::TooLarge {
-                    asked: asked.to_owned(),
-                });
+                return Err(ClientError::TooLarge { asked: asked.to_owned() });
             }
             bytes.extend_from_slice(&data);
         }
@@ -533,16 +519,11 @@ impl Events {
             if let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
                 let line = self.pending.split_to(end + 1);
                 return serde_json::from_slice(&line).map(Some).map_err(|source| {
-                    ClientError::Malformed {
-                        asked: self.asked.clone(),
-                        source,
-                    }
+                    ClientError::Malformed { asked: self.asked.clone(), source }
                 });
             }
             if self.pending.len() > MAX_EVENT_BYTES {
-                return Err(ClientError::TooLarge {
-                    asked: self.asked.clone(),
-                });
+                return Err(ClientError::TooLarge { asked: self.asked.clone() });
             }
             match self.body.frame().await {
                 None => return Ok(None),

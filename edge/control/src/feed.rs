@@ -38,14 +38,8 @@ pub struct Feed<T> {
 fn feed<T>(capacity: usize) -> (Feeder<T>, Feed<T>) {
     let (sender, receiver) = mpsc::channel(capacity);
     let missed = Arc::new(AtomicU64::new(0));
-    let feeder = Feeder {
-        queue: sender,
-        missed: Arc::clone(&missed),
-    };
-    let feed = Feed {
-        queue: receiver,
-        missed,
-    };
+    let feeder = Feeder { queue: sender, missed: Arc::clone(&missed) };
+    let feed = Feed { queue: receiver, missed };
     (feeder, feed)
 }
 
@@ -108,14 +102,8 @@ impl EventLog {
     /// Notes that `kind` happened `monotonic_us` microseconds after the boot-time clock's zero.
     pub fn push(&mut self, at: WallTime, monotonic_us: u64, kind: EventKind) {
         self.last_number += 1;
-        let event = Event {
-            number: self.last_number,
-            at,
-            monotonic_us,
-            kind,
-        };
-        self.followers
-            .retain(|follower| follower.push(event.clone()));
+        let event = Event { number: self.last_number, at, monotonic_us, kind };
+        self.followers.retain(|follower| follower.push(event.clone()));
         if self.kept.len() == self.capacity {
             self.kept.pop_front();
         }
@@ -131,12 +119,8 @@ impl EventLog {
         // A greater number than the last is one of an earlier process: all of this one's are new.
         let asked = query.after.filter(|after| *after <= self.last_number);
         let after = asked.unwrap_or(0);
-        let mut kept: Vec<Event> = self
-            .kept
-            .iter()
-            .filter(|event| event.number > after)
-            .cloned()
-            .collect();
+        let mut kept: Vec<Event> =
+            self.kept.iter().filter(|event| event.number > after).cloned().collect();
         if let Some(last) = query.last {
             let last = usize::try_from(last).unwrap_or(usize::MAX);
             kept.drain(..kept.len().saturating_sub(last));
@@ -150,6 +134,12 @@ impl EventLog {
         }
         let live = query.follow.then(|| self.follow()).transpose()?;
         Ok(EventsRead { kept, live })
+    }
+
+    /// Followers that are neither gone nor cut off.
+    #[must_use]
+    pub fn followers(&self) -> usize {
+        self.followers.iter().filter(|feeder| !feeder.queue.is_closed()).count()
     }
 
     fn follow(&mut self) -> Result<Feed<Event>, Refusal> {
@@ -173,10 +163,7 @@ fn lost(near: &Event, count: u64, message: &str) -> Event {
         number: near.number.saturating_sub(1),
         at: near.at,
         monotonic_us: near.monotonic_us,
-        kind: EventKind::Lost {
-            count,
-            message: message.into(),
-        },
+        kind: EventKind::Lost { count, message: message.into() },
     }
 }
 
@@ -200,20 +187,13 @@ mod tests {
     use super::*;
 
     fn problem(text: &str) -> EventKind {
-        EventKind::Problem {
-            message: text.into(),
-            hint: None,
-        }
+        EventKind::Problem { message: text.into(), hint: None }
     }
 
     fn log_of(events: u64, capacity: usize) -> EventLog {
         let mut log = EventLog::new(capacity, 2);
         for number in 1..=events {
-            log.push(
-                WallTime::from_unix_ms(number),
-                number * 10,
-                problem("a disk is full"),
-            );
+            log.push(WallTime::from_unix_ms(number), number * 10, problem("a disk is full"));
         }
         log
     }
@@ -225,35 +205,19 @@ mod tests {
     #[test]
     fn the_log_keeps_the_newest_and_says_what_is_gone() {
         let mut log = log_of(10, 4);
-        let read = log
-            .read(ReadEvents {
-                after: Some(3),
-                ..ReadEvents::default()
-            })
-            .unwrap();
+        let read = log.read(ReadEvents { after: Some(3), ..ReadEvents::default() }).unwrap();
         assert_eq!(numbers(&read.kept), [6, 7, 8, 9, 10]);
-        assert!(matches!(
-            read.kept[0].kind,
-            EventKind::Lost { count: 3, .. }
-        ));
+        assert!(matches!(read.kept[0].kind, EventKind::Lost { count: 3, .. }));
         let all = log.read(ReadEvents::default()).unwrap();
         assert_eq!(numbers(&all.kept), [7, 8, 9, 10]);
-        let last = log
-            .read(ReadEvents {
-                last: Some(1),
-                ..ReadEvents::default()
-            })
-            .unwrap();
+        let last = log.read(ReadEvents { last: Some(1), ..ReadEvents::default() }).unwrap();
         assert_eq!(numbers(&last.kept), [10]);
     }
 
     #[test]
     fn a_slow_follower_is_cut_off_and_a_quick_one_is_not() {
         let mut log = log_of(0, 4);
-        let follow = ReadEvents {
-            follow: true,
-            ..ReadEvents::default()
-        };
+        let follow = ReadEvents { follow: true, ..ReadEvents::default() };
         let mut slow = log.read(follow).unwrap().live.unwrap();
         let mut quick = log.read(follow).unwrap().live.unwrap();
         for number in 1..=3 {
@@ -263,23 +227,15 @@ mod tests {
         assert!(!quick.overran());
         assert_eq!(slow.queue.try_recv().unwrap().number, 1);
         assert_eq!(slow.queue.try_recv().unwrap().number, 2);
-        assert_eq!(
-            slow.queue.try_recv().unwrap_err(),
-            mpsc::error::TryRecvError::Disconnected
-        );
+        assert_eq!(slow.queue.try_recv().unwrap_err(), mpsc::error::TryRecvError::Disconnected);
         assert!(slow.overran());
     }
 
     #[test]
     fn followers_are_bounded_and_those_gone_make_room() {
         let mut log = log_of(0, 4);
-        let follow = ReadEvents {
-            follow: true,
-            ..ReadEvents::default()
-        };
-        let mut held: Vec<_> = (0..MAX_FOLLOWERS)
-            .map(|_| log.read(follow).unwrap())
-            .collect();
+        let follow = ReadEvents { follow: true, ..ReadEvents::default() };
+        let mut held: Vec<_> = (0..MAX_FOLLOWERS).map(|_| log.read(follow).unwrap()).collect();
         assert_eq!(log.read(follow).unwrap_err().code, Code::Busy);
         held.pop();
         assert!(log.read(follow).is_ok());

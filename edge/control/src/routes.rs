@@ -28,6 +28,9 @@ use crate::backend::{Backend, Call, EventsRead, Reply, Request};
 use crate::feed::{self, Feed};
 use crate::verb::{self, Verb};
 
+#[cfg(test)]
+mod tests;
+
 /// How long the agent may take to answer. Its longest answer waits for one `fsync`.
 const CALL_TIME: Duration = Duration::from_secs(30);
 /// How long a request's body may take over a local socket.
@@ -60,10 +63,7 @@ pub(crate) fn router(backend: Backend) -> Router {
     let routes = mount(routes, &verb::START_WAVE, post(start_wave));
     let routes = mount(routes, &verb::JOIN_ADDRESS, post(join_address));
     let routes = mount(routes, &verb::SHUTDOWN, post(shutdown));
-    routes
-        .fallback(no_such_path)
-        .method_not_allowed_fallback(no_such_method)
-        .with_state(backend)
+    routes.fallback(no_such_path).method_not_allowed_fallback(no_such_method).with_state(backend)
 }
 
 fn mount(
@@ -111,13 +111,9 @@ fn plain<T>(make: fn(Reply<T>) -> Request) -> MethodRouter<Backend>
 where
     T: Serialize + Send + 'static,
 {
-    get(
-        async move |State(backend): State<Backend>, Extension(caller): Extension<Caller>| {
-            ask(&backend, &caller, make)
-                .await
-                .and_then(|answer| json(&answer))
-        },
-    )
+    get(async move |State(backend): State<Backend>, Extension(caller): Extension<Caller>| {
+        ask(&backend, &caller, make).await.and_then(|answer| json(&answer))
+    })
 }
 
 /// Puts a question to the agent and waits for its answer.
@@ -131,23 +127,18 @@ async fn ask<T>(
             .hint("wait until it runs again: `systemctl status skep`")
     };
     let (reply, answer) = Reply::pair();
-    let call = Call {
-        caller: caller.clone(),
-        request: make(reply),
-    };
+    let call = Call { caller: caller.clone(), request: make(reply) };
     let conversation = async {
         backend.calls.send(call).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     };
-    tokio::time::timeout(CALL_TIME, conversation)
-        .await
-        .map_err(|_| {
-            Refusal::new(
-                Code::Timeout,
-                format!("the agent did not answer in {} s", CALL_TIME.as_secs()),
-            )
-            .hint("its disk may be stuck: look at its log")
-        })?
+    tokio::time::timeout(CALL_TIME, conversation).await.map_err(|_| {
+        Refusal::new(
+            Code::Timeout,
+            format!("the agent did not answer in {} s", CALL_TIME.as_secs()),
+        )
+        .hint("its disk may be stuck: look at its log")
+    })?
 }
 
 async fn events(
@@ -158,10 +149,9 @@ async fn events(
     let Asked(query) = query;
     let read = ask(&backend, &caller, |reply| Request::Events { query, reply }).await?;
     let mut response = Response::new(Body::new(EventLines::from(read)));
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/x-ndjson"),
-    );
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
     Ok(response)
 }
 
@@ -180,12 +170,7 @@ async fn publish(
     Named(group): Named<GroupName>,
     Raw(body): Raw,
 ) -> Answer {
-    let answer = ask(&backend, &caller, |reply| Request::Publish {
-        group,
-        body,
-        reply,
-    })
-    .await?;
+    let answer = ask(&backend, &caller, |reply| Request::Publish { group, body, reply }).await?;
     json(&answer)
 }
 
@@ -199,31 +184,17 @@ async fn updates(
         check_subscriber(subscriber)?;
     }
     if query.subscriber.is_some() && query.after.is_some() {
-        return Err(Refusal::new(
-            Code::Malformed,
-            "give either `subscriber` or `after`, not both",
-        ));
+        return Err(Refusal::new(Code::Malformed, "give either `subscriber` or `after`, not both"));
     }
     let wait = Duration::from_millis(query.wait_ms.unwrap_or(0).min(api::MAX_WAIT_MS).into());
     let deadline = Instant::now() + wait;
-    let max = query
-        .max
-        .unwrap_or(u32::MAX)
-        .clamp(1, api::MAX_UPDATES_A_READ);
+    let max = query.max.unwrap_or(u32::MAX).clamp(1, api::MAX_UPDATES_A_READ);
     loop {
         // Seen before the log is read, so that what comes in between wakes us.
         backend.appended.mark_unchanged();
-        let query = ReadUpdates {
-            max: Some(max),
-            ..query.clone()
-        };
+        let query = ReadUpdates { max: Some(max), ..query.clone() };
         let group = group.clone();
-        let read = ask(&backend, &caller, |reply| Request::Updates {
-            group,
-            query,
-            reply,
-        })
-        .await?;
+        let read = ask(&backend, &caller, |reply| Request::Updates { group, query, reply }).await?;
         if !read.updates.is_empty() || read.lost > 0 {
             return json(&read);
         }
@@ -241,13 +212,9 @@ async fn commit(
     Input(commit): Input<api::Commit>,
 ) -> Answer {
     check_subscriber(&subscriber)?;
-    let answer = ask(&backend, &caller, |reply| Request::Commit {
-        group,
-        subscriber,
-        commit,
-        reply,
-    })
-    .await?;
+    let answer =
+        ask(&backend, &caller, |reply| Request::Commit { group, subscriber, commit, reply })
+            .await?;
     json(&answer)
 }
 
@@ -257,12 +224,8 @@ async fn unsubscribe(
     Named((group, subscriber)): Named<(GroupName, String)>,
 ) -> Answer {
     check_subscriber(&subscriber)?;
-    let answer = ask(&backend, &caller, |reply| Request::Unsubscribe {
-        group,
-        subscriber,
-        reply,
-    })
-    .await?;
+    let answer =
+        ask(&backend, &caller, |reply| Request::Unsubscribe { group, subscriber, reply }).await?;
     json(&answer)
 }
 
@@ -272,12 +235,7 @@ async fn image(
     Named(name): Named<skep_base::ImageName>,
     Asked(query): Asked<WhichVersion>,
 ) -> Answer {
-    let answer = ask(&backend, &caller, |reply| Request::Image {
-        name,
-        query,
-        reply,
-    })
-    .await?;
+    let answer = ask(&backend, &caller, |reply| Request::Image { name, query, reply }).await?;
     json(&answer)
 }
 
@@ -308,17 +266,10 @@ async fn start_wave(
     if !order.at.starts_with('/') {
         return Err(Refusal::new(
             Code::Malformed,
-            format!(
-                "the tree's place must be an absolute path, not {:?}",
-                order.at
-            ),
+            format!("the tree's place must be an absolute path, not {:?}", order.at),
         ));
     }
-    let answer = ask(&backend, &caller, |reply| Request::StartWave {
-        order,
-        reply,
-    })
-    .await?;
+    let answer = ask(&backend, &caller, |reply| Request::StartWave { order, reply }).await?;
     json(&answer)
 }
 
@@ -331,17 +282,10 @@ async fn join_address(
     if count == 0 || count > api::MAX_JOIN_ADDRESSES {
         return Err(Refusal::new(
             Code::Malformed,
-            format!(
-                "give 1 to {} addresses, not {count}",
-                api::MAX_JOIN_ADDRESSES
-            ),
+            format!("give 1 to {} addresses, not {count}", api::MAX_JOIN_ADDRESSES),
         ));
     }
-    let answer = ask(&backend, &caller, |reply| Request::JoinAddress {
-        addresses,
-        reply,
-    })
-    .await?;
+    let answer = ask(&backend, &caller, |reply| Request::JoinAddress { addresses, reply }).await?;
     json(&answer)
 }
 
@@ -363,10 +307,7 @@ async fn no_such_path(request: HttpRequest) -> Refusal {
 async fn no_such_method(request: HttpRequest) -> Refusal {
     let path: String = request.uri().path().chars().take(200).collect();
     let method: String = request.method().as_str().chars().take(20).collect();
-    Refusal::new(
-        Code::Method,
-        format!("{path} cannot be asked with {method}"),
-    )
+    Refusal::new(Code::Method, format!("{path} cannot be asked with {method}"))
 }
 
 fn check_subscriber(name: &str) -> Result<(), Refusal> {
@@ -394,10 +335,9 @@ fn json<T: Serialize>(answer: &T) -> Answer {
 fn json_response(status: StatusCode, bytes: Vec<u8>) -> Response {
     let mut response = Response::new(Body::from(bytes));
     *response.status_mut() = status;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
@@ -449,11 +389,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Input<T> {
     async fn from_request(request: HttpRequest, state: &S) -> Result<Self, Refusal> {
         let Raw(bytes) = Raw::from_request(request, state).await?;
         serde_json::from_slice(&bytes).map(Self).map_err(|error| {
-            Refusal::new(
-                Code::Malformed,
-                format!("the body is not as it should be: {error}"),
-            )
-            .hint("docs/control.md shows each body")
+            Refusal::new(Code::Malformed, format!("the body is not as it should be: {error}"))
+                .hint("docs/control.md shows each body")
         })
     }
 }
@@ -502,11 +439,7 @@ struct EventLines {
 
 impl From<EventsRead> for EventLines {
     fn from(read: EventsRead) -> Self {
-        Self {
-            kept: read.kept.into_iter(),
-            live: read.live,
-            last: None,
-        }
+        Self { kept: read.kept.into_iter(), live: read.live, last: None }
     }
 }
 
@@ -524,12 +457,7 @@ impl EventLines {
             Poll::Ready(None) => {
                 let overran = live.overran();
                 self.live = None;
-                Poll::Ready(
-                    self.last
-                        .take()
-                        .filter(|_| overran)
-                        .map(|last| feed::cut_off(&last)),
-                )
+                Poll::Ready(self.last.take().filter(|_| overran).map(|last| feed::cut_off(&last)))
             }
         }
     }

@@ -53,10 +53,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            socket: PathBuf::from("/run/skep/control.sock"),
-            group: "skep".to_owned(),
-        }
+        Self { socket: PathBuf::from("/run/skep/control.sock"), group: "skep".to_owned() }
     }
 }
 
@@ -91,10 +88,8 @@ impl Config {
         if !self.socket.is_absolute() {
             return Err(ConfigError::Relative(self.socket.clone()));
         }
-        let (length, room) = (
-            self.socket.as_os_str().len(),
-            socket::MAX_SOCKET_PATH_BYTES - Self::SUFFIX_BYTES,
-        );
+        let (length, room) =
+            (self.socket.as_os_str().len(), socket::MAX_SOCKET_PATH_BYTES - Self::SUFFIX_BYTES);
         if length > room {
             return Err(ConfigError::TooLong { length, room });
         }
@@ -143,11 +138,7 @@ pub async fn listen(config: &Config) -> Result<Listening, ListenError> {
         );
     }
     let access = Access { own_uid, readers };
-    Ok(Listening {
-        listener,
-        file,
-        access,
-    })
+    Ok(Listening { listener, file, access })
 }
 
 impl Listening {
@@ -256,11 +247,8 @@ impl Slots {
             Some(Permission::Operate) => free(&self.readers).or_else(|| free(&self.operators)),
         };
         slot.ok_or_else(|| {
-            Refusal::new(
-                Code::Busy,
-                format!("the agent serves {MAX_CLIENTS} clients already"),
-            )
-            .hint("close some: look for `skep events --follow` and `skep wave watch`")
+            Refusal::new(Code::Busy, format!("the agent serves {MAX_CLIENTS} clients already"))
+                .hint("close some: look for `skep events --follow` and `skep wave watch`")
         })
     }
 }
@@ -308,25 +296,18 @@ mod tests {
     use super::*;
 
     fn caller(permission: Option<Permission>) -> Caller {
-        Caller {
-            uid: 1000,
-            pid: None,
-            permission,
-        }
+        Caller { uid: 1000, pid: None, permission }
     }
 
     #[test]
     fn readers_never_keep_operators_out() {
         let slots = Slots::new();
         let reader = caller(Some(Permission::Read));
-        let held: Vec<_> = (0..MAX_READERS)
-            .map(|_| slots.take(&reader).unwrap())
-            .collect();
+        let held: Vec<_> = (0..MAX_READERS).map(|_| slots.take(&reader).unwrap()).collect();
         assert_eq!(slots.take(&reader).unwrap_err().code, Code::Busy);
         let operator = caller(Some(Permission::Operate));
-        let more: Vec<_> = (MAX_READERS..MAX_CLIENTS)
-            .map(|_| slots.take(&operator).unwrap())
-            .collect();
+        let more: Vec<_> =
+            (MAX_READERS..MAX_CLIENTS).map(|_| slots.take(&operator).unwrap()).collect();
         assert_eq!(slots.take(&operator).unwrap_err().code, Code::Busy);
         drop(held);
         assert!(slots.take(&reader).is_ok());
@@ -343,21 +324,13 @@ mod tests {
     #[test]
     fn configurations_that_cannot_work_are_refused() {
         assert_eq!(Config::default().validate(), Ok(()));
-        let with = |socket: &str, group: &str| Config {
-            socket: socket.into(),
-            group: group.to_owned(),
-        };
-        assert!(matches!(
-            with("run/x", "skep").validate(),
-            Err(ConfigError::Relative(_))
-        ));
+        let with =
+            |socket: &str, group: &str| Config { socket: socket.into(), group: group.to_owned() };
+        assert!(matches!(with("run/x", "skep").validate(), Err(ConfigError::Relative(_))));
         assert!(matches!(
             with(&format!("/{}", "x".repeat(107)), "skep").validate(),
             Err(ConfigError::TooLong { length: 108, .. })
         ));
-        assert!(matches!(
-            with("/run/x", "a:b").validate(),
-            Err(ConfigError::Group(_))
-        ));
+        assert!(matches!(with("/run/x", "a:b").validate(), Err(ConfigError::Group(_))));
     }
 }

@@ -94,9 +94,7 @@ pub(crate) async fn bind(
     beside.push(format!(".{}", std::process::id()));
     let beside = PathBuf::from(beside);
     if beside.as_os_str().len() > MAX_SOCKET_PATH_BYTES {
-        return Err(ListenError::TooLong {
-            path: path.to_owned(),
-        });
+        return Err(ListenError::TooLong { path: path.to_owned() });
     }
     if let Some(directory) = path.parent()
         && !directory.as_os_str().is_empty()
@@ -122,14 +120,9 @@ pub(crate) async fn bind(
         }
         std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(mode))
             .map_err(failed("set the mode of"))?;
-        let inode = std::fs::symlink_metadata(&beside)
-            .map_err(failed("look at"))?
-            .ino();
+        let inode = std::fs::symlink_metadata(&beside).map_err(failed("look at"))?.ino();
         std::fs::rename(&beside, path).map_err(failed("put in place"))?;
-        Ok(SocketFile {
-            path: path.to_owned(),
-            inode,
-        })
+        Ok(SocketFile { path: path.to_owned(), inode })
     };
     match finish() {
         Ok(file) => Ok((listener, file)),
@@ -143,19 +136,13 @@ pub(crate) async fn bind(
 /// Only a socket on which nobody listens may be replaced.
 async fn refuse_the_living(path: &Path) -> Result<(), ListenError> {
     let io_error = |what: &'static str| {
-        move |source: io::Error| ListenError::Io {
-            what,
-            path: path.to_owned(),
-            source,
-        }
+        move |source: io::Error| ListenError::Io { what, path: path.to_owned(), source }
     };
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(io_error("look at")(error)),
         Ok(metadata) if !metadata.file_type().is_socket() => {
-            return Err(ListenError::NotASocket {
-                path: path.to_owned(),
-            });
+            return Err(ListenError::NotASocket { path: path.to_owned() });
         }
         Ok(_) => {}
     }
@@ -166,9 +153,7 @@ async fn refuse_the_living(path: &Path) -> Result<(), ListenError> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         // Anything else, a full queue say, means that somebody may be there.
-        Ok(_) | Err(_) => Err(ListenError::InUse {
-            path: path.to_owned(),
-        }),
+        Ok(_) | Err(_) => Err(ListenError::InUse { path: path.to_owned() }),
     }
 }
 
@@ -259,14 +244,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("run/control.sock");
         let (listener, file) = bind(&path, None).await.unwrap();
-        assert_eq!(
-            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
-        assert!(matches!(
-            bind(&path, None).await.unwrap_err(),
-            ListenError::InUse { .. }
-        ));
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(matches!(bind(&path, None).await.unwrap_err(), ListenError::InUse { .. }));
         drop(listener);
         let (_listener, newer) = bind(&path, None).await.unwrap();
         drop(file);
@@ -280,10 +259,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("control.sock");
         std::fs::write(&path, "precious").unwrap();
-        assert!(matches!(
-            bind(&path, None).await.unwrap_err(),
-            ListenError::NotASocket { .. }
-        ));
+        assert!(matches!(bind(&path, None).await.unwrap_err(), ListenError::NotASocket { .. }));
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
     }
 
@@ -301,11 +277,8 @@ mod tests {
         let credentials = peer_credentials(&ours).unwrap();
         assert_eq!(credentials.uid, rustix::process::geteuid().as_raw());
         assert_eq!(credentials.gid, rustix::process::getegid().as_raw());
-        let mut expected: Vec<u32> = rustix::process::getgroups()
-            .unwrap()
-            .iter()
-            .map(|group| group.as_raw())
-            .collect();
+        let mut expected: Vec<u32> =
+            rustix::process::getgroups().unwrap().iter().map(|group| group.as_raw()).collect();
         let mut groups = credentials.groups;
         expected.sort_unstable();
         groups.sort_unstable();

@@ -19,13 +19,7 @@ pub struct Verb {
 }
 
 const fn read(path: &'static str, about: &'static str) -> Verb {
-    Verb {
-        method: "GET",
-        path,
-        permission: Permission::Read,
-        max_body: 0,
-        about,
-    }
+    Verb { method: "GET", path, permission: Permission::Read, max_body: 0, about }
 }
 
 const fn operate(method: &'static str, path: &'static str, about: &'static str) -> Verb {
