@@ -55,7 +55,19 @@ pub struct Blobs {
 #[derive(Debug)]
 pub struct Writer<'a> {
     blobs: &'a Blobs,
-    _shared: OwnedFd,
+    _shared: Lock,
+}
+
+/// The store's lock, shared or alone, for as long as the value lives.
+#[derive(Debug)]
+struct Lock(OwnedFd);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing would do, were there not the moment in which a child that was just forked for a
+        // command still shares the lock.
+        flock(&self.0, FlockOperation::Unlock).ok();
+    }
 }
 
 /// Whether a chunk was new.
@@ -294,12 +306,12 @@ impl Blobs {
         Ok(collected)
     }
 
-    fn lock(&self, operation: FlockOperation) -> Result<OwnedFd, BlobError> {
+    fn lock(&self, operation: FlockOperation) -> Result<Lock, BlobError> {
         let failed = |cause: rustix::io::Errno| self.failed(|| "lock".to_owned())(cause.into());
         let flags = OFlags::RDWR | OFlags::CREATE;
         let file = self.root.open("lock", flags).map_err(failed)?;
         flock(&file, operation).map_err(failed)?;
-        Ok(file)
+        Ok(Lock(file))
     }
 
     fn names(&self, dir: &Dir, what: &str) -> Result<Vec<String>, BlobError> {
