@@ -30,6 +30,14 @@ pub(crate) struct State {
     file: OwnedFd,
 }
 
+impl Drop for State {
+    fn drop(&mut self) {
+        // Closing would do, were there not the moment in which a child that was just forked for a
+        // command still shares the lock. Nothing is lost when it fails: the process is ending it.
+        flock(&self.file, FlockOperation::Unlock).ok();
+    }
+}
+
 /// What a state file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Note {

@@ -185,6 +185,16 @@ fn rights_that_the_place_would_bequeath_are_not_inherited() {
     let switched = apply(&target, image, &options(), &mut memory, &mut Quiet).unwrap();
     switched.discard_old(&mut Quiet).unwrap();
     assert_eq!(tree_digest(target.path()).unwrap(), tree_digest(&source).unwrap());
+
+    // One file, whose place bequeaths to it directly.
+    let source = source.join("big");
+    let target = Target::new(&beneath, Path::new("file")).unwrap();
+    let (manifest, digest, mut memory) = common::image(&source);
+    let image = (&manifest, digest);
+    let switched = apply(&target, image, &options(), &mut memory, &mut Quiet).unwrap();
+    switched.discard_old(&mut Quiet).unwrap();
+    let (differences, _) = verify(target.path(), &manifest, VerifyOptions::default()).unwrap();
+    assert_eq!(differences, []);
 }
 
 #[test]

@@ -228,6 +228,7 @@ fn paths_that_leave_the_base_or_go_through_links_are_refused() {
     let base = scene.place.path();
     let outside = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(outside.path(), base.join("link")).unwrap();
+    std::os::unix::fs::symlink("source", base.join("inner")).unwrap();
     for path in [
         "..",
         "../x",
@@ -235,6 +236,7 @@ fn paths_that_leave_the_base_or_go_through_links_are_refused() {
         "",
         "/",
         "link/x",
+        "inner/x",
         "missing/x",
         "site//x",
         ".",
