@@ -5,12 +5,6 @@ use super::{Check, Findings, Workspace};
 #[cfg(test)]
 use super::sample::Plant;
 
-/// Crates in `core/` that may use `std`, and why.
-const STD_IN_CORE: &[(&str, &str)] = &[
-    ("core/managers", "the consensus engine it composes is written for std"),
-    ("core/image", "fastcdc refuses no_std"),
-];
-
 /// Fewest lines of `//!` that can teach anything.
 const TEACHING_LINES: usize = 3;
 
@@ -75,6 +69,16 @@ pub(super) const CHECKS: &[Check] = &[
                 },
             },
         ],
+    },
+    Check {
+        name: "clippy-files",
+        why: "clippy takes the first file it finds, so core's repeats what the root's says",
+        run: clippy_files,
+        #[cfg(test)]
+        plants: &[Plant {
+            what: "a setting that core/ does not have",
+            edit: |workspace| workspace.append("clippy.toml", "too-many-arguments-threshold = 5\n"),
+        }],
     },
     Check {
         name: "lock",
@@ -156,12 +160,24 @@ fn no_std(workspace: &Workspace, findings: &mut Findings) {
             continue; // `teaching` has said so.
         };
         let has = |attribute: &str| file.text.lines().any(|line| line == attribute);
-        let exempt = STD_IN_CORE.iter().any(|(folder, _)| *folder == member.folder);
-        if !exempt && !has("#![no_std]") {
+        if !has("#![no_std]") {
             findings.file(&member.entry, "a core crate without `#![no_std]`");
         }
         if !has("#![warn(missing_docs)]") {
             findings.file(&member.entry, "a core crate without `#![warn(missing_docs)]`");
+        }
+    }
+}
+
+fn clippy_files(workspace: &Workspace, findings: &mut Findings) {
+    let (root, core) = ("clippy.toml", "core/clippy.toml");
+    let (Some(said), Some(repeated)) = (workspace.file(root), workspace.file(core)) else {
+        findings.file(core, format!("this and {root} set the bounds that clippy checks"));
+        return;
+    };
+    for (number, line) in said.lines().filter(|(_, line)| line.contains(" = ")) {
+        if !repeated.text.lines().any(|have| have == line) {
+            findings.line(root, number, format!("{core} does not repeat `{line}`"));
         }
     }
 }

@@ -79,6 +79,8 @@ pub(super) fn sound() -> Workspace {
         workspace.write(&format!("{folder}/src/lib.rs"), ROOT_FILE);
     }
     workspace.write("Cargo.lock", "");
+    workspace.write("clippy.toml", "too-many-lines-threshold = 100\n");
+    workspace.write("core/clippy.toml", "too-many-lines-threshold = 100\n");
     workspace.write("docs/requirements.md", "- **FLOOD-33** Drop policy when full.\n");
     workspace.write("docs/guide.md", "# First steps\n");
     workspace.write("README.md", "[guide](docs/guide.md#first-steps), [all](docs), FLOOD-33\n");

@@ -19,6 +19,15 @@ const ALLOWS: [&str; 2] = [concat!("#[", "allow("), concat!("#![", "allow(")];
 /// Ways to wait for luck instead of for a condition.
 const SLEEPS: [&str; 3] =
     [concat!("thread::", "sleep"), concat!("time::", "sleep"), concat!("thread_", "sleep")];
+/// Where the kernel is asked what no safe wrapper asks, each time with its reason.
+const UNSAFE_ALLOWED: [&str; 5] =
+    ["edge/control/", "edge/hostfs/", "edge/transport/", "testing/fuzz/", "testing/lab/"];
+const UNSAFE: [&str; 4] = [
+    concat!("unsafe", " {"),
+    concat!("unsafe", " fn"),
+    concat!("unsafe", " impl"),
+    concat!("expect(unsafe", "_code"),
+];
 /// A comment with this word and a reason, on the line or the one above, lets a test sleep.
 const SLEEP_REASON: &str = "// sleeps:";
 
@@ -75,6 +84,18 @@ pub(super) const CHECKS: &[Check] = &[
                 },
             },
         ],
+    },
+    Check {
+        name: "unsafe",
+        why: "unsafe code stays in the few crates that speak to the kernel themselves",
+        run: unsafe_code,
+        #[cfg(test)]
+        plants: &[Plant {
+            what: "unsafe code in the command line",
+            edit: |workspace| {
+                workspace.append("cli/src/lib.rs", concat!("fn f() { unsafe", " { g() } }\n"));
+            },
+        }],
     },
     Check {
         name: "sleeping",
@@ -148,6 +169,17 @@ fn allowed(workspace: &Workspace, findings: &mut Findings) {
         for (number, line) in file.lines() {
             if ALLOWS.iter().any(|attribute| line.contains(attribute)) {
                 findings.line(&file.path, number, "use `expect` with a reason");
+            }
+        }
+    }
+}
+
+fn unsafe_code(workspace: &Workspace, findings: &mut Findings) {
+    let barred = |file: &&SourceFile| !UNSAFE_ALLOWED.iter().any(|at| file.path.starts_with(at));
+    for file in rust(workspace).filter(barred) {
+        for (number, line) in file.lines() {
+            if UNSAFE.iter().any(|mark| line.contains(mark)) {
+                findings.line(&file.path, number, "this crate has no business with unsafe code");
             }
         }
     }
