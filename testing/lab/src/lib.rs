@@ -105,7 +105,22 @@ impl Lab {
         for tool in ["ip", "mount", "umount", "unshare", "nsenter"] {
             tools::find(tool).map_err(|error| error.to_string())?;
         }
-        Ok(())
+        // Root in a container may be root of nothing.
+        let probe = tools::run("unshare", &["--net", "--mount", "true"]);
+        probe.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Whether labs with latency can be made here.
+    ///
+    /// # Errors
+    /// Why not, in one line.
+    pub fn switched_available() -> Result<(), String> {
+        Self::available()?;
+        if FilePath::new("/dev/net/tun").exists() {
+            Ok(())
+        } else {
+            Err("there is no /dev/net/tun".into())
+        }
     }
 
     /// A lab, or nothing where none can be made: then one line on standard error says what is
@@ -115,7 +130,7 @@ impl Lab {
     /// When the lab could be made and still was not.
     #[must_use]
     pub fn or_skip(name: &str) -> Option<Self> {
-        or_skip(name, Self::new)
+        or_skip(name, Self::available(), Self::new)
     }
 
     /// [`Lab::switched`], or nothing, as [`Lab::or_skip`].
@@ -124,7 +139,7 @@ impl Lab {
     /// When the lab could be made and still was not.
     #[must_use]
     pub fn switched_or_skip(name: &str) -> Option<Self> {
-        or_skip(name, Self::switched)
+        or_skip(name, Self::switched_available(), Self::switched)
     }
 
     /// An empty lab on a kernel bridge; on the user-space switch where `nft` is not installed.
@@ -416,8 +431,12 @@ fn say(text: &str) {
     drop(writeln!(std::io::stderr(), "{text}"));
 }
 
-fn or_skip(name: &str, make: impl FnOnce(&str) -> Result<Lab>) -> Option<Lab> {
-    if let Err(why) = Lab::available() {
+fn or_skip(
+    name: &str,
+    available: Result<(), String>,
+    make: impl FnOnce(&str) -> Result<Lab>,
+) -> Option<Lab> {
+    if let Err(why) = available {
         say(&format!("left out {name}: {why}"));
         return None;
     }
