@@ -28,6 +28,7 @@
 mod build;
 mod dir;
 mod error;
+mod harvest;
 mod observe;
 mod places;
 mod read;
@@ -42,6 +43,7 @@ mod xattr;
 
 pub use build::{BuildError, BuildOptions, Built, ChunkSink, OnTrouble, build};
 pub use error::{BoxError, HostError};
+pub use harvest::harvest;
 pub use observe::{Observer, Progress, Quiet, Step, Stopped};
 pub use places::{Tag, TagError, Target};
 pub use report::{Left, LeftOut, LeftWhat};

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use common::{Memory, Tmpfs, noise, options};
 use skep_hostfs::{
-    BoxError, BuildError, ChunkSink, Observer, OnTrouble, Quiet, TroubleKind, build, tree_digest,
+    BoxError, BuildError, ChunkSink, Observer, OnTrouble, Quiet, TroubleKind, build, harvest,
+    tree_digest,
 };
 use skep_image::ChunkRef;
 
@@ -196,4 +197,29 @@ fn building_twice_gives_the_same_bytes_and_tells_progress() {
     assert_eq!(first.manifest.encode(), second.manifest.encode());
     let chunks = Memory::default();
     assert!(chunks.chunks.is_empty());
+}
+
+#[test]
+fn a_harvest_finds_the_chunks_that_a_tree_has_already() {
+    let place = tempfile::tempdir().unwrap();
+    let (new, old) = (place.path().join("new"), place.path().join("old"));
+    for dir in [&new, &old] {
+        fs::create_dir(dir).unwrap();
+        fs::write(dir.join("same"), noise(1, 900_000)).unwrap();
+    }
+    let mut edited = noise(2, 900_000);
+    fs::write(old.join("elsewhere"), &edited).unwrap();
+    edited.splice(500_000..500_010, *b"a few bytes more");
+    fs::write(new.join("edited"), &edited).unwrap();
+    fs::write(old.join("unrelated"), noise(3, 300_000)).unwrap();
+    let (manifest, _, all) = common::image(&new);
+
+    let mut found = Memory::default();
+    let wanted = |digest: &skep_base::Digest| all.chunks.contains_key(digest);
+    let bytes = harvest(&old, &wanted, &mut found, &mut Quiet).unwrap();
+    assert!(found.chunks.keys().all(wanted));
+    let missing = all.chunks.len() - found.chunks.len();
+    assert!((1..=3).contains(&missing), "{missing} chunks are left to fetch");
+    let total = manifest.totals().data_bytes;
+    assert!(bytes < total && bytes > total - 3 * 256 * 1024);
 }
