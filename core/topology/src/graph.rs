@@ -19,11 +19,7 @@ impl Graph {
     /// `n` vertices without edges, with room for about `degree` each.
     pub(crate) fn new(n: usize, degree: usize) -> Self {
         let stride = degree + SPARE;
-        Self {
-            stride,
-            degree: vec![0; n],
-            slots: vec![0; n * stride],
-        }
+        Self { stride, degree: vec![0; n], slots: vec![0; n * stride] }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -89,10 +85,6 @@ mod tests {
             assert!(!graph.join(other, 5));
         }
         assert_eq!(graph.neighbours(5).len(), 19);
-        assert!(
-            (0..20)
-                .filter(|v| *v != 5)
-                .all(|v| graph.neighbours(v) == [5])
-        );
+        assert!((0..20).filter(|v| *v != 5).all(|v| graph.neighbours(v) == [5]));
     }
 }

@@ -48,10 +48,7 @@ const fn spread(value: u128) -> u128 {
     product ^ (product >> 65)
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the high half is folded in"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "the high half is folded in")]
 const fn low_half(value: u128) -> u64 {
     value as u64
 }

@@ -25,10 +25,7 @@ pub struct Shape {
 
 impl Default for Shape {
     fn default() -> Self {
-        Self {
-            connectivity: 4,
-            extra_watchers: 2,
-        }
+        Self { connectivity: 4, extra_watchers: 2 }
     }
 }
 
@@ -61,13 +58,7 @@ impl Layout {
         }
         watched.sort_unstable();
         let extra_watched = Rows::grouped(overlay.members(), &watched);
-        Self {
-            shape,
-            overlay,
-            ring,
-            extra,
-            extra_watched,
-        }
+        Self { shape, overlay, ring, extra, extra_watched }
     }
 
     /// The shape it was made for.
@@ -142,10 +133,7 @@ struct Rows {
 
 impl Default for Rows {
     fn default() -> Self {
-        Self {
-            starts: vec![0],
-            items: Vec::new(),
-        }
+        Self { starts: vec![0], items: Vec::new() }
     }
 }
 
@@ -157,8 +145,7 @@ impl Rows {
         let mut rest = pairs;
         for key in keys {
             let end = rest.partition_point(|(first, _)| first <= key);
-            rows.items
-                .extend(rest[..end].iter().map(|(_, second)| *second));
+            rows.items.extend(rest[..end].iter().map(|(_, second)| *second));
             rows.end_row();
             rest = &rest[end..];
         }
@@ -200,11 +187,7 @@ impl LayoutCache {
     /// about 0.2 MB.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self {
-            capacity: capacity.max(1),
-            layouts: VecDeque::new(),
-            computed: 0,
-        }
+        Self { capacity: capacity.max(1), layouts: VecDeque::new(), computed: 0 }
     }
 
     /// How many layouts were computed, and not found here.

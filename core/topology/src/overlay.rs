@@ -125,19 +125,9 @@ impl Overlay {
                 edges.extend_from_slice(&to.to_le_bytes());
             }
         }
-        let digest = Digest::of_parts(&[
-            b"skep overlay",
-            &member_digest(&members).0,
-            edges.as_slice(),
-        ]);
-        Self {
-            k,
-            members,
-            starts,
-            targets,
-            patches,
-            digest,
-        }
+        let digest =
+            Digest::of_parts(&[b"skep overlay", &member_digest(&members).0, edges.as_slice()]);
+        Self { k, members, starts, targets, patches, digest }
     }
 }
 

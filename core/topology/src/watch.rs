@@ -20,11 +20,7 @@ impl WatchRing {
     pub fn new(members: &[NodeId]) -> Self {
         let members = in_order(members);
         let placed = ring(&members, Order::Watch).into_iter();
-        Self {
-            ring: placed
-                .map(|(rank, at)| (rank, members[at as usize]))
-                .collect(),
-        }
+        Self { ring: placed.map(|(rank, at)| (rank, members[at as usize])).collect() }
     }
 
     /// The members after `id`, nearest first, once around and without `id` itself. `id` need not be
@@ -45,9 +41,7 @@ impl WatchRing {
         let (before, after) = self.ring.split_at(at);
         let me = *id;
         let around = before.iter().rev().chain(after.iter().rev());
-        around
-            .map(|(_, member)| *member)
-            .filter(move |member| *member != me)
+        around.map(|(_, member)| *member).filter(move |member| *member != me)
     }
 
     /// The first `count` successors of `id` that it has no edge to in `overlay`.

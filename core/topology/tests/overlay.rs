@@ -54,10 +54,7 @@ fn members(seed: u64, n: usize) -> Vec<NodeId> {
 
 fn numbered_edges(overlay: &Overlay) -> Edges {
     let number: BTreeMap<NodeId, u32> = overlay.members().iter().copied().zip(0..).collect();
-    overlay
-        .edges()
-        .map(|(a, b)| (number[&a], number[&b]))
-        .collect()
+    overlay.edges().map(|(a, b)| (number[&a], number[&b])).collect()
 }
 
 fn edge_set(overlay: &Overlay) -> BTreeSet<(NodeId, NodeId)> {
@@ -68,10 +65,7 @@ fn any_graph() -> impl Strategy<Value = (u32, Edges)> {
     (1_u32..14).prop_flat_map(|n| {
         let edge = (0..n, 0..n).prop_map(|(a, b)| (a.min(b), a.max(b)));
         let edges = proptest::collection::btree_set(edge, 0..(n * n / 2 + 1) as usize);
-        (
-            Just(n),
-            edges.prop_map(|set| set.into_iter().filter(|(a, b)| a != b).collect()),
-        )
+        (Just(n), edges.prop_map(|set| set.into_iter().filter(|(a, b)| a != b).collect()))
     })
 }
 
@@ -177,20 +171,12 @@ fn patches_are_rare_and_newcomers_move_little() {
         let mut fewer = all.clone();
         fewer.remove(seed % 200);
         let (before, after) = (hash_overlay(&fewer, 4), hash_overlay(&all, 4));
-        let changed = edge_set(&before)
-            .symmetric_difference(&edge_set(&after))
-            .count();
+        let changed = edge_set(&before).symmetric_difference(&edge_set(&after)).count();
         (moved, most) = (moved + changed, most.max(changed));
         patches += after.patches();
     }
-    assert!(
-        patches <= 6 * ROUNDS,
-        "{patches} patches in {ROUNDS} overlays"
-    );
-    assert!(
-        moved <= 8 * ROUNDS,
-        "{moved} edges moved by {ROUNDS} newcomers"
-    );
+    assert!(patches <= 6 * ROUNDS, "{patches} patches in {ROUNDS} overlays");
+    assert!(moved <= 8 * ROUNDS, "{moved} edges moved by {ROUNDS} newcomers");
     assert!(most <= 16, "{most} edges moved by one newcomer");
 }
 
@@ -219,23 +205,14 @@ fn the_cache_remembers_the_last_few() {
     assert!(Arc::ptr_eq(&first, &cache.layout(&a, Shape::default())));
     cache.layout(&b, Shape::default());
     assert_eq!(cache.computed(), 4);
-    let wider = Shape {
-        connectivity: 6,
-        ..Shape::default()
-    };
+    let wider = Shape { connectivity: 6, ..Shape::default() };
     assert_eq!(cache.layout(&a, wider).shape(), wider);
 }
 
 #[test]
 fn overlays_are_part_of_the_protocol() {
     let digest = |n, k| hash_overlay(&members(42, n), k).digest().abbreviated(16);
-    let got = [
-        digest(1, 4),
-        digest(4, 4),
-        digest(5, 3),
-        digest(16, 4),
-        digest(100, 5),
-    ];
+    let got = [digest(1, 4), digest(4, 4), digest(5, 3), digest(16, 4), digest(100, 5)];
     let golden = [
         "bd66207cf8b43be9",
         "f477fc7023f4c362",
@@ -251,16 +228,9 @@ fn ten_thousand_members_are_four_connected_and_a_lost_edge_is_noticed() {
     let overlay = hash_overlay(&members(5, 10_000), 4);
     let mut edges = numbered_edges(&overlay);
     assert!(is_connected(10_000, edges.iter().copied(), 4));
-    let thin = overlay
-        .members()
-        .iter()
-        .position(|id| overlay.neighbours(id).len() == 4);
+    let thin = overlay.members().iter().position(|id| overlay.neighbours(id).len() == 4);
     let thin = u32::try_from(thin.unwrap()).unwrap();
-    let lost = edges
-        .iter()
-        .copied()
-        .find(|(a, b)| *a == thin || *b == thin)
-        .unwrap();
+    let lost = edges.iter().copied().find(|(a, b)| *a == thin || *b == thin).unwrap();
     edges.remove(&lost);
     assert!(!is_connected(10_000, edges, 4));
 }
