@@ -86,12 +86,22 @@ pub enum Verb {
     Metrics(Listing),
     /// Build, list and check images: trees and files to be rolled out
     #[command(subcommand, arg_required_else_help = true, disable_help_subcommand = true)]
+    #[command(
+        after_help = "EXAMPLE\n  sudo skep image build /srv/build/web --name web\n  skep image show web\n  \
+        sudo skep image verify web --at /srv/web"
+    )]
     Image(ImageVerb),
     /// Roll an image out to all nodes of a group, and watch it
     #[command(subcommand, arg_required_else_help = true, disable_help_subcommand = true)]
+    #[command(
+        after_help = "EXAMPLE\n  sudo skep wave start web --to all --at /srv/web\n  skep wave watch"
+    )]
     Wave(WaveVerb),
     /// Publish updates to a group and read them
     #[command(subcommand, arg_required_else_help = true, disable_help_subcommand = true)]
+    #[command(
+        after_help = "EXAMPLE\n  sudo skep flood tail all &\n  sudo skep flood send all 'hello, flock'"
+    )]
     Flood(FloodVerb),
     /// Have the running agent dial nodes that it does not know
     #[command(after_help = "EXAMPLE\n  sudo skep join-address 192.0.2.7:7400\n  \
@@ -108,9 +118,18 @@ pub enum Verb {
     Agent(AgentArgs),
     /// Check, print and explain the configuration
     #[command(subcommand, arg_required_else_help = true, disable_help_subcommand = true)]
+    #[command(
+        after_help = "EXAMPLE\n  skep config default | sudo tee /etc/skep/skep.toml\n  skep config check\n  \
+        skep config show --origin"
+    )]
     Config(ConfigVerb),
     /// Make and run the bloc's certificate authority
     #[command(subcommand, arg_required_else_help = true, disable_help_subcommand = true)]
+    #[command(
+        after_help = "EXAMPLE\n  sudo skep ca init --bloc example              once, on the host that will serve it\n  \
+        sudo skep ca issue seed-1 --role queen --out ./seed-1\n  \
+        sudo skep ca invite --address 192.0.2.1:7400  for each host that joins over the network"
+    )]
     Ca(CaVerb),
     /// Make this host a node of a bloc, with a token from `skep ca invite`
     #[command(after_help = "The private key is made here and never leaves this host. The token \
@@ -120,9 +139,11 @@ pub enum Verb {
     Join(JoinArgs),
     /// Show this node's certificate
     #[command(subcommand, arg_required_else_help = true, disable_help_subcommand = true)]
+    #[command(after_help = "EXAMPLE\n  sudo skep cert show")]
     Cert(CertVerb),
     /// Run the beacon: tells nodes without a common seed of one another's addresses
     #[command(subcommand, arg_required_else_help = true, disable_help_subcommand = true)]
+    #[command(after_help = "EXAMPLE\n  skep beacon serve")]
     Beacon(BeaconVerb),
     /// Show all of it on this machine: a bloc forms, a tree is rolled out, a newcomer catches up
     #[command(after_help = "Needs no root and no network beyond loopback, and cleans up behind \

@@ -18,6 +18,9 @@ use crate::exit::Exit;
 use crate::render::{self, Style};
 use crate::watch::{LOOK_EVERY, WaveBars};
 
+#[cfg(test)]
+mod tests;
+
 /// Where a command writes, and what that can show.
 pub(crate) struct Screen<'a> {
     pub(crate) out: &'a mut dyn Write,

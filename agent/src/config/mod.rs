@@ -53,6 +53,14 @@ pub struct Override {
     pub flag: &'static str,
 }
 
+impl Override {
+    /// What `skep ca serve` says beyond `skep agent`.
+    #[must_use]
+    pub const fn serve_ca() -> Self {
+        Self { key: "ca.serve", value: toml::Value::Boolean(true), flag: "ca serve" }
+    }
+}
+
 /// Reads the configuration: the file at `path`, or at [`DEFAULT_PATH`] where one is there, then the
 /// process's environment, then `flags`.
 ///

@@ -132,8 +132,8 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
         "SKEP_TEST_CLOCK_OFFSET_MS" => Some("-3600000".to_owned()),
         _ => None,
     };
-    let flags =
-        [Override { key: "log.level", value: toml::Value::String("trace".into()), flag: "--log" }];
+    let trace = toml::Value::String("trace".into());
+    let flags = [Override { key: "log.level", value: trace, flag: "--log" }, Override::serve_ca()];
     let text = "[log]\nlevel = \"warn\"\nformat = \"json\"\n";
     let config = parse(Some((Path::new("/etc/s.toml"), text)), &environment, &flags).unwrap();
     assert_eq!(config.log.level, "trace");
@@ -145,7 +145,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
         .collect();
     expect![[r#"
         socket = "/tmp/s"                            # environment SKEP_SOCKET
-        serve = false                                # default
+        serve = true                                 # flag ca serve
         serve = true                                 # default
         level = "trace"                              # flag --log
         format = "json"                              # /etc/s.toml:3"#]]

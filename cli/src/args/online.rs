@@ -190,7 +190,7 @@ pub struct JoinAddressArgs {
 /// `skep leave`
 #[derive(Clone, Debug, Args)]
 pub struct LeaveArgs {
-    /// Yes, this node leaves: its members forget it, and it must join again to come back
+    /// Yes: nobody waits for this node any more until its agent is started again
     #[arg(long, required = true)]
     pub yes: bool,
     /// Whom to ask.
