@@ -294,7 +294,8 @@ pub enum Refusal {
         /// How many.
         waiting: usize,
     },
-    /// The log could not be written.
+    /// The log could not be written. The update may have been flooded by then, so that others may
+    /// have it: it is not promised to anybody.
     #[error("the update log could not be written: is the disk full?")]
     Storage,
 }

@@ -148,7 +148,7 @@ fn what_a_full_send_queue_drops_is_repaired_by_comparing() {
 }
 
 #[test]
-fn large_bodies_are_pulled_once_and_block_no_longer_than_the_timeout() {
+fn large_bodies_are_pulled_once_and_keep_their_place() {
     let mut net = Net::new(5, 8, &Config::default());
     net.ring();
     net.run(SECOND);
@@ -162,6 +162,26 @@ fn large_bodies_are_pulled_once_and_block_no_longer_than_the_timeout() {
     let moved = net.body_bytes - before;
     assert!(moved < (4 << 20) + (1 << 17), "four copies, not {moved} bytes");
     assert_eq!(net.hosts[3].flood().stats().fetched, 1);
+}
+
+#[test]
+fn a_large_body_that_cannot_be_had_blocks_for_the_timeout_and_comes_late() {
+    let mut net = Net::new(2, 15, &Config::default());
+    net.link(0, 1);
+    net.run(SECOND);
+    net.publish(0, &Bytes::from(vec![7; 100_000]));
+    net.run(Duration::from_millis(5));
+    // Its own disk cannot give it back for a while.
+    let unreadable = net.hosts[0].log[0].take();
+    net.publish(0, &body(1));
+    net.run(25 * SECOND);
+    assert!(net.hosts[1].log.is_empty(), "the small one waits for the large one");
+    net.run(10 * SECOND);
+    assert_eq!((net.hosts[1].log.len(), net.hosts[1].gaps.len()), (1, 1));
+    net.hosts[0].log[0] = unreadable;
+    net.run(300 * SECOND);
+    net.check_complete().unwrap();
+    assert!(net.hosts[1].log[1].as_ref().unwrap().head.late);
 }
 
 #[test]
