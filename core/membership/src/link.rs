@@ -29,6 +29,8 @@ pub(crate) struct Link {
     last_heard: Time,
     last_beat: Option<Time>,
     said: Heartbeat,
+    /// What the next beat says, as last concluded.
+    to_say: Heartbeat,
     pub(crate) peer_says: Option<Heartbeat>,
     pub(crate) verdict: Verdict,
     unwanted_since: Option<Time>,
@@ -74,6 +76,7 @@ impl Membership {
             last_heard: now,
             last_beat: None,
             said: Heartbeat::default(),
+            to_say: Heartbeat::default(),
             peer_says: None,
             verdict: Verdict::Heard,
             unwanted_since: None,
@@ -172,6 +175,7 @@ impl Membership {
     /// What this node hears has changed: presence and the watch record follow.
     pub(crate) fn heard_changed(&mut self) {
         self.dirty = true;
+        self.beats_changed = true;
         self.watch_changed = true;
     }
 
@@ -182,7 +186,7 @@ impl Membership {
         let due: Vec<NodeId> = self
             .links
             .iter()
-            .filter(|(peer, link)| now >= self.beat_due(**peer, link))
+            .filter(|(_, link)| now >= self.beat_due(link))
             .map(|(peer, _)| *peer)
             .collect();
         for peer in due {
@@ -192,13 +196,13 @@ impl Membership {
     }
 
     pub(crate) fn beat_deadline(&self) -> Option<(Time, &'static str)> {
-        let beats = self.links.iter().map(|(peer, link)| {
+        let beats = self.links.values().map(|link| {
             let verdict_due = match link.verdict {
                 Verdict::Heard => link.last_heard + self.config.suspect_after,
                 Verdict::Suspect => link.last_heard + self.config.silent_after,
                 Verdict::Silent => link.last_heard + self.config.silent_after * CLOSE_SILENT,
             };
-            self.beat_due(*peer, link).min(verdict_due)
+            self.beat_due(link).min(verdict_due)
         });
         let doubts = self.lost.values().map(|lost| match lost.verdict {
             Verdict::Silent => lost.at + self.config.silent_after * LOST_SPAN,
@@ -208,11 +212,11 @@ impl Membership {
     }
 
     /// When the next beat on a link is due: each beat, and soon when it has something new to say.
-    fn beat_due(&self, peer: NodeId, link: &Link) -> Time {
+    fn beat_due(&self, link: &Link) -> Time {
         let Some(last) = link.last_beat else {
             return Time::ZERO;
         };
-        if link.said == self.to_say(peer) {
+        if link.said == link.to_say {
             last + self.config.heartbeat
         } else {
             last + self.config.heartbeat / 10
@@ -227,7 +231,7 @@ impl Membership {
         }
         if neighbour || self.watched.contains(&peer) {
             flags |= Heartbeat::WANTED;
-        } else if self.members.heard_by_another(peer, self.me.id) {
+        } else if self.heard_by_another(peer) {
             flags |= Heartbeat::RELEASABLE;
         }
         Heartbeat { members: self.layout.digest, incarnation: self.incarnation(), flags }
@@ -241,11 +245,27 @@ impl Membership {
             .any(|peer| self.links.get(peer).is_none_or(|link| link.verdict == Verdict::Silent))
     }
 
+    /// Concludes what the next beat on each link says, where anything that goes into it has
+    /// changed. When beats are due is asked far more often than that.
+    pub(crate) fn prepare_beats(&mut self) {
+        if !core::mem::take(&mut self.beats_changed) {
+            return;
+        }
+        let peers: Vec<NodeId> = self.links.keys().copied().collect();
+        for peer in peers {
+            let heartbeat = self.to_say(peer);
+            if let Some(link) = self.links.get_mut(&peer) {
+                link.to_say = heartbeat;
+            }
+        }
+    }
+
     fn send_beat(&mut self, now: Time, peer: NodeId, out: &mut Outbox<Output>) {
         let heartbeat = self.to_say(peer);
         if let Some(link) = self.links.get_mut(&peer) {
             link.last_beat = Some(now);
             link.said = heartbeat;
+            link.to_say = heartbeat;
             out.push(Output::Heartbeat { link: link.id, heartbeat });
         }
     }
@@ -399,6 +419,7 @@ impl Membership {
             watched: self.watched.contains(&peer),
             wanted_by_peer: link.peer_says.is_some_and(|theirs| theirs.has(Heartbeat::WANTED)),
             dialled: link.dialled,
+            agrees: link.peer_says.is_some_and(|theirs| theirs.members == self.layout.digest),
         }
     }
 }

@@ -108,6 +108,8 @@ pub struct LinkView {
     pub wanted_by_peer: bool,
     /// We dialled.
     pub dialled: bool,
+    /// The peer sees the same members as this node.
+    pub agrees: bool,
 }
 
 /// Who this node is, as far as membership must know.
@@ -151,6 +153,8 @@ pub struct Membership {
     pub(crate) stopping: bool,
     /// Presence must be derived again.
     pub(crate) dirty: bool,
+    /// What goes into a heartbeat may have changed.
+    pub(crate) beats_changed: bool,
     pub(crate) published: Option<Watch>,
     pub(crate) watch_changed: bool,
     pub(crate) next_watch: Time,
@@ -188,6 +192,7 @@ impl Membership {
             synced: false,
             stopping: false,
             dirty: true,
+            beats_changed: true,
             published: None,
             watch_changed: false,
             next_watch: Time::ZERO,
@@ -233,8 +238,10 @@ impl Membership {
         if self.dirty && !self.stopping {
             self.dirty = false;
             self.derive(now, out);
+            self.beats_changed = true;
         }
         self.consider_name(now, out);
+        self.prepare_beats();
         self.publish_watch(now, out);
         self.flood_changed(out);
         self.dial(now, out);
@@ -357,6 +364,8 @@ impl Membership {
         self.neighbours = layout.neighbours.iter().copied().collect();
         self.watched = layout.watched.iter().copied().collect();
         self.layout = layout;
+        self.beats_changed = true;
+        self.prepare_beats();
         self.wanted_changed(now);
     }
 }

@@ -64,6 +64,7 @@ impl Membership {
             .is_none_or(|facts| (self.me.started, self.me.nonce) <= (facts.started, facts.nonce));
         if let Some(me) = self.members.get_mut(self.me.id) {
             me.incarnation = me.incarnation.max(incarnation);
+            self.beats_changed = true;
         }
         if let Phase::Begun { incarnation: ours } = self.phase
             && incarnation >= ours

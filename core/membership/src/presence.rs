@@ -98,23 +98,6 @@ impl Members {
         self.next_change
     }
 
-    /// Whether a present member other than `me` hears `node` now.
-    pub(crate) fn heard_by_another(&self, node: NodeId, me: NodeId) -> bool {
-        let Some(to) = self.index.get(&node) else {
-            return false;
-        };
-        let incarnation = self.list[*to as usize].incarnation;
-        self.present.iter().filter_map(|id| self.get(*id)).any(|watcher| {
-            watcher.id != me
-                && watcher.id != node
-                && watcher.edges.iter().any(|edge| {
-                    edge.to == *to
-                        && edge.verdict == Verdict::Heard
-                        && edge.incarnation >= incarnation
-                })
-        })
-    }
-
     pub(crate) fn views(&self) -> impl Iterator<Item = MemberView<'_>> + '_ {
         self.list.iter().filter(|member| member.name.is_some()).map(Member::view)
     }
@@ -321,6 +304,12 @@ impl Membership {
         let linked = self.links.get(&watcher.id).map(|link| link.incarnation);
         let newest = linked.unwrap_or_default().max(watcher.incarnation);
         if watcher.watched_as >= newest { &watcher.edges } else { &[] }
+    }
+
+    /// Whether a present member other than this node hears `peer`, as last derived.
+    pub(crate) fn heard_by_another(&self, peer: NodeId) -> bool {
+        let ours = self.links.get(&peer).is_some_and(|link| link.verdict != Verdict::Silent);
+        self.members.get(peer).is_some_and(|member| member.heard_by > u32::from(ours))
     }
 
     /// The nonce half that an edge to this node carries when it is about this process.
