@@ -86,10 +86,9 @@ pub enum Verb {
     Metrics(Listing),
     /// Build, list and check images: trees and files to be rolled out
     #[command(subcommand, arg_required_else_help = true, disable_help_subcommand = true)]
-    #[command(
-        after_help = "EXAMPLE\n  sudo skep image build /srv/build/web --name web\n  skep image show web\n  \
-        sudo skep image verify web --at /srv/web"
-    )]
+    #[command(after_help = "EXAMPLE\n  sudo skep image build /srv/build/web --name web\n  \
+        skep image show web\n  \
+        sudo skep image verify web --at /srv/web")]
     Image(ImageVerb),
     /// Roll an image out to all nodes of a group, and watch it
     #[command(subcommand, arg_required_else_help = true, disable_help_subcommand = true)]
@@ -99,9 +98,8 @@ pub enum Verb {
     Wave(WaveVerb),
     /// Publish updates to a group and read them
     #[command(subcommand, arg_required_else_help = true, disable_help_subcommand = true)]
-    #[command(
-        after_help = "EXAMPLE\n  sudo skep flood tail all &\n  sudo skep flood send all 'hello, flock'"
-    )]
+    #[command(after_help = "EXAMPLE\n  sudo skep flood tail all &\n  \
+        sudo skep flood send all 'hello, flock'")]
     Flood(FloodVerb),
     /// Have the running agent dial nodes that it does not know
     #[command(after_help = "EXAMPLE\n  sudo skep join-address 192.0.2.7:7400\n  \
@@ -118,18 +116,16 @@ pub enum Verb {
     Agent(AgentArgs),
     /// Check, print and explain the configuration
     #[command(subcommand, arg_required_else_help = true, disable_help_subcommand = true)]
-    #[command(
-        after_help = "EXAMPLE\n  skep config default | sudo tee /etc/skep/skep.toml\n  skep config check\n  \
-        skep config show --origin"
-    )]
+    #[command(after_help = "EXAMPLE\n  skep config default | sudo tee /etc/skep/skep.toml\n  \
+        skep config check\n  \
+        skep config show --origin")]
     Config(ConfigVerb),
     /// Make and run the bloc's certificate authority
     #[command(subcommand, arg_required_else_help = true, disable_help_subcommand = true)]
-    #[command(
-        after_help = "EXAMPLE\n  sudo skep ca init --bloc example              once, on the host that will serve it\n  \
+    #[command(after_help = "EXAMPLE\n  \
+        sudo skep ca init --bloc example              once, on the host that will serve it\n  \
         sudo skep ca issue seed-1 --role queen --out ./seed-1\n  \
-        sudo skep ca invite --address 192.0.2.1:7400  for each host that joins over the network"
-    )]
+        sudo skep ca invite --address 192.0.2.1:7400  for each host that joins over the network")]
     Ca(CaVerb),
     /// Make this host a node of a bloc, with a token from `skep ca invite`
     #[command(after_help = "The private key is made here and never leaves this host. The token \

@@ -226,6 +226,7 @@ async fn watch(
             });
         }
         seen = Some(detail);
+        // sleeps: the pace at which a person is shown news
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

@@ -282,7 +282,7 @@ pub(crate) fn wave_detail() -> WaveDetail {
         error: error.map(str::to_owned),
         not_set: Vec::new(),
     };
-    let full = "web-2: cannot write /srv/.web.new/lib: no space left: make room";
+    let full = "web-2: cannot write /srv/.web.new/lib: no space left";
     WaveDetail {
         wave: wave(),
         nodes: vec![

@@ -278,7 +278,7 @@ fn waves_in_a_table_and_alone() {
         web-1    fetching           31%  20.0 MiB  3 nodes  3.7s
         web-2    failed             18%  12.0 MiB  3 nodes  3.7s
         web-3    waiting (silent)    0%       0 B  3 nodes  3.7s
-        web-2: cannot write /srv/.web.new/lib: no space left: make room
+        web-2: cannot write /srv/.web.new/lib: no space left
     "#]]
     .assert_eq(&render::wave(&samples::wave_detail(), TERMINAL));
 }

@@ -152,7 +152,7 @@ mod tests {
         expect![[r#"
             done in 3.7 s, 64.0 MiB from 3 nodes
             fetching
-            failed: web-2: cannot write /srv/.web.new/lib: no space left: make room
+            failed: web-2: cannot write /srv/.web.new/lib: no space left
             waiting (silent)"#]]
         .assert_eq(&said.join("\n"));
         let total = "wave queen-1:4: 1 of 4 nodes done (2 of them not shown), 1 failed, 4.2 s, \

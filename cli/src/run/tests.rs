@@ -114,9 +114,10 @@ async fn a_wave_is_watched_to_its_end_with_a_line_for_each_step() {
     expect![[r#"
         queen-1 done 100% after 3.7 s
         web-1 fetching 31% after 3.7 s
-        web-2 failed 18% after 3.7 s: web-2: cannot write /srv/.web.new/lib: no space left: make room
+        web-2 failed 18% after 3.7 s: web-2: cannot write /srv/.web.new/lib: no space left
         web-3 waiting 0% after 3.7 s
-        web-1 done 100% after 3.7 s"#]].assert_eq(steps);
+        web-1 done 100% after 3.7 s"#]]
+    .assert_eq(steps);
     assert!(summary.starts_with("wave            queen-1:4, failed"), "{summary}");
 }
 
