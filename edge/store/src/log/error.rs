@@ -45,7 +45,7 @@ pub enum LogError {
         /// What it says.
         version: u8,
     },
-    /// Damage, with [`OnDamage::Refuse`], or met when reading.
+    /// Damage, with [`super::OnDamage::Refuse`], or met when reading.
     #[error("{} is damaged at byte {offset}: {what}", path.display())]
     Damaged {
         /// Which file.
