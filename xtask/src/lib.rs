@@ -3,7 +3,7 @@
 //! Everything that a contributor or a machine runs on this project is a subcommand here, written in
 //! Rust, so that a fresh machine needs cargo and nothing else: no shell, no make, no extra tool.
 //! [`gate`] is the test command (all tiers, one closing line), [`tidy`] are the rules that neither
-//! compiler nor clippy can check, [`bench`] measures the release binary beside its peers.
+//! compiler nor clippy can check, [`mod@bench`] measures the release binary beside its peers.
 //!
 //! The commands only drive other programs. What they check lives where it belongs: behaviour in the
 //! crates, whole flocks in `testing/sim`, hosts and faults in `testing/lab`.
