@@ -272,6 +272,11 @@ impl Index {
         })
     }
 
+    /// Every entry, oldest first.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        (self.base..self.next()).filter_map(|position| self.entry(position))
+    }
+
     pub(crate) fn find(&self, group: GroupIx, id: UpdateId) -> Option<Entry> {
         let life = self.life(LifeKey::of(group, id))?;
         self.entry(life.position(id.serial.sequence)?)

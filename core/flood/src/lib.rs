@@ -38,6 +38,7 @@ mod config;
 mod cursor;
 mod event;
 mod fault;
+mod figures;
 mod group;
 mod held;
 mod id;
@@ -62,5 +63,6 @@ pub use event::{
     ReadToken, Refusal, Rejection, Restored,
 };
 pub use id::{Position, Serial, UpdateId};
+pub use figures::GroupFigures;
 pub use machine::Flood;
 pub use stats::Stats;

@@ -1,0 +1,40 @@
+//! What a node holds of one group, for listings.
+
+use core::time::Duration;
+
+use skep_base::{GroupName, Time};
+
+use crate::machine::{Flood, age_ms};
+
+/// What a node holds of one group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupFigures {
+    /// Updates in the log.
+    pub updates: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
+    /// Age of the oldest of them.
+    pub oldest: Option<Duration>,
+    /// Updates that wait for one before them.
+    pub waiting: u64,
+}
+
+impl Flood {
+    /// What the log holds of `group`. Looks at every entry: for people, not for protocols.
+    #[must_use]
+    pub fn group_figures(&self, now: Time, group: &GroupName) -> GroupFigures {
+        let Some(group) = self.groups.get(group) else {
+            return GroupFigures::default();
+        };
+        let mut figures = GroupFigures::default();
+        for entry in self.index.entries().filter(|entry| entry.key.group == group.ix) {
+            let age = Duration::from_millis(age_ms(now, entry.born));
+            figures.updates += 1;
+            figures.bytes += u64::from(entry.bytes);
+            figures.oldest = figures.oldest.max(Some(age));
+        }
+        let blocked = self.held.blocked.iter().filter(|((ix, _), _)| *ix == group.ix);
+        figures.waiting = blocked.map(|(_, blocked)| blocked.waiting.len() as u64).sum();
+        figures
+    }
+}
