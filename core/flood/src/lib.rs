@@ -62,7 +62,7 @@ pub use event::{
     CursorName, Delivered, GapReason, Input, LogEntry, LogRecord, Output, PublishToken, ReadItem,
     ReadToken, Refusal, Rejection, Restored,
 };
-pub use id::{Position, Serial, UpdateId};
 pub use figures::GroupFigures;
+pub use id::{Position, Serial, UpdateId};
 pub use machine::Flood;
 pub use stats::Stats;
