@@ -97,7 +97,13 @@ pub(super) fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    let allowed = word.chars().count().max(3) / 3;
+    /// Longer than any key of ours by far: the comparison takes memory for each character.
+    const MAX_WORD: usize = 64;
+    let length = word.chars().count();
+    if length > MAX_WORD {
+        return None;
+    }
+    let allowed = length.max(3) / 3;
     candidates
         .into_iter()
         .map(|candidate| (distance(word, candidate), candidate))

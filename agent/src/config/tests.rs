@@ -119,6 +119,12 @@ fn what_is_wrong_is_said_where_it_stands() {
 }
 
 #[test]
+fn a_key_as_long_as_the_file_is_refused_without_being_compared() {
+    let error = of(&format!("[log]\n{} = 1\n", "x".repeat(1 << 19))).unwrap_err();
+    assert_eq!(error.0[0].hint.as_deref(), Some("known here: level, format"));
+}
+
+#[test]
 fn columns_count_characters() {
     let error = of("# müßig\n[log]\nlevel = \"ä\" ü\n").unwrap_err().0.remove(0);
     assert_eq!(error.at, Some((3, 13)), "{error}");
