@@ -30,6 +30,7 @@ extern crate alloc;
 pub mod changes;
 pub mod chunk;
 mod codec;
+mod digester;
 pub mod entry;
 pub mod limits;
 pub mod manifest;
@@ -39,6 +40,7 @@ pub mod seal;
 
 pub use changes::{Change, Changes};
 pub use chunk::{CHUNK_AVERAGE, CHUNK_MAX, CHUNK_MIN, ChunkRef, Chunker, Emit, chunks_of};
+pub use digester::Digester;
 pub use entry::{Contents, Entry, EntryError, Hole, Kind, Metadata, Node, Timestamp, Xattr};
 pub use manifest::{Header, ImageKind, Manifest, ManifestDigest, ManifestError, Totals};
 pub use path::{PathError, TreePath};

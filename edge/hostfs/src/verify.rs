@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::fs::{Stat, major, minor};
 use rustix::io::Errno;
 use skep_base::Digest;
-use skep_image::{Contents, Entry, Kind, Manifest, Metadata, Node, TreePath};
+use skep_image::{Contents, Digester, Entry, Kind, Manifest, Metadata, Node, TreePath};
 
 use crate::build::{BuildError, open_source};
 use crate::dir::{identity, size};
@@ -140,8 +140,8 @@ pub fn verify(
 /// [`BuildError`] when something cannot be read, or changes meanwhile.
 pub fn tree_digest(path: &Path) -> Result<Digest, BuildError> {
     let (root, _) = open_source(path)?;
-    let mut digester = Digester {
-        hasher: blake3::Hasher::new(),
+    let mut digester = TreeDigester {
+        sum: Digester::new(),
         inodes: BTreeMap::new(),
         count: 0,
         troubles: Vec::new(),
@@ -152,7 +152,7 @@ pub fn tree_digest(path: &Path) -> Result<Digest, BuildError> {
         match never {}
     }
     if digester.trouble_count == 0 {
-        return Ok(Digest(*digester.hasher.finalize().as_bytes()));
+        return Ok(digester.sum.finish());
     }
     Err(BuildError::Troubles {
         source_path: path.to_owned(),
@@ -386,31 +386,31 @@ fn is_zero(file: BorrowedFd<'_>, range: (u64, u64)) -> Result<bool, Errno> {
     }
 }
 
-struct Digester {
-    hasher: blake3::Hasher,
+struct TreeDigester {
+    sum: Digester,
     inodes: BTreeMap<(u64, u64), u64>,
     count: u64,
     troubles: Vec<Trouble>,
     trouble_count: u64,
 }
 
-impl Visitor for Digester {
+impl Visitor for TreeDigester {
     type Error = Never;
 
     fn found(&mut self, found: Found<'_>) -> Result<(), Never> {
         let index = self.count;
         self.count += 1;
-        self.bytes(found.path.as_bytes());
+        self.sum.bytes(found.path.as_bytes());
         let several = found.stat.st_nlink > 1 && !matches!(found.what, What::Directory);
         if several {
             let first = *self.inodes.entry(identity(&found.stat)).or_insert(index);
             if first != index {
-                self.bytes(b"hard link");
-                self.number(first);
+                self.sum.bytes(b"hard link");
+                self.sum.number(first);
                 return Ok(());
             }
         }
-        self.bytes(word(&found.what).as_bytes());
+        self.sum.bytes(word(&found.what).as_bytes());
         if let Err(kind) = self.node(&found) {
             return self.trouble(Trouble { path: found.path.to_string(), kind });
         }
@@ -428,29 +428,29 @@ impl Visitor for Digester {
     }
 }
 
-impl Digester {
+impl TreeDigester {
     fn node(&mut self, found: &Found<'_>) -> Result<(), TroubleKind> {
         let metadata = found.metadata().map_err(trouble_of)?;
-        self.number(metadata.mode.into());
-        self.number(metadata.uid.into());
-        self.number(metadata.gid.into());
-        self.number(metadata.modified.seconds.cast_unsigned());
-        self.number(metadata.modified.nanos.into());
-        self.number(metadata.xattrs.len() as u64);
+        self.sum.number(metadata.mode.into());
+        self.sum.number(metadata.uid.into());
+        self.sum.number(metadata.gid.into());
+        self.sum.number(metadata.modified.seconds.cast_unsigned());
+        self.sum.number(metadata.modified.nanos.into());
+        self.sum.number(metadata.xattrs.len() as u64);
         for xattr in &metadata.xattrs {
-            self.bytes(&xattr.name);
-            self.bytes(&xattr.value);
+            self.sum.bytes(&xattr.name);
+            self.sum.bytes(&xattr.value);
         }
         match &found.what {
             What::Directory | What::Fifo => Ok(()),
             What::Symlink(target) => {
-                self.bytes(target);
+                self.sum.bytes(target);
                 Ok(())
             }
             What::CharDevice | What::BlockDevice => {
                 let (major, minor) = device(&found.stat);
-                self.number(major.into());
-                self.number(minor.into());
+                self.sum.number(major.into());
+                self.sum.number(minor.into());
                 Ok(())
             }
             What::File(file) => match self.contents(file.as_fd(), size(&found.stat)) {
@@ -463,7 +463,7 @@ impl Digester {
 
     /// Size, then every block that is not all zeroes with its number.
     fn contents(&mut self, file: BorrowedFd<'_>, size: u64) -> Result<(), ReadError<()>> {
-        self.number(size);
+        self.sum.number(size);
         let data = Contents { size, holes: read::holes(file, size)?, chunks: Vec::new() };
         let mut done = 0;
         for (offset, len) in data.extents() {
@@ -483,8 +483,8 @@ impl Digester {
                     let end = at + block.len() as u64;
                     if end.is_multiple_of(BLOCK) || end == to {
                         if block.iter().any(|byte| *byte != 0) {
-                            self.number(at);
-                            self.bytes(&block);
+                            self.sum.number(at);
+                            self.sum.bytes(&block);
                         }
                         block.clear();
                         at = end;
@@ -494,16 +494,7 @@ impl Digester {
             };
             read::range(file, (from, to - from), &mut take)?;
         }
-        self.number(u64::MAX);
+        self.sum.number(u64::MAX);
         Ok(())
-    }
-
-    fn number(&mut self, number: u64) {
-        self.hasher.update(&number.to_le_bytes());
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.number(bytes.len() as u64);
-        self.hasher.update(bytes);
     }
 }

@@ -16,6 +16,8 @@ use skep_hostfs::{
 use skep_image::{Manifest, ManifestDigest};
 
 struct Scene {
+    /// Whether the target is not there yet.
+    first: bool,
     place: tempfile::TempDir,
     old: Digest,
     new: Digest,
@@ -43,6 +45,7 @@ fn scene() -> Scene {
     fs::write(place.path().join("site/only-in-the-old"), b"x").unwrap();
     let (manifest, digest, memory) = image(&source);
     Scene {
+        first: false,
         old: tree_digest(&place.path().join("site")).unwrap(),
         new: tree_digest(&source).unwrap(),
         place,
@@ -72,9 +75,13 @@ impl Scene {
         switched.discard_old(observer).map(drop)
     }
 
-    /// The old tree or the new one, and nothing in between.
+    /// The old tree or the new one, and nothing in between. Where there was no old one, nothing.
     fn assert_whole(&self, at: &str) -> bool {
+        if self.first && !self.site().exists() {
+            return false;
+        }
         let now = tree_digest(&self.site()).unwrap();
+        assert!(now == self.new || !self.first, "a mixture after {at}");
         assert!(now == self.old || now == self.new, "a mixture after {at}");
         now == self.new
     }
@@ -87,6 +94,20 @@ impl Scene {
 
 #[test]
 fn killed_before_any_step_it_resumes_and_is_never_a_mixture() {
+    killed_before_any_step(scene);
+}
+
+#[test]
+fn killed_before_any_step_of_the_first_wave_it_is_whole_or_not_there() {
+    killed_before_any_step(|| {
+        let mut scene = scene();
+        scene.first = true;
+        fs::remove_dir_all(scene.site()).unwrap();
+        scene
+    });
+}
+
+fn killed_before_any_step(scene: impl Fn() -> Scene) {
     let mut steps = 0;
     let mut turns = 0;
     let mut was_new = false;
@@ -312,4 +333,26 @@ fn a_mount_point_is_no_target() {
     let image = (&scene.manifest, scene.digest);
     let refused = Stage::open(&target, image, &options("w1"), &mut Quiet);
     assert!(matches!(refused, Err(ApplyError::MountPoint(_))));
+}
+
+#[test]
+fn what_is_mounted_in_the_old_tree_is_not_removed_and_is_named() {
+    let mut scene = scene();
+    let mounted = scene.site().join("sub/mounted");
+    fs::create_dir(&mounted).unwrap();
+    let Some(mount) = Tmpfs::mount(&mounted, "64k") else {
+        return;
+    };
+    fs::write(mounted.join("precious"), b"elsewhere").unwrap();
+    let error = scene.run(&mut Quiet).unwrap_err();
+    assert!(error.to_string().contains("cannot remove the old tree"), "{error}");
+    assert_eq!(tree_digest(&scene.site()).unwrap(), scene.new);
+    let left = scene.place.path().join(".skep-stage-site-w1/sub/mounted/precious");
+    assert_eq!(fs::read(left).unwrap(), b"elsewhere");
+    // The mount moved with the old tree, so it is let go of where it is now.
+    let moved = scene.place.path().join(".skep-stage-site-w1/sub/mounted");
+    std::mem::forget(mount);
+    drop(Tmpfs::over(&moved));
+    assert_eq!(clean_leftovers(&scene.target(), None).unwrap(), 1);
+    scene.assert_done();
 }
