@@ -5,9 +5,10 @@
 //! own logs; the fleet only reads them, seldom, so that reading costs the measured ones little.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
+use std::io::{BufRead as _, BufReader};
 use std::net::Ipv4Addr;
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,8 +20,9 @@ use tempfile::TempDir;
 
 use super::clock::Micros;
 use super::neighbours::RoomForNeighbours;
-use super::software::{Seat, Sighting, Software, View};
+use super::software::{Follower, Seat, Sighting, Software, View};
 use super::usage::Usage;
+use crate::say;
 
 /// How often logs are looked at while something is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -48,14 +50,14 @@ struct Agent {
     seat: Seat,
     host: Option<Host>,
     child: Option<Child>,
-    /// Lines of standard output with the time they came, not looked at yet.
+    /// Lines of its log with the time they came, not looked at yet.
     lines: Arc<Mutex<Vec<(Micros, String)>>>,
-    /// How far the event file has been read.
-    offset: u64,
-    /// Everything it noted so far.
+    /// Everything it noted of others so far.
     sightings: Vec<Sighting>,
-    /// Every line of its event file.
+    /// Every line of its log.
     events: Vec<String>,
+    /// Tells the reader of its log to give up.
+    over: Arc<AtomicBool>,
 }
 
 impl Fleet {
@@ -87,9 +89,9 @@ impl Fleet {
                 host,
                 child: None,
                 lines: Arc::default(),
-                offset: 0,
                 sightings: Vec::new(),
                 events: Vec::new(),
+                over: Arc::default(),
             });
         }
         let seats: Vec<Seat> = agents.iter().map(|agent| agent.seat.clone()).collect();
@@ -156,13 +158,7 @@ impl Fleet {
         };
         let mut child = spawned.with_context(|| format!("starting {}", software.name()))?;
         let output = child.stdout.take().context("standard output was piped")?;
-        let lines = Arc::clone(&agent.lines);
-        drop(thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                let stamped = (Micros::now(), line);
-                lines.lock().unwrap_or_else(PoisonError::into_inner).push(stamped);
-            }
-        }));
+        agent.read_log(software.follower(&agent.seat), output);
         agent.child = Some(child);
         Ok(())
     }
@@ -216,7 +212,7 @@ impl Fleet {
     ) -> Result<T> {
         let deadline = Instant::now() + within;
         loop {
-            self.read_logs()?;
+            self.read_logs();
             if let Some(value) = done(self) {
                 return Ok(value);
             }
@@ -249,7 +245,7 @@ impl Fleet {
         view
     }
 
-    /// Every line of agent `number`'s event file.
+    /// Every line of agent `number`'s log.
     pub fn events(&self, number: usize) -> impl Iterator<Item = &str> {
         let agent = self.agents.get(number);
         agent.into_iter().flat_map(|agent| &agent.events).map(String::as_str)
@@ -267,7 +263,7 @@ impl Fleet {
         Ok(child.id())
     }
 
-    fn read_logs(&mut self) -> Result<()> {
+    fn read_logs(&mut self) {
         for agent in &mut self.agents {
             let lines = {
                 let mut lines = agent.lines.lock().unwrap_or_else(PoisonError::into_inner);
@@ -275,13 +271,8 @@ impl Fleet {
             };
             let noted = lines.iter().filter_map(|(at, line)| self.software.sighting(*at, line));
             agent.sightings.extend(noted);
-            if let Some(path) = self.software.event_file(&agent.seat)
-                && let Ok(mut file) = File::open(path)
-            {
-                agent.read_events(&mut file, &self.software)?;
-            }
+            agent.events.extend(lines.into_iter().map(|(_, line)| line));
         }
-        Ok(())
     }
 
     fn dead(&mut self) -> Option<String> {
@@ -301,19 +292,25 @@ impl Fleet {
 }
 
 impl Agent {
-    /// Reads whole lines that came since the last time.
-    fn read_events(&mut self, file: &mut File, software: &Software) -> Result<()> {
-        file.seek(SeekFrom::Start(self.offset))?;
-        let mut text = Vec::new();
-        file.read_to_end(&mut text)?;
-        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        text.truncate(whole);
-        self.offset += u64::try_from(whole)?;
-        for line in String::from_utf8_lossy(&text).lines() {
-            self.sightings.extend(software.sighting(Micros::now(), line));
-            self.events.push(line.to_owned());
-        }
-        Ok(())
+    /// Has its log read, as it is written, by a thread that ends with it.
+    fn read_log(&self, follower: Option<Follower>, output: ChildStdout) {
+        let (lines, over) = (Arc::clone(&self.lines), Arc::clone(&self.over));
+        let name = self.seat.name.clone();
+        let push = move |line: &str| {
+            let stamped = (Micros::now(), line.to_owned());
+            lines.lock().unwrap_or_else(PoisonError::into_inner).push(stamped);
+        };
+        drop(thread::spawn(move || match follower {
+            Some(follower) => {
+                if let Err(error) = follower.follow(&over, push) {
+                    say(format_args!("{name}: {error:#}"));
+                }
+            }
+            None => {
+                let lines = BufReader::new(output).lines();
+                lines.map_while(Result::ok).for_each(|line| push(&line));
+            }
+        }));
     }
 }
 
@@ -321,6 +318,9 @@ impl Drop for Fleet {
     fn drop(&mut self) {
         let mut children: Vec<Child> =
             self.agents.iter_mut().filter_map(|agent| agent.child.take()).collect();
+        for agent in &self.agents {
+            agent.over.store(true, Ordering::Relaxed);
+        }
         for child in &mut children {
             drop(child.kill());
         }
@@ -340,41 +340,6 @@ fn loopback(number: usize) -> Ipv4Addr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write as _;
-
-    fn agent() -> Agent {
-        Agent {
-            seat: Seat {
-                name: "n1".to_owned(),
-                ip: loopback(0),
-                folder: std::path::PathBuf::new(),
-            },
-            host: None,
-            child: None,
-            lines: Arc::default(),
-            offset: 0,
-            sightings: Vec::new(),
-            events: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn a_torn_line_is_read_when_it_is_whole() {
-        let line = r#"{"monotonic_us":5,"event":"member","node":"n2","presence":"present"}"#;
-        let (start, end) = line.split_at(20);
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("events.jsonl");
-        let mut writer = File::create(&path).unwrap();
-        let software = Software::Skep("skep".into());
-        let mut agent = agent();
-        for (part, lines) in [(start, 0), (end, 0), ("\n", 1)] {
-            writer.write_all(part.as_bytes()).unwrap();
-            agent.read_events(&mut File::open(&path).unwrap(), &software).unwrap();
-            assert_eq!(agent.events.len(), lines);
-        }
-        assert_eq!(agent.sightings.len(), 1);
-        assert_eq!(agent.sightings[0].at, Micros(5));
-    }
 
     #[test]
     fn addresses_differ_beyond_a_byte() {

@@ -14,7 +14,7 @@ use crate::process::{capture, find};
 mod serf;
 mod skep;
 
-pub use skep::publish;
+pub use skep::{Follower, publish};
 
 /// A program whose agents form a fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,8 +111,8 @@ impl Software {
         }
     }
 
-    /// What a line of its log says of another agent, if it does. `stamp` is when the line was read;
-    /// a line with a time of its own is believed instead.
+    /// What a line of its log says of another agent, if it does. `stamp` is when the line was
+    /// read; a line with a time of its own is believed instead.
     #[must_use]
     pub fn sighting(&self, stamp: Micros, line: &str) -> Option<Sighting> {
         match self {
@@ -121,11 +121,11 @@ impl Software {
         }
     }
 
-    /// The file it logs events to, where that is not its standard output.
+    /// Reads its log of events, where that is not its standard output.
     #[must_use]
-    pub fn event_file(&self, seat: &Seat) -> Option<PathBuf> {
+    pub fn follower(&self, seat: &Seat) -> Option<Follower> {
         match self {
-            Self::Skep(_) => Some(skep::event_file(seat)),
+            Self::Skep(_) => Some(Follower::new(seat)),
             Self::Serf(_) => None,
         }
     }

@@ -1,10 +1,12 @@
 //! Our own agent, driven as an operator drives it: by its commands, its socket and its event log.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -17,6 +19,10 @@ use crate::process::capture;
 const PORT: u16 = 7400;
 /// An agent answers in milliseconds; one that takes this long will not.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// How often a follower tries a socket that is not there yet. Times come from the events.
+const CONNECT_EVERY: Duration = Duration::from_millis(50);
+/// Events are some hundred bytes; the log keeps some thousand.
+const CHUNK_BYTES_AT_MOST: usize = 16 << 20;
 
 pub(super) fn prepare(binary: &Path, folder: &Path, seats: &[Seat]) -> Result<()> {
     let ca = folder.join("ca");
@@ -41,10 +47,6 @@ pub(super) fn agent(binary: &Path, seat: &Seat) -> Command {
     let mut command = Command::new(binary);
     command.args(["agent", "--config"]).arg(config(seat));
     command
-}
-
-pub(super) fn event_file(seat: &Seat) -> PathBuf {
-    seat.folder.join("state/events.jsonl")
 }
 
 /// A line of the event log, as far as presence is concerned.
@@ -105,6 +107,74 @@ pub fn publish(seat: &Seat, body: &[u8]) -> Result<String> {
     Ok(published.id)
 }
 
+/// Reads what an agent notes, as it notes it.
+pub struct Follower {
+    socket: PathBuf,
+}
+
+impl Follower {
+    pub(super) fn new(seat: &Seat) -> Self {
+        Self { socket: socket(seat) }
+    }
+
+    /// Calls `each` with every event's line until the agent ends, or until `over` is set before
+    /// the agent listens.
+    ///
+    /// # Errors
+    /// When the agent answers with something else than events.
+    pub fn follow(self, over: &AtomicBool, mut each: impl FnMut(&str)) -> Result<()> {
+        let mut stream = loop {
+            match UnixStream::connect(&self.socket) {
+                Ok(stream) => break stream,
+                Err(_) if over.load(Ordering::Relaxed) => return Ok(()),
+                Err(_) => thread::sleep(CONNECT_EVERY),
+            }
+        };
+        write!(stream, "GET /v1/events?after=0&follow=true HTTP/1.1\r\nhost: skep\r\n\r\n")?;
+        let mut reader = BufReader::new(stream);
+        let head = head(&mut reader)?;
+        ensure!(head.starts_with("HTTP/1.1 200"), "the agent refused to show events: {head}");
+        let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+        ensure!(chunked, "events come in chunks: {head}");
+        let mut text = Vec::new();
+        while let Some(chunk) = next_chunk(&mut reader)? {
+            text.extend(chunk);
+            while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = text.drain(..=end).collect();
+                each(String::from_utf8_lossy(&line).trim_end());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The answer's head, to the blank line.
+fn head(reader: &mut impl BufRead) -> Result<String> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        ensure!(reader.read_line(&mut head)? > 0, "the agent closed after {head:?}");
+    }
+    Ok(head)
+}
+
+/// The next chunk of a chunked body; nothing at its end, and when the agent is gone.
+fn next_chunk(reader: &mut impl BufRead) -> Result<Option<Vec<u8>>> {
+    let mut line = String::new();
+    match reader.read_line(&mut line) {
+        Ok(0) | Err(_) => return Ok(None), // Killed: its last words are read.
+        Ok(_) => {}
+    }
+    let size = usize::from_str_radix(line.trim_end(), 16)
+        .with_context(|| format!("not the size of a chunk: {line:?}"))?;
+    ensure!(size <= CHUNK_BYTES_AT_MOST, "a chunk of {size} bytes");
+    let mut chunk = vec![0; size + 2];
+    if size == 0 || reader.read_exact(&mut chunk).is_err() {
+        return Ok(None);
+    }
+    chunk.truncate(size);
+    Ok(Some(chunk))
+}
+
 fn identity(seat: &Seat) -> PathBuf {
     seat.folder.join("identity")
 }
@@ -149,5 +219,31 @@ mod tests {
         assert_eq!(sighting(&line("else")), None);
         assert_eq!(sighting(r#"{"monotonic_us":1,"event":"flock","present":3}"#), None);
         assert_eq!(sighting("{\"torn"), None);
+    }
+
+    #[test]
+    fn events_are_followed_across_chunks_until_the_agent_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("control.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let agent = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let asked = head(&mut BufReader::new(stream.try_clone().unwrap())).unwrap();
+            let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+                          5\r\n{\"a\":\r\n7\r\n1}\n{}\n{\r\n9\r\n\"torn";
+            stream.write_all(answer.as_bytes()).unwrap();
+            asked
+        });
+        let mut lines = Vec::new();
+        let follower = Follower { socket };
+        follower.follow(&AtomicBool::new(false), |line| lines.push(line.to_owned())).unwrap();
+        assert_eq!(lines, ["{\"a\":1}", "{}"]);
+        assert!(agent.join().unwrap().starts_with("GET /v1/events?"));
+    }
+
+    #[test]
+    fn a_follower_of_an_agent_that_never_came_ends() {
+        let follower = Follower { socket: "/no/such/socket".into() };
+        follower.follow(&AtomicBool::new(true), |_| panic!("a line from nowhere")).unwrap();
     }
 }
