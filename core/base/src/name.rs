@@ -41,7 +41,8 @@ pub enum NameError {
     },
     /// A byte that no name may hold, or a hyphen at the end of a label.
     #[error(
-        "{kind} name {text:?} may hold only letters, digits, dots and inner hyphens, not {found:?} there"
+        "{kind} name {text:?} may hold only letters, digits, dots and inner hyphens, \
+         not {found:?} there"
     )]
     Character {
         /// What was being named.

@@ -6,7 +6,8 @@ extern crate std;
 
 #[cfg(test)]
 std::thread_local! {
-    static PLANTED: core::cell::Cell<(bool, bool)> = const { core::cell::Cell::new((false, false)) };
+    static PLANTED: core::cell::Cell<(bool, bool)> =
+        const { core::cell::Cell::new((false, false)) };
 }
 
 /// Whether updates that came before are taken once more.

@@ -21,7 +21,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `event` `message` `config` | what may happen, what is wanted, what is said, what may be chosen |
+//! | `event` `message` `config` | what may happen, what is wanted and said, what may be chosen |
 //! | `machine` | the state, and which handler takes which input |
 //! | `publish` `relay` `receive` `held` | the flood and its order |
 //! | `pull` `serve` `large` | repair: asking, answering, large bodies |

@@ -254,7 +254,12 @@ impl Net {
     }
 
     fn silences(&self, of: usize) -> usize {
-        let is = |event: &Event| matches!(event, Event::Status { node, status: Status::Silent, .. } if *node == id(of));
+        let is = |event: &Event| {
+            let Event::Status { node, status: Status::Silent, .. } = event else {
+                return false;
+            };
+            *node == id(of)
+        };
         self.events.iter().filter(|(_, event)| is(event)).count()
     }
 }

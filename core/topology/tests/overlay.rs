@@ -123,7 +123,11 @@ proptest! {
 
     /// In a ring a newcomer parts one edge and makes two. All else are patches.
     #[test]
-    fn a_newcomer_moves_the_edges_beside_it(seed: u64, n in 6_usize..80, gone: prop::sample::Index) {
+    fn a_newcomer_moves_the_edges_beside_it(
+        seed: u64,
+        n in 6_usize..80,
+        gone: prop::sample::Index,
+    ) {
         let all = members(seed, n);
         let mut fewer = all.clone();
         fewer.remove(gone.index(n));

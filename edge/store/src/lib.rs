@@ -4,7 +4,7 @@
 //! | module | what | for |
 //! |---|---|---|
 //! | [`log`] | updates in checksummed segments, synced in groups | FLOOD-32, FLOOD-35, MULTI-5 |
-//! | [`state`] | incarnation, records, address book, cursors: a database | BLOC-9, BLOC-40, FLOOD-36 |
+//! | [`state`] | incarnation, records, address book, cursors: a database | BLOC-9, 40, FLOOD-36 |
 //! | [`blobs`] | chunks by digest, sealed images | DLIF-18, DLIF-22 |
 //! | [`lock`] | one writer for a state directory | |
 //!

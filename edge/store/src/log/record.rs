@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Numbers are big-endian; the length counts head and body. The checksum is the beginning of the
-//! BLAKE3 digest of everything else, position included, so that neither a moved record nor one of an
-//! earlier file passes.
+//! BLAKE3 digest of everything else, position included, so that neither a moved record nor one of
+//! an earlier file passes.
 
 use skep_base::WallTime;
 

@@ -35,7 +35,7 @@ pub(super) const BRIDGE: Scenario = Scenario {
 
 pub(super) const PAIRS: Scenario = Scenario {
     name: "pairs",
-    about: "a few pairs of nodes cannot reach one another, and everybody sees everybody all the same",
+    about: "a few pairs of nodes cannot reach one another, and all see all nonetheless",
     nodes: 12,
     least: 6,
     configure: usual,

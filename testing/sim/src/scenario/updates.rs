@@ -13,7 +13,7 @@ use crate::world::World;
 
 pub(super) const UPDATES: Scenario = Scenario {
     name: "updates",
-    about: "small and large updates from everywhere, to all and to a group, while nodes come and go",
+    about: "small and large updates from everywhere, to all and a group, while nodes come and go",
     nodes: 16,
     least: 4,
     configure: usual,
