@@ -1,3 +1,25 @@
-//! The agent: where all parts meet. The binary `skep` is a thin layer over this library.
+//! The agent: where all parts meet, and the one binary `skep` (a thin layer over this library).
+//!
+//! [`boot`] reads as a boot log: it makes every part and hands it what it needs. [`spine`] is the one
+//! loop that owns the node ([`skep_node::Node`]) and carries its wishes out; [`answer`] and
+//! [`updates`] make the answers of the control socket from its state. Beside it run the disk's thread
+//! ([`disk`]), discovery ([`discovery`]), renewal ([`renewal`]) and the waves ([`rollout`]). Commands
+//! that need no agent live in [`offline`].
 
+pub mod answer;
+pub mod authority;
+pub mod boot;
+pub mod clock;
 pub mod config;
+pub mod discovery;
+pub mod disk;
+pub mod keys;
+pub mod offline;
+pub mod renewal;
+pub mod rollout;
+pub mod spine;
+pub mod updates;
+
+/// When this release was made, in milliseconds since 1970: certificates are never judged by a clock
+/// that is behind it. Raised with each release.
+pub const BUILT_UNIX_MS: u64 = 1_795_219_200_000;

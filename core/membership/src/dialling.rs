@@ -23,6 +23,9 @@ const MAX_IN_PROGRESS: usize = 64;
 const MAX_SEEDS: usize = 1024;
 /// The first wait after a failure.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
+/// An edge must be wanted for this long before it is dialled, by a node that has enough of them:
+/// while many come or go, most edges are wanted for a moment only.
+const SETTLES: Duration = Duration::from_millis(100);
 /// Dialling is eager for this long.
 const EAGER_FOR: Duration = Duration::from_secs(3600);
 /// An address that multicast or the beacon named is dropped when it was not named again for this
@@ -200,6 +203,7 @@ impl Membership {
         // An attempt that is due within the usual wait keeps its back-off; one that was put off for
         // long, while nobody wanted the edge, does not.
         let soon = now + self.config.redial;
+        let soonest = if self.lacking { now } else { now + SETTLES };
         let unlinked: Vec<NodeId> = self
             .neighbours
             .iter()
@@ -210,8 +214,12 @@ impl Membership {
             .collect();
         for node in unlinked {
             let courtesy = self.neighbours.contains(&node) && node < self.me.id;
-            let next = if courtesy { now + self.config.courtesy } else { now };
+            let next = if courtesy { soonest + self.config.courtesy } else { soonest };
             self.dialling.nodes.insert(node, Wait { next, wait: FIRST_WAIT, since: now });
+        }
+        // Before the first exchange is complete nobody can be told from the absent.
+        if !self.has_begun() {
+            return;
         }
         for node in self.layout.chased.clone() {
             let wait = Wait { next: now, wait: FIRST_WAIT, since: now };

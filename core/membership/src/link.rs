@@ -18,6 +18,10 @@ const CLOSE_SILENT: u32 = 3;
 const DOUBT_BEATS: u32 = 1;
 /// How long a broken link is spoken of, in times the silence.
 const LOST_SPAN: u32 = 10;
+/// With so many edges of the overlay a node is well enough connected for a moment.
+const ENOUGH_EDGES: usize = 2;
+/// Ends that still disagree on who is present after so many beats flood to one another.
+const DISAGREE_BEATS: u32 = 2;
 
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -35,6 +39,8 @@ pub(crate) struct Link {
     pub(crate) verdict: Verdict,
     unwanted_since: Option<Time>,
     flood: Option<bool>,
+    /// The ends see different members.
+    disagrees_since: Option<Time>,
 }
 
 impl Membership {
@@ -81,6 +87,7 @@ impl Membership {
             verdict: Verdict::Heard,
             unwanted_since: None,
             flood: None,
+            disagrees_since: None,
         };
         self.links.insert(peer.id, link);
         self.link_owner.insert(id, peer.id);
@@ -226,7 +233,7 @@ impl Membership {
     fn to_say(&self, peer: NodeId) -> Heartbeat {
         let mut flags = 0;
         let neighbour = self.neighbours.contains(&peer);
-        if neighbour || self.lacks_neighbours() {
+        if neighbour || self.lacking {
             flags |= Heartbeat::FLOOD;
         }
         if neighbour || self.watched.contains(&peer) {
@@ -237,17 +244,34 @@ impl Membership {
         Heartbeat { members: self.layout.digest, incarnation: self.incarnation(), flags }
     }
 
-    /// Whether an edge of the overlay is missing. Then every link takes its place: a node whose
-    /// neighbours are all gone must be able to say so.
-    fn lacks_neighbours(&self) -> bool {
-        self.neighbours
-            .iter()
-            .any(|peer| self.links.get(peer).is_none_or(|link| link.verdict == Verdict::Silent))
+    /// Whether links must take the place of edges of the overlay: while hardly any edge is there,
+    /// for a node whose neighbours are all gone must be able to say so; and for an edge that stays
+    /// away. One that is only about to come brings a repair with it.
+    fn lacks_neighbours(&self, now: Time) -> bool {
+        let there = self.neighbours.len() - self.missing.len();
+        there < self.neighbours.len().clamp(1, ENOUGH_EDGES)
+            || self.missing.values().any(|since| now.since(*since) >= self.config.heartbeat)
+    }
+
+    /// Notes which edges of the overlay are missing, and since when.
+    fn look_for_missing(&mut self, now: Time) {
+        let Self { links, neighbours, missing, .. } = self;
+        let there = |peer: &NodeId| {
+            links.get(peer).is_some_and(|link| link.verdict != Verdict::Silent)
+        };
+        missing.retain(|peer, _| neighbours.contains(peer) && !there(peer));
+        for peer in neighbours.iter().filter(|peer| !there(peer)) {
+            missing.entry(*peer).or_insert(now);
+        }
+        let lacking = self.lacks_neighbours(now);
+        self.beats_changed |= lacking != self.lacking;
+        self.lacking = lacking;
     }
 
     /// Concludes what the next beat on each link says, where anything that goes into it has
     /// changed. When beats are due is asked far more often than that.
-    pub(crate) fn prepare_beats(&mut self) {
+    pub(crate) fn prepare_beats(&mut self, now: Time) {
+        self.look_for_missing(now);
         if !core::mem::take(&mut self.beats_changed) {
             return;
         }
@@ -352,15 +376,23 @@ impl Membership {
     }
 
     /// Says over which links facts and updates are flooded: edges of the overlay as either end sees
-    /// it, and every link while an edge is missing or the ends do not agree on who is present.
-    pub(crate) fn flood_changed(&mut self, out: &mut Outbox<Output>) {
-        let lacking = self.lacks_neighbours();
+    /// it, and every link while edges are missing or the ends do not come to agree on who is
+    /// present. Flooding that begins late begins with a repair.
+    pub(crate) fn flood_changed(&mut self, now: Time, out: &mut Outbox<Output>) {
         for (peer, link) in &mut self.links {
-            let on = lacking
+            let agrees = link.peer_says.is_some_and(|says| says.members == self.layout.digest);
+            link.disagrees_since = match link.disagrees_since {
+                _ if agrees => None,
+                None => Some(now),
+                since => since,
+            };
+            let apart = link
+                .disagrees_since
+                .is_some_and(|since| now.since(since) >= self.config.heartbeat * DISAGREE_BEATS);
+            let on = apart
+                || self.lacking
                 || self.neighbours.contains(peer)
-                || link.peer_says.is_none_or(|theirs| {
-                    theirs.has(Heartbeat::FLOOD) || theirs.members != self.layout.digest
-                });
+                || link.peer_says.is_none_or(|theirs| theirs.has(Heartbeat::FLOOD));
             if link.flood != Some(on) {
                 link.flood = Some(on);
                 out.push(Output::Flood { peer: *peer, on });

@@ -153,6 +153,10 @@ pub struct Membership {
     pub(crate) stopping: bool,
     /// Presence must be derived again.
     pub(crate) dirty: bool,
+    /// Edges of the overlay that have no live link, and since when.
+    pub(crate) missing: BTreeMap<NodeId, Time>,
+    /// Links take the place of edges.
+    pub(crate) lacking: bool,
     /// What goes into a heartbeat may have changed.
     pub(crate) beats_changed: bool,
     pub(crate) published: Option<Watch>,
@@ -192,6 +196,8 @@ impl Membership {
             synced: false,
             stopping: false,
             dirty: true,
+            missing: BTreeMap::new(),
+            lacking: false,
             beats_changed: true,
             published: None,
             watch_changed: false,
@@ -241,9 +247,9 @@ impl Membership {
             self.beats_changed = true;
         }
         self.consider_name(now, out);
-        self.prepare_beats();
+        self.prepare_beats(now);
         self.publish_watch(now, out);
-        self.flood_changed(out);
+        self.flood_changed(now, out);
         self.dial(now, out);
     }
 
@@ -365,7 +371,7 @@ impl Membership {
         self.watched = layout.watched.iter().copied().collect();
         self.layout = layout;
         self.beats_changed = true;
-        self.prepare_beats();
+        self.prepare_beats(now);
         self.wanted_changed(now);
     }
 }

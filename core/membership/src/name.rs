@@ -91,6 +91,7 @@ impl Membership {
                 self.phase = Phase::Taken { told_at: counts(told_at) };
                 if !contested(told_at) && self.ready(now) {
                     self.begin(out);
+                    self.wanted_changed(now);
                 }
             }
             Phase::Joining { contested_since, told_at } => {
@@ -106,6 +107,7 @@ impl Membership {
                     self.phase = Phase::Joining { contested_since: None, told_at: None };
                     if self.ready(now) {
                         self.begin(out);
+                        self.wanted_changed(now);
                     }
                 }
             }

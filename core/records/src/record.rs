@@ -25,6 +25,8 @@ pub mod kind {
     pub const NODE: u16 = 2;
     /// Whom the node hears: `skep-membership`.
     pub const WATCH: u16 = 3;
+    /// The node serves the bloc's CA: the CA's fingerprint.
+    pub const AUTHORITY: u16 = 4;
     /// A wave that the queen orders: `skep-wave`.
     pub const WAVE_ORDER: u16 = 16;
     /// How far the node is with its waves, and which it applied last: `skep-wave`.

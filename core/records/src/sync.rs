@@ -88,7 +88,10 @@ impl Records {
         }
         match message {
             Message::Digest { root, count } => self.digest_came(from, root, count, out),
-            Message::InSync => self.synced(from, out),
+            Message::InSync => {
+                self.process_batch(now, out);
+                self.synced(from, out);
+            }
             Message::Buckets(theirs) => self.buckets_came(from, &theirs, out),
             Message::Summary { buckets, items, last } => {
                 self.summary_came(now, from, &buckets, &items, last, out);
@@ -105,6 +108,7 @@ impl Records {
                 let mut wanted = wanted;
                 wanted.sort_by_key(|(owner, kind)| (certificates_first(*kind), *owner));
                 self.send_records(now, from, wanted.into_iter(), Some(true), out);
+                self.process_batch(now, out);
                 self.synced(from, out);
             }
         }

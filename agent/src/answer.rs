@@ -1,0 +1,470 @@
+//! Answers to what is asked over the control socket, made from the main loop's own state.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use skep_base::{GroupName, NodeId, NodeName};
+use skep_control::api::{
+    Accepted, AgentState, CaStatus, Certificate, Check, Code, Flock, Group, Health, JoinAddress,
+    Link, LinkKind, Member, Metric, MetricKind, Presence, Problem, Refusal, Shutdown, Status, Text,
+    Wait,
+};
+use skep_control::{Reply, Request};
+use skep_identity::CertInfo;
+use skep_node::{Farewell, Input, MemberView, Source, Verdict};
+use skep_records::kind as record;
+use skep_transport::discovery::JoinAddress as JoinTarget;
+
+use crate::spine::{Spine, presence};
+
+/// How long a planned stop may keep this node away before others see it silent.
+const BACK_WITHIN: Duration = Duration::from_secs(30);
+/// A certificate with less than this of its life left is a problem to be shown.
+const EXPIRES_SOON: Duration = Duration::from_secs(3 * 24 * 3600);
+
+impl Spine {
+    /// Answers one question.
+    pub async fn answer(&mut self, request: Request) {
+        match request {
+            Request::Status(reply) => reply.ok(self.status()),
+            Request::Health(reply) => reply.ok(self.health()),
+            Request::Members(reply) => reply.ok(self.members()),
+            Request::Flock(reply) => reply.ok(self.flock()),
+            Request::Links(reply) => reply.ok(self.link_rows()),
+            Request::Metrics(reply) => reply.ok(self.metrics()),
+            Request::Certificate(reply) => reply.ok(self.certificate()),
+            Request::Ca(reply) => self.answer_ca(reply),
+            Request::Events { query, reply } => {
+                let read = self.log.read(query);
+                reply.send(read);
+            }
+            Request::Groups(reply) => reply.ok(self.group_rows()),
+            Request::Group { group, reply } => self.answer_group(&group, reply),
+            Request::Publish { group, body, reply } => self.publish(group, body, reply).await,
+            Request::Updates { group, query, reply } => {
+                self.read_updates(group, query, reply).await;
+            }
+            Request::Commit { group, subscriber, commit, reply } => {
+                self.commit(group, &subscriber, commit, reply).await;
+            }
+            Request::Unsubscribe { group, subscriber, reply } => {
+                self.unsubscribe(group, &subscriber, reply).await;
+            }
+            rollout @ (Request::Images(_)
+            | Request::Image { .. }
+            | Request::StartWave { .. }
+            | Request::Waves(_)
+            | Request::Wave { .. }) => self.rollout.call(rollout),
+            Request::JoinAddress { addresses, reply } => {
+                self.join_address(&addresses, reply).await;
+            }
+            Request::Shutdown { how, reply } => self.shut_down(how, reply),
+        }
+    }
+
+    /// A readable, transient name of the flock as this node sees it (BLOC-4, BLOC-11): its lowest
+    /// member, and how many they are.
+    #[must_use]
+    pub fn flock_name(&self) -> String {
+        let present = self.node.present();
+        let digest = skep_topology::member_digest(present).abbreviated(6);
+        let lowest = present.first().copied().unwrap_or(self.node.id());
+        format!("{}-{digest}", self.name_of(lowest))
+    }
+
+    fn state(&self) -> AgentState {
+        match (self.stopping, self.duplicate, self.node.has_begun()) {
+            (Some(_), ..) => AgentState::Draining,
+            (None, true, _) => AgentState::Duplicate,
+            (None, false, true) => AgentState::Running,
+            (None, false, false) => AgentState::Joining,
+        }
+    }
+
+    fn status(&self) -> Status {
+        let identity = self.identity.current();
+        let info = identity.info();
+        let members = self.node.members();
+        let flock_feature_level = members
+            .filter(|member| member.status == skep_node::Status::Present)
+            .filter_map(|member| member.facts.map(|facts| facts.feature_level))
+            .min();
+        Status {
+            bloc: info.bloc.clone(),
+            node: info.node.clone(),
+            id: Text(self.node.id()),
+            network: info.network.clone(),
+            roles: roles(info),
+            version: self.version.clone(),
+            protocol: skep_wire::PROTOCOL_MAX,
+            feature_level: skep_wire::FEATURE_LEVEL,
+            flock_feature_level: flock_feature_level.unwrap_or(skep_wire::FEATURE_LEVEL),
+            incarnation: self.node.incarnation().0,
+            state: self.state(),
+            started: self.started.1,
+            uptime_ms: millis(self.clock.now().since(self.started.0)),
+            addresses: self.addresses.iter().map(|address| address.socket.to_string()).collect(),
+            present: count(self.node.present().len()),
+            known: count(self.node.members().count()),
+            flock: self.flock_name(),
+            links: count(self.node.links().count()),
+            certificate: self.certificate(),
+            waits: self.waits(),
+            problems: self.problems(),
+        }
+    }
+
+    fn waits(&self) -> Vec<Wait> {
+        let mut waits = Vec::new();
+        let since_ms = millis(self.clock.now().since(self.started.0));
+        if !self.node.has_begun() && !self.duplicate {
+            let what = "comparing records with a first peer before publishing".to_owned();
+            waits.push(Wait { what, since_ms, until_ms: Some(3000) });
+        }
+        waits
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let since_ms = millis(self.clock.now().since(self.started.0));
+        if self.duplicate {
+            problems.push(Problem {
+                message: "another live process holds this node's name".into(),
+                hint: Some("stop one of the two, or issue it a certificate of its own".into()),
+                since_ms,
+            });
+        }
+        let identity = self.identity.current();
+        let left = identity.info().not_after.since(self.clock.wall());
+        if left < EXPIRES_SOON.min(identity.info().life() / 4) {
+            problems.push(Problem {
+                message: format!("the certificate expires in {} s", left.as_secs()),
+                hint: Some("make sure that a node which serves the CA can be reached".into()),
+                since_ms: 0,
+            });
+        }
+        problems
+    }
+
+    fn health(&self) -> Health {
+        let identity = self.identity.current();
+        let expired = identity.info().is_expired(self.clock.wall());
+        let check = |name: &str, ok: bool, detail: String| Check { name: name.into(), ok, detail };
+        let dropped = self.node.flood().stats().dropped_storage;
+        let checks = vec![
+            check(
+                "certificate",
+                !expired,
+                format!("holds until {}", identity.info().not_after.unix_ms),
+            ),
+            check("name", !self.duplicate, "no other live process has this node's name".into()),
+            check("disk", dropped == 0, format!("{dropped} updates could not be written")),
+        ];
+        Health { ok: checks.iter().all(|check| check.ok), state: self.state(), checks }
+    }
+
+    fn certificate(&self) -> Certificate {
+        let identity = self.identity.current();
+        let info = identity.info();
+        let now = self.clock.wall();
+        let signed = |unix_ms: u64| i64::try_from(unix_ms).unwrap_or(i64::MAX);
+        Certificate {
+            bloc: info.bloc.clone(),
+            node: info.node.clone(),
+            network: info.network.clone(),
+            roles: roles(info),
+            fingerprint: Text(info.hash),
+            not_before: info.not_before,
+            not_after: info.not_after,
+            renew_at: info.renew_at(),
+            expires_in_ms: signed(info.not_after.unix_ms) - signed(now.unix_ms),
+        }
+    }
+
+    fn members(&self) -> Vec<Member> {
+        let watchers = self.watchers();
+        let mut rows: Vec<Member> =
+            self.node.members().filter_map(|member| self.member_row(&member, &watchers)).collect();
+        rows.sort_by(|a, b| a.node.cmp(&b.node));
+        rows
+    }
+
+    fn member_row(
+        &self,
+        member: &MemberView<'_>,
+        watchers: &BTreeMap<NodeId, Vec<NodeName>>,
+    ) -> Option<Member> {
+        let facts = member.facts;
+        let certificate = self.certificate_of(member.node);
+        Some(Member {
+            node: member.name?.clone(),
+            me: member.node == self.node.id(),
+            presence: presence(member.status)?,
+            since_ms: millis(self.clock.now().since(member.since)),
+            network: certificate.as_ref().and_then(|info| info.network.clone()),
+            roles: certificate.as_ref().map(roles).unwrap_or_default(),
+            incarnation: member.incarnation.0,
+            version: facts.map(|facts| facts.version.clone()).unwrap_or_default(),
+            addresses: facts
+                .map(|facts| {
+                    facts.addresses.iter().map(|address| address.socket.to_string()).collect()
+                })
+                .unwrap_or_default(),
+            watchers: watchers.get(&member.node).cloned().unwrap_or_default(),
+            rtt_us: self.round_trip(member.node),
+        })
+    }
+
+    /// Who hears whom, as present watchers say it.
+    fn watchers(&self) -> BTreeMap<NodeId, Vec<NodeName>> {
+        let mut watchers: BTreeMap<NodeId, Vec<NodeName>> = BTreeMap::new();
+        for (watcher, stored) in self.node.records().of_kind(record::WATCH) {
+            let Some(view) = self.node.member_view(watcher) else { continue };
+            let (Some(name), skep_node::Status::Present) = (view.name, view.status) else {
+                continue;
+            };
+            let Ok(watch) = skep_membership::Watch::from_body(&stored.body) else { continue };
+            for edge in watch.edges.iter().filter(|edge| edge.verdict != Verdict::Silent) {
+                watchers.entry(edge.node).or_default().push(name.clone());
+            }
+        }
+        watchers
+    }
+
+    fn certificate_of(&self, node: NodeId) -> Option<CertInfo> {
+        let stored = self.node.stored(node, record::CERTIFICATE)?;
+        self.identity.current().trust().verify_chain_only(&stored.body).ok()
+    }
+
+    fn round_trip(&self, node: NodeId) -> Option<u32> {
+        let link = self.node.links().find(|link| link.peer == node)?;
+        let id = skep_transport::LinkId::from_number(link.link.0);
+        let sample = self.transport.sample(id)?;
+        u32::try_from(sample.tcp.rtt.as_micros()).ok()
+    }
+
+    fn flock(&self) -> Flock {
+        let present = self.node.present();
+        let name = |node: &NodeId| {
+            self.node.member_view(*node).and_then(|member| member.name.cloned())
+        };
+        let layout = self.node.layout();
+        let edges = layout.map(|layout| {
+            let edges = layout.overlay().edges();
+            edges.filter_map(|(a, b)| Some((name(&a)?, name(&b)?))).collect()
+        });
+        let absent = self.node.members().filter_map(|member| {
+            let presence = presence(member.status).filter(|word| *word != Presence::Present)?;
+            Some((member.name?.clone(), presence))
+        });
+        let connectivity = layout.map_or(0, |layout| {
+            layout.shape().connectivity.min(layout.members().len().saturating_sub(1))
+        });
+        Flock {
+            name: self.flock_name(),
+            digest: Text(skep_topology::member_digest(present)),
+            present: present.iter().filter_map(name).collect(),
+            absent: absent.collect(),
+            agreed: self.node.links().all(|link| link.agrees),
+            edges: edges.unwrap_or_default(),
+            overlay: "hash".into(),
+            connectivity: count(connectivity),
+        }
+    }
+
+    fn link_rows(&self) -> Vec<Link> {
+        let row = |link: skep_node::LinkView| {
+            let note = self.links.get(&link.link)?;
+            let id = skep_transport::LinkId::from_number(link.link.0);
+            let sample = self.transport.sample(id);
+            let kind = match (link.neighbour, link.watched) {
+                (true, _) => LinkKind::Neighbour,
+                (false, true) => LinkKind::Watch,
+                (false, false) if link.wanted_by_peer => LinkKind::Watch,
+                (false, false) => LinkKind::Errand,
+            };
+            Some(Link {
+                peer: note.name.clone(),
+                kind,
+                remote: note.remote.to_string(),
+                dialled: link.dialled,
+                up_ms: millis(self.clock.now().since(link.since)),
+                bulk: self.rollout.has_bulk(link.peer),
+                rtt_us: sample
+                    .as_ref()
+                    .and_then(|sample| u32::try_from(sample.tcp.rtt.as_micros()).ok()),
+                rate: sample
+                    .as_ref()
+                    .map(|sample| sample.tcp.delivery_rate)
+                    .filter(|rate| *rate > 0),
+                received: sample.as_ref().map_or(0, |sample| sample.received_bytes),
+                sent: sample.as_ref().map_or(0, |sample| sample.sent_bytes),
+                queued: self.transport.queued_bytes(id).map_or(0, |bytes| bytes as u64),
+            })
+        };
+        let mut rows: Vec<Link> = self.node.links().filter_map(row).collect();
+        rows.sort_by(|a, b| a.peer.cmp(&b.peer));
+        rows
+    }
+
+    fn answer_ca(&self, reply: Reply<CaStatus>) {
+        let Some(authority) = &self.authority else {
+            let refusal = Refusal::new(Code::NotFound, "this node does not serve the CA")
+                .hint("ask a node that was started with `skep ca serve` or `[ca] serve = true`");
+            return reply.refuse(refusal);
+        };
+        let ca = authority.ca();
+        let issued = ca.issued().map_or(0, |issued| issued.len() as u64);
+        let (refused, invitations) = authority.counts();
+        reply.ok(CaStatus {
+            serving: true,
+            bloc: ca.bloc().clone(),
+            fingerprint: Text(ca.fingerprint()),
+            not_after: ca.not_after(),
+            issued,
+            refused,
+            invitations,
+        });
+    }
+
+    fn group_rows(&self) -> Vec<Group> {
+        let mut names: Vec<GroupName> = vec![GroupName::all()];
+        for member in self.node.members() {
+            names.extend(member.facts.iter().flat_map(|facts| facts.groups.iter().cloned()));
+        }
+        names.sort();
+        names.dedup();
+        names.iter().map(|name| self.group_row(name)).collect()
+    }
+
+    fn group_row(&self, name: &GroupName) -> Group {
+        let all = *name == GroupName::all();
+        let mut members = Vec::new();
+        let mut joined = all;
+        for member in self.node.members() {
+            let belongs =
+                all || member.facts.is_some_and(|facts| facts.groups.contains(name));
+            joined |= belongs && member.node == self.node.id();
+            if let (true, Some(node), Some(presence)) =
+                (belongs, member.name, presence(member.status))
+            {
+                members.push((node.clone(), presence));
+            }
+        }
+        members.sort();
+        let neighbours = self.node.links().filter(|link| link.neighbour);
+        let neighbours = neighbours.filter_map(|link| {
+            let name = self.links.get(&link.link)?.name.clone();
+            members.iter().any(|(member, _)| *member == name).then_some(name)
+        });
+        let figures = self.node.flood().group_figures(self.clock.now(), name);
+        Group {
+            name: name.clone(),
+            joined,
+            neighbours: neighbours.collect(),
+            updates: figures.updates,
+            bytes: figures.bytes,
+            oldest_ms: figures.oldest.map_or(0, millis),
+            missing: figures.waiting,
+            subscribers: self.subscribers(name),
+            members,
+        }
+    }
+
+    fn answer_group(&self, name: &GroupName, reply: Reply<Group>) {
+        let group = self.group_row(name);
+        if group.members.is_empty() {
+            let refusal = Refusal::new(Code::NotFound, format!("no node is in group {name}"))
+                .hint("`skep group` lists the groups that are known here");
+            return reply.refuse(refusal);
+        }
+        reply.ok(group);
+    }
+
+    async fn join_address(&mut self, addresses: &JoinAddress, reply: Reply<Accepted>) {
+        let mut found = Vec::new();
+        for text in &addresses.addresses {
+            let resolved = match text.parse::<JoinTarget>() {
+                Ok(target) => target.resolve().await.map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            match resolved {
+                Ok(resolved) => found.extend(resolved),
+                Err(error) => {
+                    return reply.refuse(Refusal::new(Code::Refused, format!("{text}: {error}")));
+                }
+            }
+        }
+        let message = format!("dialling {} addresses", found.len());
+        self.feed(Input::Found { addresses: found, source: Source::Operator }).await;
+        reply.ok(Accepted { message });
+    }
+
+    fn shut_down(&mut self, how: Shutdown, reply: Reply<Accepted>) {
+        let (farewell, message) = if how.leave {
+            (Farewell::Leaving, "leaving the bloc's flock and stopping")
+        } else {
+            (Farewell::Restarting(BACK_WITHIN), "stopping; others expect it back soon")
+        };
+        self.stopping = Some(farewell);
+        reply.ok(Accepted { message: message.into() });
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        let counter = |name: &str, unit: &str, help: &str, value: u64| Metric {
+            name: name.into(),
+            labels: Vec::new(),
+            kind: MetricKind::Counter,
+            unit: unit.into(),
+            help: help.into(),
+            value,
+        };
+        let gauge = |name: &str, help: &str, value: usize| Metric {
+            kind: MetricKind::Gauge,
+            ..counter(name, "", help, value as u64)
+        };
+        let records = self.node.records().statistics();
+        let flood = self.node.flood().stats();
+        let transport = self.transport.stats();
+        let mut metrics = vec![
+            gauge("members_present", "members that are present", self.node.present().len()),
+            gauge("members_known", "members that are known", self.node.members().count()),
+            gauge("links", "control links that are up", self.links.len()),
+            counter("records_accepted", "", "records that were kept", records.accepted),
+            counter("records_duplicate", "", "records that were known", records.duplicates),
+            counter("signatures_verified", "", "signatures checked", records.verified),
+            counter("updates_published", "", "updates published here", flood.published),
+            counter("updates_accepted", "", "updates of others put into the log", flood.accepted),
+            counter("updates_duplicate", "", "updates that came once more", flood.duplicates),
+            counter("update_gaps", "", "gaps reported", flood.gaps),
+            counter("received", "bytes", "received over all links", transport.received_bytes),
+            counter("sent", "bytes", "sent over all links", transport.sent_bytes),
+            counter("frames_unknown", "", "frames of unknown kinds", self.node.unknown_frames()),
+        ];
+        for (reason, value) in transport.refused {
+            metrics.push(Metric {
+                labels: vec![("reason".into(), reason.as_str().into())],
+                ..counter("peers_refused", "", "peers that were refused", value)
+            });
+        }
+        for (reason, value) in &records.rejected {
+            metrics.push(Metric {
+                labels: vec![("reason".into(), reason.to_string())],
+                ..counter("records_rejected", "", "records that were refused", *value)
+            });
+        }
+        metrics
+    }
+}
+
+fn roles(info: &CertInfo) -> Vec<String> {
+    info.roles.iter().map(|role| role.as_str().to_owned()).collect()
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}

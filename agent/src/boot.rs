@@ -1,0 +1,336 @@
+//! Starting the agent: which part is made when, and what it is handed. Reads as a boot log.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use skep_base::{Nonce, Rng, WallTime};
+use skep_control::backend;
+use skep_identity::{Ca, Identity, IdentityHandle, tls};
+use skep_node::{Birth, Farewell, Me, Node};
+use skep_topology::LayoutCache;
+use skep_transport::TransportHandle;
+use skep_wire::{Address, Hello, Lane, MAX_HELLO_ADDRESSES, Magic};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::authority::Authority;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::config::high::Format;
+use crate::discovery::Discovery;
+use crate::disk::{Disk, Found};
+use crate::keys::{BlocVerifier, NodeSigner};
+use crate::rollout::Rollout;
+use crate::spine::{REQUEST_QUEUE, Request, Sources, Spine};
+
+/// Threads that carry links and the main loop: a second one lets bulk and heartbeats go on beside
+/// each other.
+const WORKERS: usize = 2;
+/// Threads that may wait for disks and hashes at one time.
+const BLOCKING: usize = 8;
+/// How long a node that was told to stop by the service manager may be away before others see it
+/// silent: a restart of the host.
+const BACK_WITHIN: Duration = Duration::from_secs(120);
+/// How often the host's addresses are looked at: an address that was added is announced within it.
+const LOOK_AT_ADDRESSES: Duration = Duration::from_secs(10);
+
+/// Runs the agent until it is told to stop.
+///
+/// # Errors
+/// What it could not start without: identity, state directory, sockets.
+pub fn run(config: Config, serve_ca: bool) -> anyhow::Result<()> {
+    start_logging(&config);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING)
+        .enable_all()
+        .build()
+        .context("cannot start the asynchronous runtime")?;
+    runtime.block_on(agent(config, serve_ca))
+}
+
+async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
+    let clock = Clock::of_process();
+    let identity = load_identity(&config)?;
+    let info = identity.info().clone();
+    tracing::info!(node = %info.node, bloc = %info.bloc, "starting");
+
+    let (disk, found, disk_done) = Disk::open(&config.node.state_dir, clock)?;
+    let identity = IdentityHandle::new(identity);
+    let nonce = Nonce(random()?);
+    let stored = found.incarnation;
+    let (transport, events, listening) =
+        start_transport(&config, &identity, clock, stored.next(), nonce)?;
+    let addresses = own_addresses(&config, &listening);
+    let authority = open_authority(&config, serve_ca, clock)?;
+    transport.serve_enrolment(authority.is_some());
+
+    let (requests, inbox) = mpsc::channel(REQUEST_QUEUE);
+    let (tell_addresses, told_addresses) = watch::channel(addresses.clone());
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let me = Me {
+        id: info.id,
+        name: info.node.clone(),
+        network: info.network.clone(),
+        nonce,
+        started: clock.wall(),
+        stored,
+        addresses: addresses.clone(),
+        version: version.clone(),
+    };
+    let cursors = found.cursors.clone();
+    let born = birth(me, random()?, &identity, found);
+    let node = Node::new(clock.now(), born, machine_config(&config));
+    let rollout = Rollout::start(crate::rollout::Parts {
+        transport: transport.clone(),
+        requests: requests.clone(),
+        identity: identity.clone(),
+        clock,
+        state_dir: config.node.state_dir.clone(),
+        me: info.id,
+        config: config.wave.clone(),
+    })?;
+
+    let control = skep_control::listen(&config.control).await?;
+    let (asked, side) = backend();
+    let stop_control = CancellationToken::new();
+    let served = tokio::spawn(control.serve(asked, stop_control.clone().cancelled_owned()));
+
+    let mut spine = Spine::new(
+        clock,
+        node,
+        identity.clone(),
+        transport,
+        disk,
+        authority,
+        rollout,
+        addresses,
+        version,
+        requests.clone(),
+    );
+    spine.open_cursors(cursors).await;
+    let discovery = Discovery {
+        join: config.join.clone(),
+        identity: identity.clone(),
+        nonce,
+        addresses: told_addresses,
+        found: requests.clone(),
+        rng: Rng::seeded(random()?),
+    };
+    let mut tasks = discovery.start();
+    tasks.push(tokio::spawn(watch_addresses(
+        config.clone(),
+        listening,
+        requests.clone(),
+        tell_addresses,
+    )));
+    tasks.push(tokio::spawn(crate::renewal::run(
+        identity,
+        config.node.identity_dir.clone(),
+        clock,
+        requests.clone(),
+        spine.renewal_answers(),
+    )));
+    tasks.push(tokio::spawn(stop_on_signal(requests)));
+
+    ready();
+    spine.run(Sources { transport: events, control: side, disk: disk_done, requests: inbox }).await;
+
+    for task in tasks {
+        task.abort();
+    }
+    stop_control.cancel();
+    if tokio::time::timeout(Duration::from_secs(2), served).await.is_err() {
+        tracing::warn!("the control socket did not close in time");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn load_identity(config: &Config) -> anyhow::Result<Identity> {
+    let dir = &config.node.identity_dir;
+    Identity::load(dir).with_context(|| {
+        format!(
+            "this node has no usable identity in {}; get one with `skep join TOKEN`, or lay one \
+             there that `skep ca issue` made",
+            dir.display()
+        )
+    })
+}
+
+fn open_authority(
+    config: &Config,
+    serve: bool,
+    clock: Clock,
+) -> anyhow::Result<Option<Authority>> {
+    if !(serve || config.ca.serve) {
+        return Ok(None);
+    }
+    let ca = Ca::load(&config.ca.dir)?.with_life(config.ca.life)?;
+    tracing::info!(fingerprint = %ca.fingerprint(), "serving the certificate authority");
+    Ok(Some(Authority::new(ca, clock)))
+}
+
+type Transport = (TransportHandle, mpsc::Receiver<skep_transport::Event>, Vec<SocketAddr>);
+
+fn start_transport(
+    config: &Config,
+    identity: &IdentityHandle,
+    clock: Clock,
+    incarnation: skep_base::Incarnation,
+    nonce: Nonce,
+) -> anyhow::Result<Transport> {
+    let mut listeners = Vec::new();
+    for address in &config.listen.addresses {
+        let listener = skep_transport::bind(*address).with_context(|| {
+            format!("cannot listen on {address}; is another agent running there?")
+        })?;
+        listeners.push(listener);
+    }
+    // The times that bound a certificate are judged by a clock that never falls behind the build.
+    let built = WallTime::from_unix_ms(crate::BUILT_UNIX_MS);
+    let judge = move || skep_identity::judgement_time(clock.wall(), built, WallTime::default());
+    let mut settings = tls::Settings::new(Arc::new(judge));
+    settings.grace = config.node.expiry_grace;
+    let listening: Vec<SocketAddr> =
+        listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    let addresses = own_addresses(config, &listening);
+    let current = identity.clone();
+    let hello = move |lane: Lane| {
+        let identity = current.current();
+        let info = identity.info();
+        Hello {
+            magic: Magic::CURRENT,
+            protocol: (skep_wire::PROTOCOL_MIN, skep_wire::PROTOCOL_MAX),
+            feature_level: skep_wire::FEATURE_LEVEL,
+            lane,
+            bloc: info.bloc.clone(),
+            node: info.node.clone(),
+            incarnation,
+            nonce,
+            addresses: addresses.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    };
+    let (handle, events) =
+        skep_transport::start(listeners, identity.clone(), settings, config.transport.clone(), hello)?;
+    Ok((handle, events, listening))
+}
+
+/// Where others can reach this node: what the config says, or every address of the host that a
+/// listener covers.
+fn own_addresses(config: &Config, listening: &[SocketAddr]) -> Vec<Address> {
+    let mut addresses: Vec<Address> = Vec::new();
+    if config.listen.advertise.is_empty() {
+        for socket in listening {
+            if socket.ip().is_unspecified() {
+                addresses.extend(addresses_of_host(*socket));
+            } else {
+                addresses.push(Address::classify(*socket));
+            }
+        }
+    } else {
+        addresses.extend(config.listen.advertise.iter().copied().map(Address::classify));
+    }
+    // The farthest-reaching first: they are raced in this order.
+    addresses.sort_by_key(|address| (std::cmp::Reverse(address.scope), address.socket));
+    addresses.dedup();
+    addresses.truncate(MAX_HELLO_ADDRESSES);
+    addresses
+}
+
+fn addresses_of_host(socket: SocketAddr) -> Vec<Address> {
+    let interfaces = skep_transport::interfaces().unwrap_or_default();
+    let all = interfaces.iter().filter(|interface| !interface.loopback);
+    let all = all.flat_map(|interface| interface.addresses.iter());
+    all.filter(|ip| ip.is_ipv4() == socket.is_ipv4())
+        .filter(|ip| !matches!(ip, std::net::IpAddr::V6(ip) if ip.is_unicast_link_local()))
+        .map(|ip| Address::classify(SocketAddr::new(*ip, socket.port())))
+        .collect()
+}
+
+async fn watch_addresses(
+    config: Config,
+    listening: Vec<SocketAddr>,
+    requests: mpsc::Sender<Request>,
+    tell: watch::Sender<Vec<Address>>,
+) {
+    loop {
+        tokio::time::sleep(LOOK_AT_ADDRESSES).await;
+        let now = own_addresses(&config, &listening);
+        if *tell.borrow() != now {
+            tracing::info!(addresses = ?now, "this host's addresses changed");
+            tell.send_replace(now.clone());
+            if requests.send(Request::Addresses(now)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn machine_config(config: &Config) -> skep_node::Config {
+    skep_node::Config {
+        records: config.records.clone(),
+        membership: config.membership.clone(),
+        flood: config.flood.clone(),
+        shape: skep_topology::Shape::default(),
+    }
+}
+
+fn birth(me: Me, seed: u64, identity: &IdentityHandle, found: Found) -> Birth {
+    Birth {
+        me,
+        seed,
+        signer: Arc::new(NodeSigner(identity.current())),
+        verifier: Arc::new(BlocVerifier(identity.clone())),
+        layouts: Box::new(LayoutCache::default()),
+        records: found.records,
+        address_book: found.address_book,
+        log: found.log,
+        log_next: found.log_next,
+        clock_went_back: found.clock_went_back,
+    }
+}
+
+async fn stop_on_signal(requests: mpsc::Sender<Request>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return tracing::error!("cannot listen for signals; stop with `skep leave` or SIGKILL");
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    drop(requests.send(Request::Stop(Farewell::Restarting(BACK_WITHIN))).await);
+}
+
+fn start_logging(config: &Config) {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_new(&config.log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match config.log.format {
+        Format::Json => builder.json().try_init(),
+        Format::Text => builder.with_ansi(false).try_init(),
+    };
+    // Whoever embeds the agent may have started it already.
+    drop(started);
+}
+
+/// Tells the service manager, where there is one.
+fn ready() {
+    if let Err(error) = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]) {
+        tracing::debug!(%error, "no service manager was told");
+    }
+}
+
+fn random() -> anyhow::Result<u64> {
+    let mut bytes = [0; 8];
+    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .context("the system gives no random bytes")?;
+    anyhow::ensure!(filled == bytes.len(), "the system gives too few random bytes");
+    Ok(u64::from_le_bytes(bytes))
+}

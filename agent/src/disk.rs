@@ -1,0 +1,376 @@
+//! The disk: one thread that owns the update log and the small durable state.
+//!
+//! The main loop never waits for a disk, but for one write: the node's incarnation, which must be
+//! down before anything that carries it is sent. Everything else is queued here, carried out in
+//! order, and gathered: what is queued while one sync runs shares the next one.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use skep_base::{GroupName, Incarnation, NodeId, NodeName, WallTime};
+use skep_flood::{LogEntry, LogRecord, Position, ReadItem, ReadToken, Restored};
+use skep_store::log::{Entry, LogError, Options};
+use skep_store::state::{Change, SavedCursor, SavedRecord, State};
+use skep_store::{Log, StateLock};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock::Clock;
+
+/// Jobs that one round takes before it syncs.
+const ROUND: usize = 4096;
+/// How often the wall clock is noted, so that ages grow over a stop and a clock that went back is
+/// seen.
+const NOTE_CLOCK: Duration = Duration::from_secs(10);
+
+/// What the thread is asked to do.
+enum Job {
+    Incarnation(Incarnation, oneshot::Sender<()>),
+    Keep(Vec<Change>),
+    Append { entries: Vec<LogEntry>, sync: bool },
+    Read { token: ReadToken, items: Vec<ReadItem> },
+    Purge(Position),
+    Close(oneshot::Sender<()>),
+}
+
+/// What the thread has done.
+#[derive(Debug)]
+pub enum Done {
+    /// For the flood machine.
+    Flood(skep_flood::Input),
+    /// The disk failed: what, and what to do.
+    Failed {
+        /// What.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
+}
+
+/// The way to the thread.
+pub struct Disk {
+    jobs: std::sync::mpsc::Sender<Job>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the disk held at the start.
+pub struct Found {
+    /// The last life.
+    pub incarnation: Incarnation,
+    /// Retained records with their owners' ages.
+    pub records: Vec<(Bytes, Duration)>,
+    /// Where other nodes were reached.
+    pub address_book: Vec<(NodeId, NodeName, Vec<SocketAddr>)>,
+    /// The update log's records.
+    pub log: Vec<Restored>,
+    /// The position after the last of them.
+    pub log_next: Position,
+    /// Subscribers: name, group, first position not committed.
+    pub cursors: Vec<SavedCursor>,
+    /// The wall clock is behind what was noted last.
+    pub clock_went_back: bool,
+}
+
+struct Worker {
+    lock: StateLock,
+    state: State,
+    log: Log,
+    clock: Clock,
+    noted: WallTime,
+    done: mpsc::Sender<Done>,
+    /// The log failed, and this was said.
+    broken: bool,
+}
+
+impl Disk {
+    /// Opens the state directory, which must belong to nobody else, and starts the thread.
+    ///
+    /// # Errors
+    /// What cannot be opened, and why.
+    pub fn open(dir: &Path, clock: Clock) -> anyhow::Result<(Self, Found, mpsc::Receiver<Done>)> {
+        let lock = StateLock::acquire(dir)?;
+        let state = State::open(dir)?;
+        let wall = clock.wall();
+        let clock_went_back = wall < state.wall()?;
+        let mut log_found = Vec::new();
+        let (log, _) = Log::open(&dir.join("log"), Options::default(), |found| {
+            log_found.push(Restored {
+                position: Position(found.position),
+                head: Bytes::copy_from_slice(found.head),
+                body_bytes: found.body_bytes,
+                stored_for: wall.since(found.written),
+            });
+        })?;
+        let found = Found {
+            incarnation: state.incarnation()?,
+            records: state.records()?.into_iter().map(|saved| aged(saved, wall)).collect(),
+            address_book: state
+                .address_book()?
+                .into_iter()
+                .map(|saved| (saved.node, saved.name, saved.addresses))
+                .collect(),
+            log_next: Position(log.next()),
+            log: log_found,
+            cursors: state.cursors()?,
+            clock_went_back,
+        };
+        let (done, results) = mpsc::channel(1024);
+        let (jobs, queue) = std::sync::mpsc::channel();
+        let mut worker = Worker { lock, state, log, clock, noted: wall, done, broken: false };
+        let thread = std::thread::Builder::new()
+            .name("disk".into())
+            .spawn(move || worker.run(&queue))
+            .context("cannot start the disk's thread")?;
+        Ok((Self { jobs, thread: Some(thread) }, found, results))
+    }
+
+    /// Notes the node's life, and waits until it is down.
+    pub async fn incarnation(&self, incarnation: Incarnation) {
+        let (tell, told) = oneshot::channel();
+        self.send(Job::Incarnation(incarnation, tell));
+        if told.await.is_err() {
+            tracing::error!("the disk's thread is gone");
+        }
+    }
+
+    /// Keeps a record, and how long ago its owner was heard.
+    pub fn record(&self, owner: NodeId, kind: u16, raw: &Bytes, age: (Duration, WallTime)) {
+        let (age, noted) = age;
+        self.send(Job::Keep(vec![
+            Change::Record { owner, kind, raw: raw.to_vec() },
+            Change::Age { owner, age, noted },
+        ]));
+    }
+
+    /// Notes how long ago owners were heard.
+    pub fn ages(&self, ages: Vec<(NodeId, Duration)>, noted: WallTime) {
+        let note = |(owner, age)| Change::Age { owner, age, noted };
+        self.send(Job::Keep(ages.into_iter().map(note).collect()));
+    }
+
+    /// Deletes an owner's records.
+    pub fn forget(&self, owner: NodeId) {
+        self.send(Job::Keep(vec![Change::Forget { owner }]));
+    }
+
+    /// Keeps where a node was reached.
+    pub fn address(&self, node: NodeId, name: NodeName, addresses: Vec<SocketAddr>) {
+        self.send(Job::Keep(vec![Change::Address { node, name, addresses }]));
+    }
+
+    /// Appends to the update log.
+    pub fn append(&self, entries: Vec<LogEntry>, sync: bool) {
+        self.send(Job::Append { entries, sync });
+    }
+
+    /// Reads from the update log.
+    pub fn read(&self, token: ReadToken, items: Vec<ReadItem>) {
+        self.send(Job::Read { token, items });
+    }
+
+    /// Lets old records of the update log go.
+    pub fn purge(&self, below: Position) {
+        self.send(Job::Purge(below));
+    }
+
+    /// Keeps how far a subscriber is.
+    pub fn cursor(&self, name: String, group: GroupName, position: u64) {
+        self.send(Job::Keep(vec![Change::Cursor { name, group, position }]));
+    }
+
+    /// Forgets a subscriber.
+    pub fn forget_cursor(&self, name: String) {
+        self.send(Job::Keep(vec![Change::ForgetCursor { name }]));
+    }
+
+    /// Lets everything reach the disk and ends the thread.
+    pub async fn close(mut self) {
+        let (tell, told) = oneshot::channel();
+        self.send(Job::Close(tell));
+        drop(told.await);
+        if let Some(thread) = self.thread.take()
+            && tokio::task::spawn_blocking(move || thread.join()).await.is_err()
+        {
+            tracing::error!("the disk's thread did not end well");
+        }
+    }
+
+    fn send(&self, job: Job) {
+        if self.jobs.send(job).is_err() {
+            tracing::error!("the disk's thread is gone; nothing is kept any more");
+        }
+    }
+}
+
+impl Worker {
+    fn run(&mut self, queue: &std::sync::mpsc::Receiver<Job>) {
+        loop {
+            let first = match queue.recv_timeout(NOTE_CLOCK) {
+                Ok(job) => Some(job),
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => None,
+                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return self.finish(),
+            };
+            let round: Vec<Job> =
+                first.into_iter().chain(queue.try_iter()).take(ROUND).collect();
+            let mut closing = None;
+            let (state, log) = round.into_iter().partition::<Vec<Job>, _>(is_state);
+            self.keep_state(state);
+            let mut sync = false;
+            for job in log {
+                match job {
+                    Job::Append { entries, sync: wanted } => {
+                        sync |= wanted;
+                        self.append(&entries);
+                    }
+                    Job::Read { token, items } => self.read(token, &items),
+                    Job::Purge(below) => {
+                        if let Err(error) = self.log.purge(below.0) {
+                            tracing::warn!(%error, "old updates could not be removed");
+                        }
+                    }
+                    Job::Close(tell) => closing = Some(tell),
+                    Job::Incarnation(..) | Job::Keep(_) => {}
+                }
+            }
+            if sync {
+                self.sync();
+            }
+            if let Some(tell) = closing {
+                self.finish();
+                reached(tell);
+                return;
+            }
+        }
+    }
+
+    fn keep_state(&mut self, jobs: Vec<Job>) {
+        let wall = self.clock.wall();
+        if wall.since(self.noted) >= NOTE_CLOCK || wall < self.noted {
+            self.noted = wall;
+        } else if jobs.is_empty() {
+            return;
+        }
+        let mut waiting = Vec::new();
+        let mut changes = vec![Change::Wall(wall)];
+        for job in jobs {
+            match job {
+                Job::Incarnation(incarnation, tell) => {
+                    changes.push(Change::Incarnation(incarnation));
+                    waiting.push(tell);
+                }
+                Job::Keep(more) => changes.extend(more),
+                Job::Append { .. } | Job::Read { .. } | Job::Purge(_) | Job::Close(_) => {}
+            }
+        }
+        // Only the node's life must survive a power cut at once; the rest is known to the peers.
+        if let Err(error) = self.state.apply(&changes, !waiting.is_empty()) {
+            self.failed(&error.to_string(), "make room on the disk of the state directory");
+        }
+        for tell in waiting {
+            reached(tell);
+        }
+    }
+
+    fn append(&mut self, entries: &[LogEntry]) {
+        let Some(first) = entries.first().map(|entry| entry.position) else {
+            return;
+        };
+        let heads: Vec<Vec<u8>> = entries.iter().map(|entry| entry.head.to_bytes()).collect();
+        let records: Vec<Entry<'_>> = heads
+            .iter()
+            .zip(entries)
+            .map(|(head, entry)| Entry { head, body: &entry.body })
+            .collect();
+        // After a failure the machine hands out again from the position that failed.
+        let appended = if first.0 == self.log.next() {
+            self.log.append(self.clock.wall(), &records).map(|_| ())
+        } else {
+            return;
+        };
+        match appended {
+            Ok(()) => {
+                self.broken = false;
+                let up_to = Position(self.log.next());
+                self.tell(skep_flood::Input::Appended { up_to, durable: false });
+            }
+            Err(error) => {
+                self.tell(skep_flood::Input::AppendFailed { from: first });
+                self.log_failed(&error);
+            }
+        }
+    }
+
+    fn sync(&mut self) {
+        match self.log.sync() {
+            Ok(up_to) => {
+                let up_to = Position(up_to);
+                self.tell(skep_flood::Input::Appended { up_to, durable: true });
+            }
+            Err(error) => {
+                // Whoever waits for what never reached the disk is told so.
+                let from = Position(self.log.durable());
+                self.tell(skep_flood::Input::AppendFailed { from });
+                self.log_failed(&error);
+            }
+        }
+    }
+
+    fn read(&mut self, token: ReadToken, items: &[ReadItem]) {
+        let records = items
+            .iter()
+            .map(|item| match self.log.read(item.position.0, item.offset, item.length) {
+                Ok(stored) => stored.map(|stored| LogRecord {
+                    head: stored.head.into(),
+                    body: stored.body.into(),
+                }),
+                Err(error) => {
+                    self.log_failed(&error);
+                    None
+                }
+            })
+            .collect();
+        self.tell(skep_flood::Input::Read { token, records });
+    }
+
+    fn finish(&mut self) {
+        if let Err(error) = self.log.sync() {
+            tracing::error!(%error, "the update log could not be synced at the end");
+        }
+        tracing::debug!(lock = %self.lock.path().display(), "the state directory is free");
+    }
+
+    fn log_failed(&mut self, error: &LogError) {
+        if !std::mem::replace(&mut self.broken, true) {
+            self.failed(&error.to_string(), "make room on the disk of the state directory");
+        }
+    }
+
+    fn failed(&self, message: &str, hint: &str) {
+        let (message, hint) = (message.to_owned(), hint.to_owned());
+        drop(self.done.blocking_send(Done::Failed { message, hint }));
+    }
+
+    fn tell(&self, input: skep_flood::Input) {
+        drop(self.done.blocking_send(Done::Flood(input)));
+    }
+}
+
+/// Tells whoever waits that the disk has it.
+fn reached(tell: oneshot::Sender<()>) {
+    if tell.send(()).is_err() {
+        tracing::debug!("nobody waits for the disk any more");
+    }
+}
+
+fn is_state(job: &Job) -> bool {
+    matches!(job, Job::Incarnation(..) | Job::Keep(_))
+}
+
+/// A record with its owner's age now: it grew over the stop by the wall clock's advance.
+fn aged(saved: SavedRecord, wall: WallTime) -> (Bytes, Duration) {
+    let age = saved.age.map_or(Duration::ZERO, |(age, noted)| age + wall.since(noted));
+    (saved.raw.into(), age)
+}

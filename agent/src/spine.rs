@@ -1,0 +1,664 @@
+//! The agent's main loop: one task that owns the node and carries its wishes out.
+//!
+//! Everything that may happen reaches the node here, one thing at a time: links and frames from the
+//! transport, calls from the control socket, answers from the disk, addresses from discovery, requests
+//! from the other parts of the agent, and the passing of time. What the node wants done is done before
+//! the next thing happens; frames to one link are gathered over a batch and sent as one.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use skep_base::{NodeId, NodeName, Outbox, Time};
+use skep_control::api::{EventKind, LinkKind, Presence};
+use skep_control::{BackendSide, Call, EventLog, Reply};
+use skep_identity::message::Message;
+use skep_identity::{CertInfo, IdentityHandle};
+use skep_node::{
+    DialFailure, DialId, DownReason, Event, Farewell, Goodbye, Input, LinkId, Node, Output, Peer,
+    Source, Status,
+};
+use skep_records::kind as record;
+use skep_transport::{RefuseReason, TransportHandle};
+use skep_wire::{Address, Lane, write_frame};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::authority::Authority;
+use crate::clock::Clock;
+use crate::disk::{Disk, Done};
+use crate::rollout::Rollout;
+
+/// Events of the transport that are handled before the loop looks at anything else: enough to
+/// gather frames, and little enough that a call never waits long.
+const BATCH: usize = 256;
+/// Requests from other parts of the agent that may wait.
+pub const REQUEST_QUEUE: usize = 256;
+/// Names the dials of errands, whose outcome the node need not hear of.
+const ERRAND_DIAL: u64 = (1 << 63) - 1;
+/// A node without a deadline is looked at this often.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// How often it is noted on disk when each owner of records was heard.
+const NOTE_AGES: Duration = Duration::from_secs(60);
+/// How long a stopping agent waits for its last words to be sent.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// What other parts of the agent ask of the loop.
+#[derive(Debug)]
+pub enum Request {
+    /// Addresses were found.
+    Found(Vec<SocketAddr>, Source),
+    /// This node's own addresses are now these.
+    Addresses(Vec<Address>),
+    /// The certificate was renewed.
+    Renewed,
+    /// Publish a record of this node.
+    Publish {
+        /// What it is about.
+        kind: u16,
+        /// How the body is laid out.
+        schema: u16,
+        /// The fact.
+        body: Option<Bytes>,
+    },
+    /// Flood an update to everybody; whether it was taken is only logged.
+    Announce(Bytes),
+    /// Ask a node that serves the CA for the next certificate.
+    AskCa(Bytes),
+    /// What the CA served here answers to the node at the other end of a link.
+    CaAnswers(LinkId, Bytes),
+    /// Note an event.
+    Note(EventKind),
+    /// Stop.
+    Stop(Farewell),
+}
+
+/// What the loop remembers of a link besides what the node knows.
+#[derive(Clone, Debug)]
+pub struct LinkNote {
+    /// Who.
+    pub name: NodeName,
+    /// The other end's socket.
+    pub remote: SocketAddr,
+    /// What its certificate says.
+    pub certificate: CertInfo,
+}
+
+/// The loop's state. Fields that answers read are visible to [`crate::answer`].
+pub struct Spine {
+    /// Both clocks.
+    pub clock: Clock,
+    /// The node.
+    pub node: Node,
+    /// Its certificate.
+    pub identity: IdentityHandle,
+    /// Its links.
+    pub transport: TransportHandle,
+    /// Its disk.
+    pub disk: Disk,
+    /// What happened.
+    pub log: EventLog,
+    /// The certificate authority, where it is served here.
+    pub authority: Option<Authority>,
+    /// Waves.
+    pub rollout: Rollout,
+    /// Links that are up, by the transport's number.
+    pub links: BTreeMap<LinkId, LinkNote>,
+    /// Where this node listens.
+    pub addresses: Vec<Address>,
+    /// When the process started, by both clocks.
+    pub started: (Time, skep_base::WallTime),
+    /// The build.
+    pub version: String,
+    /// Publishes that wait for the disk.
+    pub publishing: BTreeMap<u64, Reply<skep_control::api::Published>>,
+    /// Numbers publishes.
+    pub next_token: u64,
+    /// The name is taken.
+    pub duplicate: bool,
+    /// The agent is stopping.
+    pub stopping: Option<Farewell>,
+    /// Who reads the logs of groups.
+    pub readers: crate::updates::Readers,
+    /// Reads that wait for the disk.
+    pub reading: std::collections::VecDeque<std::sync::Arc<str>>,
+    /// Reads that the disk has not answered yet.
+    pub reads_pending: usize,
+    /// When ages go to the disk next.
+    note_ages: Time,
+    /// A request for a certificate that waits for a link to a node that serves the CA.
+    asking_ca: Option<Bytes>,
+    renewal: mpsc::Sender<Bytes>,
+    renewal_answers: Option<mpsc::Receiver<Bytes>>,
+    requests: mpsc::Sender<Request>,
+    out: Outbox<Output>,
+    sends: BTreeMap<LinkId, Vec<u8>>,
+}
+
+/// Where things that happen come from.
+pub struct Sources {
+    /// The transport.
+    pub transport: mpsc::Receiver<skep_transport::Event>,
+    /// The control socket.
+    pub control: BackendSide,
+    /// The disk.
+    pub disk: mpsc::Receiver<Done>,
+    /// The other parts of the agent.
+    pub requests: mpsc::Receiver<Request>,
+}
+
+impl Spine {
+    /// A loop around `parts`, not running yet.
+    #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "each is one part of the agent, named by type")]
+    pub fn new(
+        clock: Clock,
+        node: Node,
+        identity: IdentityHandle,
+        transport: TransportHandle,
+        disk: Disk,
+        authority: Option<Authority>,
+        rollout: Rollout,
+        addresses: Vec<Address>,
+        version: String,
+        requests: mpsc::Sender<Request>,
+    ) -> Self {
+        let (renewal, renewal_answers) = mpsc::channel(4);
+        Self {
+            reads_pending: 0,
+            note_ages: clock.now() + NOTE_AGES,
+            asking_ca: None,
+            renewal,
+            renewal_answers: Some(renewal_answers),
+            requests,
+            started: (clock.now(), clock.wall()),
+            clock,
+            node,
+            identity,
+            transport,
+            disk,
+            log: EventLog::new(skep_control::EVENTS_KEPT, skep_control::FOLLOWER_QUEUE),
+            authority,
+            rollout,
+            links: BTreeMap::new(),
+            addresses,
+            version,
+            publishing: BTreeMap::new(),
+            next_token: 0,
+            duplicate: false,
+            stopping: None,
+            readers: crate::updates::Readers::default(),
+            reading: std::collections::VecDeque::new(),
+            out: Outbox::new(),
+            sends: BTreeMap::new(),
+        }
+    }
+
+    /// Where answers of a CA go: taken once, by renewal.
+    pub fn renewal_answers(&mut self) -> mpsc::Receiver<Bytes> {
+        self.renewal_answers.take().unwrap_or_else(|| mpsc::channel(1).1)
+    }
+
+    /// Runs until the agent is told to stop, and has said so to its peers.
+    pub async fn run(mut self, mut sources: Sources) {
+        if let Some(authority) = &self.authority {
+            let body = Some(Bytes::copy_from_slice(&authority.ca().fingerprint().0));
+            let kind = record::AUTHORITY;
+            self.feed(Input::Publish { kind, schema: 1, body }).await;
+        }
+        self.tick().await;
+        while self.stopping.is_none() {
+            let now = self.clock.now();
+            let due = self.node.deadline().map_or(LONGEST_SLEEP, |(at, _)| at.since(now));
+            tokio::select! {
+                biased;
+                event = sources.transport.recv() => {
+                    let Some(event) = event else { break };
+                    self.transport_batch(event, &mut sources.transport).await;
+                }
+                Some(done) = sources.disk.recv() => self.disk_done(done, &sources.control).await,
+                Some(call) = sources.control.calls.recv() => self.call(call).await,
+                Some(request) = sources.requests.recv() => self.request(request).await,
+                () = tokio::time::sleep(due) => {}
+            }
+            // What happened together is worked on together; a timer of the runtime would be late.
+            if self.node.deadline().is_some_and(|(at, _)| at <= self.clock.now()) {
+                self.tick().await;
+            }
+        }
+        self.last_words(sources).await;
+    }
+
+    /// Lets something happen to the node and carries out what it wants.
+    pub async fn feed(&mut self, input: Input) {
+        self.take(input);
+        self.carry_out().await;
+    }
+
+    fn take(&mut self, input: Input) {
+        self.node.handle(self.clock.now(), input, &mut self.out);
+    }
+
+    async fn tick(&mut self) {
+        let now = self.clock.now();
+        if now >= self.note_ages {
+            self.note_ages = now + NOTE_AGES;
+            let owners: Vec<NodeId> = self.node.members().map(|member| member.node).collect();
+            let age = |owner: &NodeId| (*owner, self.node.records().age(*owner, now));
+            self.disk.ages(owners.iter().map(age).collect(), self.clock.wall());
+        }
+        self.node.tick(self.clock.now(), &mut self.out);
+        self.carry_out().await;
+    }
+
+    /// Handles an event and those that wait behind it, then sends what they all led to.
+    async fn transport_batch(
+        &mut self,
+        first: skep_transport::Event,
+        more: &mut mpsc::Receiver<skep_transport::Event>,
+    ) {
+        let mut next = Some(first);
+        for _ in 0..BATCH {
+            let Some(event) = next else { break };
+            self.transport_event(event);
+            self.drain_outbox().await;
+            next = more.try_recv().ok();
+        }
+        // What was taken from the queue last is not lost when the batch is full.
+        if let Some(event) = next {
+            self.transport_event(event);
+            self.drain_outbox().await;
+        }
+        self.flush();
+    }
+
+    fn transport_event(&mut self, event: skep_transport::Event) {
+        use skep_transport::Event as Happened;
+        match event {
+            Happened::LinkUp { link, lane: Lane::Control, peer, dialled, remote } => {
+                let id = LinkId(link.number());
+                let name = peer.cert.node.clone();
+                let certificate = peer.cert.clone();
+                self.links.insert(id, LinkNote { name: name.clone(), remote, certificate });
+                let peer = Peer {
+                    id: peer.cert.id,
+                    name,
+                    incarnation: peer.hello.incarnation,
+                    nonce: peer.hello.nonce,
+                    addresses: peer.hello.addresses.clone(),
+                    dialled: dialled.map(|dial| DialId(dial.0)),
+                    remote,
+                };
+                let who = peer.id;
+                self.take(Input::LinkUp { link: id, peer });
+                self.ask_ca_over(id, who);
+            }
+            Happened::LinkUp { link, lane: Lane::Bulk, peer, dialled, remote: _ } => {
+                self.rollout.link_up(link, &peer.cert, dialled);
+            }
+            Happened::Frame { link, frame, credit } => {
+                let id = LinkId(link.number());
+                if !self.links.contains_key(&id) {
+                    self.rollout.frame(link, frame, credit);
+                } else if frame.kind == skep_transport::ENROLMENT_KIND {
+                    self.renewal_frame(id, frame.body);
+                } else {
+                    self.take(Input::Frame { link: id, frame });
+                }
+            }
+            Happened::LinkDown { link, why } => {
+                let id = LinkId(link.number());
+                if let Some(note) = self.links.remove(&id) {
+                    self.note(EventKind::LinkDown { node: note.name, why: why.to_string() });
+                    self.take(Input::LinkDown { link: id, why: down_reason(&why) });
+                } else {
+                    self.rollout.link_down(link);
+                }
+            }
+            Happened::DialFailed { dial, why, attempts } => {
+                tracing::debug!(dial = dial.0, %why, ?attempts, "dialling came to nothing");
+                if self.rollout.dial_failed(dial, &why) {
+                    return;
+                }
+                let why = dial_failure(&why);
+                self.take(Input::DialFailed { dial: DialId(dial.0), why });
+            }
+            Happened::Refused { remote, why } => {
+                self.note(EventKind::Refused { remote: remote.to_string(), why: why.to_string() });
+            }
+            Happened::Enrolment { remote, request, reply } => {
+                self.enrolment(remote, &request, reply);
+            }
+        }
+    }
+
+    /// Sends the request for a certificate to a node that serves the CA: over a link that is there,
+    /// else over one that is made for it.
+    async fn ask_ca(&mut self, request: Bytes) {
+        if let Some(authority) = self.authority.clone() {
+            let me = self.identity.current().info().clone();
+            if let Some(answer) = authority.answer_renewal(me, request).await {
+                self.renewal_answered(answer);
+            }
+            return;
+        }
+        self.asking_ca = Some(request);
+        let authorities: Vec<NodeId> =
+            self.node.records().of_kind(record::AUTHORITY).map(|(owner, _)| owner).collect();
+        for authority in authorities {
+            let linked = self.node.links().find(|link| link.peer == authority);
+            if let Some(link) = linked.map(|link| link.link) {
+                return self.ask_ca_over(link, authority);
+            }
+            let facts = self.node.member_view(authority).and_then(|member| member.facts);
+            let addresses: Vec<SocketAddr> = facts
+                .map(|facts| facts.addresses.iter().map(|address| address.socket).collect())
+                .unwrap_or_default();
+            if !addresses.is_empty() {
+                // An errand link: let go by itself, as neither end wants it for long.
+                let dial = skep_transport::DialId(ERRAND_DIAL);
+                self.transport.dial(dial, addresses, Some(authority), Lane::Control);
+            }
+        }
+    }
+
+    fn ask_ca_over(&mut self, link: LinkId, peer: NodeId) {
+        if self.asking_ca.is_some() && self.node.stored(peer, record::AUTHORITY).is_some() {
+            let request = self.asking_ca.take().unwrap_or_default();
+            let frames = self.sends.entry(link).or_default();
+            write_frame(skep_transport::ENROLMENT_KIND, &request, frames);
+            self.flush();
+        }
+    }
+
+    /// A member asks this node's CA for its next certificate, or another node's CA answers.
+    fn renewal_frame(&mut self, link: LinkId, body: Bytes) {
+        let asks = matches!(Message::decode(&body), Ok(Message::Renew(_)));
+        match (asks, &self.authority, self.links.get(&link)) {
+            (true, Some(authority), Some(note)) => {
+                let (authority, peer) = (authority.clone(), note.certificate.clone());
+                let answers = self.requests.clone();
+                tokio::spawn(async move {
+                    if let Some(answer) = authority.answer_renewal(peer, body).await {
+                        drop(answers.send(Request::CaAnswers(link, answer)).await);
+                    }
+                });
+            }
+            (true, None, _) | (true, _, None) => {
+                tracing::debug!("asked for a certificate, and does not serve the CA");
+            }
+            (false, ..) => self.renewal_answered(body),
+        }
+    }
+
+    fn renewal_answered(&self, answer: Bytes) {
+        if self.renewal.try_send(answer).is_err() {
+            tracing::debug!("an answer of the CA that nobody waits for");
+        }
+    }
+
+    fn enrolment(&mut self, remote: SocketAddr, request: &[u8], reply: oneshot::Sender<Bytes>) {
+        let Some(authority) = &self.authority else {
+            return;
+        };
+        authority.answer_join(remote, Bytes::copy_from_slice(request), reply);
+    }
+
+    async fn disk_done(&mut self, done: Done, control: &BackendSide) {
+        match done {
+            Done::Flood(input) => {
+                let grew = matches!(input, skep_flood::Input::Appended { .. });
+                let read = matches!(input, skep_flood::Input::Read { .. });
+                self.feed(Input::Flood(input)).await;
+                if read {
+                    self.reads_pending = self.reads_pending.saturating_sub(1);
+                    if self.reads_pending == 0 {
+                        self.settle_readers().await;
+                    }
+                }
+                if grew {
+                    control.appended.send_modify(|grown| *grown += 1);
+                }
+            }
+            Done::Failed { message, hint } => {
+                tracing::error!(%message, %hint, "the disk failed");
+                self.note(EventKind::Problem { message, hint: Some(hint) });
+            }
+        }
+    }
+
+    async fn request(&mut self, request: Request) {
+        match request {
+            Request::Found(addresses, source) => {
+                self.feed(Input::Found { addresses, source }).await;
+            }
+            Request::Addresses(addresses) => {
+                self.addresses.clone_from(&addresses);
+                self.feed(Input::Addresses(addresses)).await;
+            }
+            Request::Renewed => {
+                let identity = self.identity.current();
+                let not_after = identity.info().not_after;
+                let signer = std::sync::Arc::new(crate::keys::NodeSigner(identity));
+                self.feed(Input::Renewed(skep_node::SignerHandle(signer))).await;
+                self.note(EventKind::Renewed { not_after });
+            }
+            Request::Publish { kind, schema, body } => {
+                self.feed(Input::Publish { kind, schema, body }).await;
+            }
+            Request::Announce(body) => {
+                self.next_token += 1;
+                let token = skep_flood::PublishToken(self.next_token);
+                let group = skep_base::GroupName::all();
+                let input = skep_flood::Input::Publish { group, body, token };
+                self.feed(Input::Flood(input)).await;
+            }
+            Request::AskCa(request) => self.ask_ca(request).await,
+            Request::CaAnswers(link, answer) => {
+                let frames = self.sends.entry(link).or_default();
+                write_frame(skep_transport::ENROLMENT_KIND, &answer, frames);
+                self.flush();
+            }
+            Request::Note(kind) => self.note(kind),
+            Request::Stop(farewell) => self.stopping = Some(farewell),
+        }
+    }
+
+    async fn call(&mut self, call: Call) {
+        tracing::debug!(caller = ?call.caller, "asked over the control socket");
+        self.answer(call.request).await;
+    }
+
+    /// Notes an event in the log that `skep events` shows.
+    pub fn note(&mut self, kind: EventKind) {
+        let monotonic_us = self.clock.now().as_nanos() / 1000;
+        self.log.push(self.clock.wall(), monotonic_us, kind);
+    }
+
+    async fn carry_out(&mut self) {
+        self.drain_outbox().await;
+        self.flush();
+    }
+
+    async fn drain_outbox(&mut self) {
+        while let Some(output) = self.out.pop() {
+            match output {
+                Output::Send { link, kind, body } => {
+                    write_frame(kind, &body, self.sends.entry(link).or_default());
+                }
+                Output::Dial { dial, expect, addresses } => {
+                    let dial = skep_transport::DialId(dial.0);
+                    self.transport.dial(dial, addresses, expect, Lane::Control);
+                }
+                Output::Close { link, why } => {
+                    self.flush();
+                    self.transport
+                        .close(skep_transport::LinkId::from_number(link.0), why.as_str());
+                }
+                Output::PersistIncarnation(incarnation) => {
+                    self.disk.incarnation(incarnation).await;
+                }
+                Output::PersistRecord { owner, kind, raw } => {
+                    let age = self.node.records().age(owner, self.clock.now());
+                    self.disk.record(owner, kind, &raw, (age, self.clock.wall()));
+                }
+                Output::ForgetRecords { owner } => self.disk.forget(owner),
+                Output::PersistAddress { node, name, addresses } => {
+                    self.disk.address(node, name, addresses);
+                }
+                Output::Flood(output) => self.flood_output(output),
+                Output::Event(event) => self.node_event(event),
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        for (link, frames) in std::mem::take(&mut self.sends) {
+            let id = skep_transport::LinkId::from_number(link.0);
+            // A link that is down or too slow reports that by itself.
+            if let Err(error) = self.transport.send(id, frames.into()) {
+                tracing::debug!(link = link.0, %error, "a frame was not sent");
+            }
+        }
+    }
+
+    fn node_event(&mut self, event: Event) {
+        match event {
+            Event::Started { incarnation } => {
+                self.duplicate = false;
+                self.note(EventKind::Started { incarnation: incarnation.0 });
+            }
+            Event::Status { node, name, status, present } => {
+                self.status_event(node, name, status, present);
+            }
+            Event::Forgotten { node } => tracing::info!(%node, "forgotten"),
+            Event::NameTaken => {
+                self.duplicate = true;
+                let message = "another live process holds this node's name; this one stays silent";
+                tracing::error!("{message}");
+                self.note(EventKind::Duplicate { remote: String::new(), keeps: false });
+            }
+            Event::Record { owner, kind } => {
+                if matches!(kind, record::WAVE_ORDER | record::WAVE_STATUS | record::CERTIFICATE)
+                    && let Some(stored) = self.node.stored(owner, kind)
+                {
+                    self.rollout.record(owner, kind, stored);
+                }
+            }
+            Event::Linked { link, .. } => {
+                if let Some(note) = self.links.get(&link).cloned() {
+                    let kind = LinkKind::Neighbour;
+                    let remote = note.remote.to_string();
+                    self.note(EventKind::LinkUp { node: note.name, kind, remote });
+                }
+            }
+            Event::Unlinked { .. } => {}
+            Event::Rejected { peer, reason } => {
+                let name = self.name_of(peer);
+                tracing::warn!(peer = %name, %reason, "refused what a peer sent");
+            }
+        }
+    }
+
+    fn status_event(
+        &mut self,
+        node: NodeId,
+        name: Option<NodeName>,
+        status: Status,
+        present: usize,
+    ) {
+        let (Some(name), Some(presence)) = (name, presence(status)) else {
+            return;
+        };
+        if node == self.node.id() {
+            return;
+        }
+        let incarnation =
+            self.node.member_view(node).map_or(0, |member| member.incarnation.0);
+        tracing::info!(node = %name, %presence, present, "member");
+        self.note(EventKind::Member { node: name, presence, incarnation });
+        self.rollout.presence(node, status == Status::Present);
+        let present = u32::try_from(present).unwrap_or(u32::MAX);
+        let flock = self.flock_name();
+        self.note(EventKind::Flock { name: flock, present });
+    }
+
+    /// The name of a node, or its identity where nobody said it.
+    #[must_use]
+    pub fn name_of(&self, node: NodeId) -> String {
+        let name = self.node.member_view(node).and_then(|member| member.name.cloned());
+        name.map_or_else(|| node.to_string(), |name| name.to_string())
+    }
+
+    /// Tells the peers, waits until they were told, and lets the disk finish.
+    async fn last_words(mut self, sources: Sources) {
+        let farewell = self.stopping.unwrap_or(Farewell::Restarting(Duration::from_secs(30)));
+        tracing::info!(?farewell, "stopping");
+        drop(sources);
+        self.feed(Input::Stop(farewell)).await;
+        let said = self.transport.shutdown(Goodbye::Stopping.as_str());
+        if tokio::time::timeout(LAST_WORDS, said).await.is_err() {
+            tracing::warn!("not every peer took the goodbye in time");
+        }
+        self.rollout.stop().await;
+        self.disk.close().await;
+    }
+}
+
+/// How a membership status is shown; nothing for a node that was never met.
+#[must_use]
+pub const fn presence(status: Status) -> Option<Presence> {
+    match status {
+        Status::Unmet => None,
+        Status::Present => Some(Presence::Present),
+        Status::Silent => Some(Presence::Silent),
+        Status::Restarting => Some(Presence::Restarting),
+        Status::Left => Some(Presence::Left),
+    }
+}
+
+fn down_reason(why: &skep_transport::DownReason) -> DownReason {
+    use skep_transport::DownReason as Why;
+    match why {
+        Why::Closed | Why::Reset => DownReason::Closed,
+        Why::TimedOut => DownReason::TimedOut,
+        Why::Protocol(_) | Why::TooSlow => DownReason::Fault,
+        Why::Local(_) => DownReason::Local,
+        Why::Goodbye(text) => {
+            Goodbye::from_text(text).map_or(DownReason::Closed, DownReason::Goodbye)
+        }
+    }
+}
+
+fn dial_failure(why: &skep_transport::DialFailure) -> DialFailure {
+    use skep_transport::DialFailure as Why;
+    match why {
+        Why::Refused => DialFailure::Refused,
+        Why::NoAddress | Why::Overloaded | Why::Closing | Why::TimedOut | Why::Unreachable(_) => {
+            DialFailure::Silent
+        }
+        Why::Handshake(error) => match error.reason() {
+            RefuseReason::Myself => DialFailure::Ourselves,
+            RefuseReason::WrongPeer
+            | RefuseReason::WrongBloc
+            | RefuseReason::ForeignCa
+            | RefuseReason::NoProtocol
+            | RefuseReason::BadCertificate => DialFailure::Stranger,
+            RefuseReason::Busy
+            | RefuseReason::Abandoned
+            | RefuseReason::TimedOut
+            | RefuseReason::Tls
+            | RefuseReason::NoCertificate
+            | RefuseReason::Expired
+            | RefuseReason::HelloTimedOut
+            | RefuseReason::HelloMalformed
+            | RefuseReason::HelloMismatch
+            | RefuseReason::IncompatibleVersion
+            | RefuseReason::TooManyLinks
+            | RefuseReason::TooManyLinksOfPeer
+            | RefuseReason::TurnedAway
+            | RefuseReason::Enrolment
+            | RefuseReason::Closing => DialFailure::Silent,
+        },
+    }
+}

@@ -1,0 +1,297 @@
+//! Updates between the flood machine, the disk and whoever publishes or reads them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use skep_base::GroupName;
+use skep_control::Reply;
+use skep_control::api::{
+    Accepted, Body, Code, Commit, Committed, Cursor, EventKind, Published, ReadUpdates, Refusal,
+    Update, UpdateId, Updates,
+};
+use skep_flood::{Delivered, Input, Output, Position, PublishToken};
+use skep_node::Input as NodeInput;
+use skep_store::state::SavedCursor;
+
+use crate::spine::Spine;
+
+/// Subscribers and readers at one time; each holds one hand-over.
+const MAX_READERS: usize = 256;
+/// Bytes of names that a subscriber's key is made of.
+const SEPARATOR: char = '/';
+
+/// Whoever reads the log of a group: a named subscriber, or one passing read.
+struct Reader {
+    group: GroupName,
+    durable: bool,
+    /// The last hand-over, until it is committed.
+    given: VecDeque<Delivered>,
+    next: Option<Position>,
+    /// Records that were purged before it had them.
+    lost: u64,
+    waiting: Option<(Reply<Updates>, u32)>,
+}
+
+/// Readers by the name of their cursor.
+#[derive(Default)]
+pub struct Readers {
+    by_name: BTreeMap<Arc<str>, Reader>,
+    passing: u64,
+}
+
+impl Spine {
+    /// Carries out what the flood machine wants.
+    pub fn flood_output(&mut self, output: Output) {
+        match output {
+            Output::Send { .. } => {}
+            Output::Append { entries, sync } => self.disk.append(entries, sync),
+            Output::Read { token, items } => {
+                self.reads_pending += 1;
+                self.disk.read(token, items);
+            }
+            Output::Purge { below } => self.disk.purge(below),
+            Output::Acknowledge { token, id } => {
+                if let Some(reply) = self.publishing.remove(&token.0) {
+                    let id = self.update_id(id);
+                    reply.ok(Published { id, cursor: Cursor(0) });
+                }
+            }
+            Output::Refuse { token, reason } => {
+                if let Some(reply) = self.publishing.remove(&token.0) {
+                    reply.refuse(Refusal::new(Code::Refused, reason.to_string()));
+                }
+            }
+            Output::HandOver { name, updates, next } => self.handed_over(&name, updates, next),
+            Output::PersistCursor { name, group, position } => {
+                self.disk.cursor(name.to_string(), group, position.0);
+            }
+            Output::CursorGap { name, from, to } => {
+                if let Some(reader) = self.readers.by_name.get_mut(&name) {
+                    reader.lost += to.0.saturating_sub(from.0);
+                }
+            }
+            Output::Gap { group, origin, up_to, reason, .. } => {
+                let id = self.update_id(skep_flood::UpdateId { origin, serial: up_to });
+                tracing::warn!(%group, %id, ?reason, "updates are missing and were given up for now");
+                self.note(EventKind::Gap { group, id });
+            }
+            Output::Reject { from, reason } => {
+                let peer = self.name_of(from);
+                tracing::warn!(%peer, %reason, "refused what a peer sent");
+            }
+        }
+    }
+
+    /// Publishes an update; answered when it is on disk here.
+    pub async fn publish(&mut self, group: GroupName, body: bytes::Bytes, reply: Reply<Published>) {
+        self.next_token += 1;
+        let token = PublishToken(self.next_token);
+        self.publishing.insert(self.next_token, reply);
+        self.feed(NodeInput::Flood(Input::Publish { group, body, token })).await;
+    }
+
+    /// Answers with what is there for a reader, or with nothing.
+    pub async fn read_updates(
+        &mut self,
+        group: GroupName,
+        query: ReadUpdates,
+        reply: Reply<Updates>,
+    ) {
+        let max = query.max.unwrap_or(skep_control::api::MAX_UPDATES_A_READ);
+        let durable = query.subscriber.is_some();
+        let name = match &query.subscriber {
+            Some(subscriber) => cursor_name(&group, subscriber),
+            None => {
+                self.readers.passing += 1;
+                cursor_name(&group, &format!("{SEPARATOR}{}", self.readers.passing))
+            }
+        };
+        if !self.readers.by_name.contains_key(&name) {
+            if self.readers.by_name.len() >= MAX_READERS {
+                let hint = "unsubscribe who no longer reads";
+                return reply.refuse(Refusal::new(Code::Busy, "too many subscribers").hint(hint));
+            }
+            let reader = Reader {
+                group: group.clone(),
+                durable,
+                given: VecDeque::new(),
+                next: None,
+                lost: 0,
+                waiting: None,
+            };
+            self.readers.by_name.insert(Arc::clone(&name), reader);
+            // A cursor of the API is the position that was read last, plus one.
+            let from = match (query.after, durable) {
+                (Some(after), _) => Some(Position(after.0)),
+                (None, false) => Some(Position(0)),
+                (None, true) => None,
+            };
+            let open = Input::CursorOpen { name: Arc::clone(&name), group, from, durable };
+            self.feed(NodeInput::Flood(open)).await;
+        }
+        if let Some(reader) = self.readers.by_name.get_mut(&name) {
+            reader.waiting = Some((reply, max));
+        }
+        if !self.answer_reader(&name) {
+            // It is being read from the disk, or there is nothing; then the server asks again when
+            // the log grows.
+            self.reading.push_back(name);
+            if self.reads_pending == 0 {
+                self.settle_readers().await;
+            }
+        }
+    }
+
+    /// Answers readers for whom nothing came although the disk had its turn.
+    pub async fn settle_readers(&mut self) {
+        for name in std::mem::take(&mut self.reading) {
+            self.answer_reader(&name);
+            let passing = self.readers.by_name.get_mut(&name).is_some_and(|reader| {
+                if let Some((reply, _)) = reader.waiting.take() {
+                    let next = reader.next.map_or(Cursor(0), |next| Cursor(next.0));
+                    let lost = std::mem::take(&mut reader.lost);
+                    reply.ok(Updates { updates: Vec::new(), next, lost });
+                }
+                !reader.durable
+            });
+            if passing {
+                self.close_reader(&name).await;
+            }
+        }
+    }
+
+    fn answer_reader(&mut self, name: &Arc<str>) -> bool {
+        let Some(reader) = self.readers.by_name.get_mut(name) else {
+            return true;
+        };
+        let (Some(next), false) = (reader.next, reader.given.is_empty()) else {
+            return false;
+        };
+        let Some((reply, max)) = reader.waiting.take() else {
+            return true;
+        };
+        let given: Vec<Delivered> = reader.given.iter().take(max as usize).cloned().collect();
+        let cursor = given.last().map_or(next, |last| last.position.next());
+        let lost = std::mem::take(&mut reader.lost);
+        let wall = self.clock.wall();
+        let updates = given
+            .into_iter()
+            .map(|update| Update {
+                cursor: Cursor(update.position.next().0),
+                id: self.update_id(update.id),
+                age_ms: u64::try_from(update.age.as_millis()).unwrap_or(u64::MAX),
+                logged: wall,
+                late: update.late,
+                body: Body(update.body.to_vec()),
+            })
+            .collect();
+        reply.ok(Updates { updates, next: Cursor(cursor.0), lost });
+        true
+    }
+
+    fn handed_over(&mut self, name: &Arc<str>, updates: Vec<Delivered>, next: Position) {
+        for update in &updates {
+            tracing::trace!(id = %update.id, "handed over");
+        }
+        if let Some(reader) = self.readers.by_name.get_mut(name) {
+            reader.given = updates.into();
+            reader.next = Some(next);
+            self.answer_reader(name);
+        }
+    }
+
+    /// Notes how far a subscriber is.
+    pub async fn commit(
+        &mut self,
+        group: GroupName,
+        subscriber: &str,
+        commit: Commit,
+        reply: Reply<Committed>,
+    ) {
+        let name = cursor_name(&group, subscriber);
+        let Some(reader) = self.readers.by_name.get_mut(&name) else {
+            let message = format!("{subscriber} does not read group {group} since this agent began");
+            let hint = "read as this subscriber first";
+            return reply.refuse(Refusal::new(Code::Conflict, message).hint(hint));
+        };
+        let up_to = Position(commit.cursor.0);
+        reader.given.retain(|update| update.position >= up_to);
+        let input = Input::CursorCommit { name, up_to };
+        self.feed(NodeInput::Flood(input)).await;
+        reply.ok(Committed { cursor: commit.cursor });
+    }
+
+    /// Forgets a subscriber.
+    pub async fn unsubscribe(
+        &mut self,
+        group: GroupName,
+        subscriber: &str,
+        reply: Reply<Accepted>,
+    ) {
+        let name = cursor_name(&group, subscriber);
+        if self.readers.by_name.contains_key(&name) {
+            self.close_reader(&name).await;
+            self.disk.forget_cursor(name.to_string());
+            reply.ok(Accepted { message: format!("{subscriber} no longer reads {group}") });
+        } else {
+            let message = format!("nobody named {subscriber} reads group {group}");
+            reply.refuse(Refusal::new(Code::NotFound, message));
+        }
+    }
+
+    /// Opens the cursors that the disk remembers.
+    pub async fn open_cursors(&mut self, cursors: Vec<SavedCursor>) {
+        for SavedCursor { name, group, position } in cursors {
+            let name: Arc<str> = name.into();
+            let reader = Reader {
+                group: group.clone(),
+                durable: true,
+                given: VecDeque::new(),
+                next: None,
+                lost: 0,
+                waiting: None,
+            };
+            self.readers.by_name.insert(Arc::clone(&name), reader);
+            let from = Some(Position(position));
+            self.feed(NodeInput::Flood(Input::CursorOpen { name, group, from, durable: true }))
+                .await;
+        }
+    }
+
+    /// Subscribers of a group: name and how far each is.
+    #[must_use]
+    pub fn subscribers(&self, group: &GroupName) -> Vec<skep_control::api::Subscriber> {
+        self.readers
+            .by_name
+            .iter()
+            .filter(|(_, reader)| reader.group == *group && reader.durable)
+            .map(|(name, reader)| skep_control::api::Subscriber {
+                name: name.split_once(SEPARATOR).map_or("", |(_, name)| name).to_owned(),
+                committed: Cursor(reader.next.map_or(0, |next| next.0)),
+                behind: reader.given.len() as u64,
+            })
+            .collect()
+    }
+
+    async fn close_reader(&mut self, name: &Arc<str>) {
+        self.readers.by_name.remove(name);
+        let name = Arc::clone(name);
+        self.feed(NodeInput::Flood(Input::CursorClose { name })).await;
+    }
+
+    fn update_id(&self, id: skep_flood::UpdateId) -> UpdateId {
+        let origin = self.node.member_view(id.origin).and_then(|member| member.name.cloned());
+        UpdateId {
+            // An origin that was forgotten has no name any more; its identity is a valid one.
+            origin: origin.or_else(|| id.origin.to_string().parse().ok()).unwrap_or_else(|| {
+                self.identity.current().info().node.clone()
+            }),
+            incarnation: id.serial.incarnation.0,
+            sequence: id.serial.sequence,
+        }
+    }
+}
+
+fn cursor_name(group: &GroupName, subscriber: &str) -> Arc<str> {
+    format!("{group}{SEPARATOR}{subscriber}").into()
+}
