@@ -13,7 +13,7 @@ pub const MAX_ADDRESSES: usize = 8;
 /// fit are refused by the config.
 pub const MAX_GROUPS: usize = 64;
 /// Edges a watch record may list: what fits into a record's 4 KiB.
-pub const MAX_EDGES: usize = 128;
+pub const MAX_EDGES: usize = 127;
 /// Bytes of the build's name.
 const MAX_VERSION_BYTES: usize = 32;
 

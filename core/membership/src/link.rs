@@ -256,9 +256,8 @@ impl Membership {
     /// Notes which edges of the overlay are missing, and since when.
     fn look_for_missing(&mut self, now: Time) {
         let Self { links, neighbours, missing, .. } = self;
-        let there = |peer: &NodeId| {
-            links.get(peer).is_some_and(|link| link.verdict != Verdict::Silent)
-        };
+        let there =
+            |peer: &NodeId| links.get(peer).is_some_and(|link| link.verdict != Verdict::Silent);
         missing.retain(|peer, _| neighbours.contains(peer) && !there(peer));
         for peer in neighbours.iter().filter(|peer| !there(peer)) {
             missing.entry(*peer).or_insert(now);
