@@ -22,6 +22,7 @@ mod simulator;
 pub mod software;
 pub mod usage;
 
+use std::cell::OnceCell;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
@@ -30,6 +31,7 @@ use clap::{Args, ValueEnum};
 use crate::process::{cargo, pass_through};
 use crate::{print, root, say};
 use figure::Figure;
+use software::Software;
 
 /// What to measure and how.
 #[derive(Debug, Args)]
@@ -66,26 +68,23 @@ pub struct Measure {
 }
 
 /// What every measure is told.
-#[derive(Debug, Clone)]
+#[derive(Debug, Default)]
 pub struct Setting {
-    /// The release binary.
-    pub skep: PathBuf,
+    built: OnceCell<PathBuf>,
     /// Whether figures are to be had in a minute each.
     pub quick: bool,
     /// How often a figure is taken.
     pub runs: u32,
 }
 
-/// Builds, measures and prints.
+/// Measures and prints.
 ///
 /// # Errors
-/// When the binary does not build, or a measure failed: the rest is printed all the same.
+/// When a measure failed: the rest is printed all the same.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let root = root();
-    let mut build = cargo(&root, &["build", "--release", "--package", "skep-agent"]);
-    pass_through(&mut build)?;
     let setting = Setting {
-        skep: target_folder(&root).join("release/skep"),
+        built: OnceCell::new(),
         quick: arguments.quick,
         runs: arguments.runs.unwrap_or(if arguments.quick { 1 } else { 5 }),
     };
@@ -117,6 +116,22 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         bail!("not measured: {}", failed.join(", "));
     }
     Ok(())
+}
+
+impl Setting {
+    /// Our software, built for release when it is first asked for.
+    ///
+    /// # Errors
+    /// When it does not build.
+    pub fn skep(&self) -> Result<Software> {
+        if let Some(binary) = self.built.get() {
+            return Ok(Software::Skep(binary.clone()));
+        }
+        let root = root();
+        pass_through(&mut cargo(&root, &["build", "--release", "--package", "skep-agent"]))?;
+        let binary = target_folder(&root).join("release/skep");
+        Ok(Software::Skep(self.built.get_or_init(|| binary).clone()))
+    }
 }
 
 fn target_folder(root: &std::path::Path) -> PathBuf {

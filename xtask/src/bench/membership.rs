@@ -44,7 +44,7 @@ pub const MEASURES: &[Measure] = &[
 fn converge(setting: &Setting, count: usize, target: f64) -> Result<Vec<Figure>> {
     let mut samples = Vec::new();
     for _ in 0..setting.runs {
-        samples.push(converge_once(Software::Skep(setting.skep.clone()), count)?);
+        samples.push(converge_once(setting.skep()?, count)?);
     }
     let peer = beside(|software| converge_once(software, count))?;
     let name = setting.named(&format!("all {count} present at all {count}"));
@@ -91,7 +91,7 @@ fn seen_by_all(fleet: &mut Fleet, victim: usize, seen: Seen, since: Micros) -> R
 }
 
 fn stopped(setting: &Setting) -> Result<Vec<Figure>> {
-    let mut fleet = formed(Software::Skep(setting.skep.clone()), MANY, Ground::Loopback)?;
+    let mut fleet = formed(setting.skep()?, MANY, Ground::Loopback)?;
     let mut samples = Vec::new();
     for victim in victims(setting) {
         let since = fleet.signal(victim, Signal::STOP)?;
@@ -109,7 +109,7 @@ fn cut(setting: &Setting) -> Result<Vec<Figure>> {
     if left_out("links cut") {
         return Ok(Vec::new());
     }
-    let mut fleet = formed(Software::Skep(setting.skep.clone()), MANY, Ground::Lab)?;
+    let mut fleet = formed(setting.skep()?, MANY, Ground::Lab)?;
     let mut samples = Vec::new();
     for victim in victims(setting) {
         let hosts = fleet.lab()?.all_hosts();
@@ -129,7 +129,7 @@ fn cut(setting: &Setting) -> Result<Vec<Figure>> {
 }
 
 fn killed(setting: &Setting) -> Result<Vec<Figure>> {
-    let software = Software::Skep(setting.skep.clone());
+    let software = setting.skep()?;
     let mut fleet = formed(software, MANY, Ground::Loopback)?;
     let mut samples = Vec::new();
     for victim in victims(setting) {
@@ -156,7 +156,7 @@ fn kill_once(fleet: &mut Fleet, victim: usize) -> Result<f64> {
 fn restarted(setting: &Setting) -> Result<Vec<Figure>> {
     /// What an agent that announced `restarting` has.
     const AWAY_AT_MOST: f64 = 2.0;
-    let mut fleet = formed(Software::Skep(setting.skep.clone()), MANY, Ground::Loopback)?;
+    let mut fleet = formed(setting.skep()?, MANY, Ground::Loopback)?;
     let mut samples = Vec::new();
     for victim in victims(setting) {
         let name = fleet.seat(victim)?.name.clone();
@@ -191,7 +191,7 @@ fn split(setting: &Setting) -> Result<Vec<Figure>> {
     let lasts = if setting.quick { 15 } else { 60 };
     let mut samples = Vec::new();
     for _ in 0..setting.runs {
-        samples.push(split_once(Software::Skep(setting.skep.clone()), lasts)?);
+        samples.push(split_once(setting.skep()?, lasts)?);
     }
     let peer = beside(|software| split_once(software, lasts))?;
     let name = format!("one flock again after a {lasts} s split, N=16");
@@ -218,7 +218,7 @@ fn split_once(software: Software, lasts: u64) -> Result<f64> {
 
 fn updates(setting: &Setting) -> Result<Vec<Figure>> {
     let count = if setting.quick { 100 } else { 500 };
-    let mut fleet = formed(Software::Skep(setting.skep.clone()), MANY, Ground::Loopback)?;
+    let mut fleet = formed(setting.skep()?, MANY, Ground::Loopback)?;
     let mut sent = Vec::new();
     for number in 0..count {
         let due = Instant::now() + Duration::from_millis(100);
@@ -284,7 +284,7 @@ fn arrivals(fleet: &Fleet) -> BTreeMap<String, BTreeMap<usize, Micros>> {
 fn idle(setting: &Setting) -> Result<Vec<Figure>> {
     let ground = if left_out("bytes of an idle node") { Ground::Loopback } else { Ground::Lab };
     let seconds = if setting.quick { 20 } else { 60 };
-    let ours = idle_once(Software::Skep(setting.skep.clone()), ground, seconds)?;
+    let ours = idle_once(setting.skep()?, ground, seconds)?;
     let peer = Software::peer();
     let theirs =
         peer.as_ref().map(|software| idle_once(software.clone(), ground, seconds)).transpose()?;
@@ -389,7 +389,7 @@ mod tests {
     use super::*;
 
     fn setting(quick: bool) -> Setting {
-        Setting { skep: "skep".into(), quick, runs: 5 }
+        Setting { quick, runs: 5, ..Setting::default() }
     }
 
     #[test]
