@@ -5,6 +5,7 @@ mod identity;
 mod image;
 mod spine;
 mod text;
+mod wave;
 
 use std::fmt::Debug;
 use std::str::FromStr;
@@ -44,6 +45,8 @@ pub const TARGETS: &[Target] = &[
     image::MANIFEST,
     image::SEAL,
     image::PATH,
+    wave::CHUNKS,
+    wave::WAVE,
 ];
 
 /// What was accepted can be said again, and means the same.
