@@ -18,6 +18,10 @@ use crate::presence::Members;
 /// Members a node keeps track of, itself and those named only by a watcher included.
 pub const MAX_MEMBERS: usize = 16_384;
 
+/// Deriving costs time in proportion to the members. While many come or go it is done so seldom
+/// that this takes no more than a percent or so of a processor: every 5 ms among a hundred.
+const DERIVE_PER_MEMBER: Duration = Duration::from_micros(50);
+
 /// The timers of membership.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -153,6 +157,8 @@ pub struct Membership {
     pub(crate) stopping: bool,
     /// Presence must be derived again.
     pub(crate) dirty: bool,
+    /// When presence was last derived.
+    pub(crate) derived: Option<Time>,
     /// Edges of the overlay that have no live link, and since when.
     pub(crate) missing: BTreeMap<NodeId, Time>,
     /// Links take the place of edges.
@@ -196,6 +202,7 @@ impl Membership {
             synced: false,
             stopping: false,
             dirty: true,
+            derived: None,
             missing: BTreeMap::new(),
             lacking: false,
             beats_changed: true,
@@ -241,8 +248,9 @@ impl Membership {
     /// Derives who is present, publishes what this node hears, dials whom it wants.
     pub fn settle(&mut self, now: Time, out: &mut Outbox<Output>) {
         // Who hangs up on everybody learns nothing from hearing nobody.
-        if self.dirty && !self.stopping {
+        if self.dirty && now >= self.derive_due() {
             self.dirty = false;
+            self.derived = Some(now);
             self.derive(now, out);
             self.beats_changed = true;
         }
@@ -251,6 +259,19 @@ impl Membership {
         self.publish_watch(now, out);
         self.flood_changed(now, out);
         self.dial(now, out);
+    }
+
+    /// When presence may be derived again: at once after a calm, and later the larger the flock.
+    /// Before it begins a node must not be behind what it was told.
+    fn derive_due(&self) -> Time {
+        if self.stopping {
+            return Time::NEVER;
+        }
+        let gap = DERIVE_PER_MEMBER * self.members.count();
+        match self.derived {
+            Some(last) if self.has_begun() => last + gap,
+            _ => Time::ZERO,
+        }
     }
 
     /// When [`Membership::tick`] has work, and why.
@@ -263,6 +284,7 @@ impl Membership {
             self.name_deadline(),
             self.dial_deadline(),
             self.members.next_change().map(|at| (at, "a member's grace ends")),
+            self.dirty.then(|| (self.derive_due(), "who is present must be derived")),
             watch,
         ]
         .into_iter()

@@ -94,6 +94,10 @@ impl Members {
         &self.present
     }
 
+    pub(crate) fn count(&self) -> u32 {
+        u32::try_from(self.list.len()).unwrap_or(u32::MAX)
+    }
+
     pub(crate) fn next_change(&self) -> Option<Time> {
         self.next_change
     }

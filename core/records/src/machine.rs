@@ -17,6 +17,10 @@ use crate::sync::Peer;
 /// Received records that may wait for verification; more are verified at once.
 const MAX_PENDING: usize = 8_192;
 
+/// In large flocks records are gathered for longer while many change: most of what is new then is
+/// replaced before it has been everywhere.
+const GATHER_PER_OWNER: Duration = Duration::from_micros(50);
+
 /// How records are kept and repaired.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -375,7 +379,9 @@ impl Records {
     }
 
     fn batch_due(&self) -> Time {
-        self.last_batch.map_or(Time::ZERO, |last| last + self.config.gather_for)
+        let owners = u32::try_from(self.store.owners.len()).unwrap_or(u32::MAX);
+        let gather = self.config.gather_for.max(GATHER_PER_OWNER * owners);
+        self.last_batch.map_or(Time::ZERO, |last| last + gather)
     }
 
     // Publishing.
