@@ -62,7 +62,7 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     let nonce = Nonce(random()?);
     let stored = found.incarnation;
     let (transport, events, listening) =
-        start_transport(&config, &identity, clock, stored.next(), nonce)?;
+        start_transport(&config, &identity, (clock, found.noted), stored.next(), nonce)?;
     let addresses = own_addresses(&config, &listening);
     let authority = open_authority(&config, serve_ca, clock)?;
     transport.serve_enrolment(authority.is_some());
@@ -178,7 +178,7 @@ type Transport = (TransportHandle, mpsc::Receiver<skep_transport::Event>, Vec<So
 fn start_transport(
     config: &Config,
     identity: &IdentityHandle,
-    clock: Clock,
+    (clock, noted): (Clock, WallTime),
     incarnation: skep_base::Incarnation,
     nonce: Nonce,
 ) -> anyhow::Result<Transport> {
@@ -189,9 +189,9 @@ fn start_transport(
         })?;
         listeners.push(listener);
     }
-    // The times that bound a certificate are judged by a clock that never falls behind the build.
+    // Certificates are judged by a clock that never falls behind the build or what was noted.
     let built = WallTime::from_unix_ms(crate::BUILT_UNIX_MS);
-    let judge = move || skep_identity::judgement_time(clock.wall(), built, WallTime::default());
+    let judge = move || skep_identity::judgement_time(clock.wall(), built, noted);
     let mut settings = tls::Settings::new(Arc::new(judge));
     settings.grace = config.node.expiry_grace;
     let listening: Vec<SocketAddr> =

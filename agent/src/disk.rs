@@ -70,7 +70,9 @@ pub struct Found {
     pub log_next: Position,
     /// Subscribers: name, group, first position not committed.
     pub cursors: Vec<SavedCursor>,
-    /// The wall clock is behind what was noted last.
+    /// What the wall clock showed last time; certificates are judged by no earlier time.
+    pub noted: WallTime,
+    /// The wall clock is behind that.
     pub clock_went_back: bool,
 }
 
@@ -94,7 +96,7 @@ impl Disk {
         let lock = StateLock::acquire(dir)?;
         let state = State::open(dir)?;
         let wall = clock.wall();
-        let clock_went_back = wall < state.wall()?;
+        let noted = state.wall()?;
         let mut log_found = Vec::new();
         let (log, _) = Log::open(&dir.join("log"), Options::default(), |found| {
             log_found.push(Restored {
@@ -115,7 +117,8 @@ impl Disk {
             log_next: Position(log.next()),
             log: log_found,
             cursors: state.cursors()?,
-            clock_went_back,
+            noted,
+            clock_went_back: wall < noted,
         };
         let (done, results) = mpsc::channel(1024);
         let (jobs, queue) = std::sync::mpsc::channel();

@@ -131,6 +131,7 @@ pub struct Spine {
     renewal: mpsc::Sender<Bytes>,
     renewal_answers: Option<mpsc::Receiver<Bytes>>,
     requests: mpsc::Sender<Request>,
+    flock_changed: bool,
     out: Outbox<Output>,
     sends: BTreeMap<LinkId, Vec<u8>>,
 }
@@ -189,6 +190,7 @@ impl Spine {
             stopping: None,
             readers: crate::updates::Readers::default(),
             reading: std::collections::VecDeque::new(),
+            flock_changed: false,
             out: Outbox::new(),
             sends: BTreeMap::new(),
         }
@@ -269,6 +271,7 @@ impl Spine {
             self.transport_event(event);
             self.drain_outbox().await;
         }
+        self.note_flock();
         self.flush();
     }
 
@@ -477,6 +480,7 @@ impl Spine {
 
     async fn carry_out(&mut self) {
         self.drain_outbox().await;
+        self.note_flock();
         self.flush();
     }
 
@@ -578,9 +582,16 @@ impl Spine {
         tracing::info!(node = %name, %presence, present, "member");
         self.note(EventKind::Member { node: name, presence, incarnation });
         self.rollout.presence(node, status == Status::Present);
-        let present = u32::try_from(present).unwrap_or(u32::MAX);
-        let flock = self.flock_name();
-        self.note(EventKind::Flock { name: flock, present });
+        self.flock_changed = true;
+    }
+
+    /// Notes what the flock is now, once for all that happened together.
+    fn note_flock(&mut self) {
+        if std::mem::take(&mut self.flock_changed) {
+            let present = u32::try_from(self.node.present().len()).unwrap_or(u32::MAX);
+            let name = self.flock_name();
+            self.note(EventKind::Flock { name, present });
+        }
     }
 
     /// The name of a node, or its identity where nobody said it.
