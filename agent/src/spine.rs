@@ -543,7 +543,13 @@ impl Spine {
                 self.note(EventKind::Duplicate { remote: String::new(), keeps: false });
             }
             Event::Record { owner, kind } => {
-                if matches!(kind, record::WAVE_ORDER | record::WAVE_STATUS | record::CERTIFICATE)
+                let of_waves = [
+                    record::CERTIFICATE,
+                    record::NODE,
+                    record::WAVE_ORDER,
+                    record::WAVE_STATUS,
+                ];
+                if of_waves.contains(&kind)
                     && let Some(stored) = self.node.stored(owner, kind)
                 {
                     self.rollout.record(owner, kind, stored);

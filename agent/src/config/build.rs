@@ -580,6 +580,7 @@ impl Build<'_> {
         Wave {
             serve: self.take("wave.serve", low.serve, true, any),
             as_user: self.take("wave.as_user", low.as_user, false, any),
+            root: self.take("wave.root", low.root, PathBuf::from("/"), absolute),
             send_rate,
             fetch_rate,
         }

@@ -103,6 +103,8 @@ pub struct Wave {
     pub serve: bool,
     /// Whether it applies waves as an ordinary user: what only root can set is listed, not set.
     pub as_user: bool,
+    /// Where the paths of waves begin on this host: `/`, but where several nodes share one.
+    pub root: PathBuf,
     /// Bytes a second that it sends at most; no bound where none.
     pub send_rate: Option<ByteSize>,
     /// Bytes a second that it fetches at most; no bound where none.

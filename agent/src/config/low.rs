@@ -120,6 +120,7 @@ sections! {
     Wave {
         serve: Maybe<bool>,
         as_user: Maybe<bool>,
+        root: Maybe<PathBuf>,
         send_rate: Maybe<Size>,
         fetch_rate: Maybe<Size>,
     }

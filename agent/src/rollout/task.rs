@@ -1,0 +1,700 @@
+//! The task that owns all state of waves on this node.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use skep_base::{Digest, NodeId, Time};
+use skep_control::api::{EventKind, WaveId, WaveState};
+use skep_identity::IdentityHandle;
+use skep_records::kind as record;
+use skep_store::blobs::Blobs;
+use skep_transport::{Credit, DialId, LinkId, TransportHandle};
+use skep_wave::{Bitmap, Message, Part, SCHEMA, Section, Status, Statuses, Step};
+use skep_wire::{Frame, Lane, kind};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::facts::{Facts, WaveKey, judge_certificate};
+use super::job::{Job, Phase};
+use super::ledger::Ledger;
+use super::library::{self, Whole};
+use super::links::{Links, peers_of};
+use super::serve::{Rate, Server, WANTS_QUEUE, Wanted, frame};
+use super::store::Done;
+use super::{Command, Config, Parts};
+use crate::clock::Clock;
+use crate::spine::Request;
+
+/// Waves worked on at one time; others wait.
+const MAX_JOBS: usize = 4;
+/// Work that waits for disks at one time, of the agent's few threads for it.
+const ON_DISK: usize = 2;
+/// Versions that are known to be whole here; any other is looked for again when it is asked for.
+const MAX_WHOLE: usize = 64;
+/// Versions that are looked for at one time; peers that ask for more are told that they are lacking.
+const MAX_LOOKING: usize = 16;
+/// Progress is published at most so often; steps are published at once.
+const PUBLISH: Duration = Duration::from_millis(500);
+/// How often what changed slowly is looked at while anything is being fetched.
+const TICK: Duration = Duration::from_millis(250);
+
+/// A question about a version that is being looked for on the disk.
+#[derive(Clone, Copy, Debug)]
+enum Query {
+    Seal,
+    Interest(Section),
+}
+
+/// All state of waves.
+pub(super) struct Task {
+    pub(super) me: NodeId,
+    pub(super) clock: Clock,
+    pub(super) identity: IdentityHandle,
+    pub(super) config: Config,
+    pub(super) root: PathBuf,
+    pub(super) blobs: Arc<Blobs>,
+    pub(super) ledger: Arc<Mutex<Ledger>>,
+    pub(super) commands: mpsc::UnboundedSender<Command>,
+    pub(super) facts: Facts,
+    pub(super) links: Links,
+    pub(super) jobs: BTreeMap<WaveKey, Job>,
+    pub(super) fetch_rate: Rate,
+    transport: TransportHandle,
+    requests: mpsc::Sender<Request>,
+    server: Arc<Server>,
+    whole: BTreeMap<Digest, Whole>,
+    looking: BTreeMap<Digest, Vec<(LinkId, Query)>>,
+    /// What this node says of its waves.
+    statuses: Statuses,
+    published: Time,
+    unpublished: Option<Urgency>,
+    /// For the main loop; sent when the task is about to wait.
+    outbox: Vec<Request>,
+    states: BTreeMap<WaveKey, WaveState>,
+    states_at: Option<Time>,
+    on_disk: Arc<Semaphore>,
+    on_trees: Arc<Semaphore>,
+    attempts: u32,
+    stopped: Arc<AtomicBool>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Urgency {
+    Soon,
+    Now,
+}
+
+impl Task {
+    pub(super) fn new(
+        parts: Parts,
+        blobs: Arc<Blobs>,
+        ledger: Ledger,
+        commands: mpsc::UnboundedSender<Command>,
+    ) -> Self {
+        let rate = |rate: Option<skep_base::ByteSize>| rate.map(|size| size.0);
+        let server = Server::new(
+            parts.transport.clone(),
+            Arc::clone(&blobs),
+            parts.clock,
+            rate(parts.config.send_rate),
+        );
+        let mut facts = Facts::new(parts.me);
+        if let Some(own) = facts.members.get_mut(&parts.me) {
+            let identity = parts.identity.current();
+            own.name = Some(identity.info().node.clone());
+            own.queen = identity.info().roles.contains(skep_identity::Role::Queen);
+            own.orders = ledger.orders().clone();
+            own.statuses = ledger.applied().clone();
+        }
+        Self {
+            me: parts.me,
+            clock: parts.clock,
+            identity: parts.identity,
+            root: parts.config.root.clone(),
+            blobs,
+            statuses: ledger.applied().clone(),
+            ledger: Arc::new(Mutex::new(ledger)),
+            commands,
+            facts,
+            links: Links::default(),
+            jobs: BTreeMap::new(),
+            fetch_rate: Rate::new(rate(parts.config.fetch_rate)),
+            config: parts.config,
+            transport: parts.transport,
+            requests: parts.requests,
+            server: Arc::new(server),
+            whole: BTreeMap::new(),
+            looking: BTreeMap::new(),
+            published: Time::ZERO,
+            unpublished: None,
+            outbox: Vec::new(),
+            states: BTreeMap::new(),
+            states_at: None,
+            on_disk: Arc::new(Semaphore::new(ON_DISK)),
+            on_trees: Arc::new(Semaphore::new(1)),
+            attempts: 0,
+            stopped: Arc::default(),
+        }
+    }
+
+    /// Runs until it is told to stop.
+    pub(super) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
+        self.begin();
+        loop {
+            self.flush().await;
+            let wait = self.wait();
+            let command = tokio::select! {
+                command = inbox.recv() => command,
+                () = tokio::time::sleep(wait) => {
+                    self.tick();
+                    continue;
+                }
+            };
+            match command {
+                None | Some(Command::Stop) => break,
+                Some(command) => self.handle(command),
+            }
+            // What is there already is handled before anything is published.
+            while let Ok(command) = inbox.try_recv() {
+                if matches!(command, Command::Stop) {
+                    return self.stop().await;
+                }
+                self.handle(command);
+                if self.outbox.len() >= MAX_WHOLE {
+                    self.flush().await;
+                }
+            }
+        }
+        self.stop().await;
+    }
+
+    /// Says again what the ledger holds: the node's own records may have been lost with its state.
+    fn begin(&mut self) {
+        let ledger = self.lock_ledger();
+        let orders = ledger.orders().clone();
+        drop(ledger);
+        if orders.newest() > 0 {
+            self.publish(record::WAVE_ORDER, orders.to_body());
+        }
+        if !self.statuses.waves.is_empty() {
+            self.unpublished = Some(Urgency::Now);
+        }
+    }
+
+    async fn stop(mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        for job in self.jobs.values_mut() {
+            job.cancel.store(true, Ordering::Relaxed);
+        }
+        // A tree that is being staged comes to a resting place before this is given.
+        drop(self.on_trees.acquire().await);
+    }
+
+    fn handle(&mut self, command: Command) {
+        match command {
+            Command::LinkUp { link, node, dialled } => self.link_up(link, node, dialled),
+            Command::Frame { link, frame, credit } => self.frame(link, &frame, credit),
+            Command::LinkDown { link } => {
+                if let Some(node) = self.links.remove(link) {
+                    // A peer that closes at once is not dialled at once.
+                    self.links.pause(node, self.clock.now());
+                    self.peer_gone(node);
+                    self.dial_peers();
+                }
+            }
+            Command::DialFailed { dial } => self.links.dial_failed(dial, self.clock.now()),
+            Command::Record { owner, kind, schema, body } => {
+                self.record(owner, (kind, schema), body.as_ref());
+            }
+            Command::Presence { node, present } => {
+                self.facts.presence(node, present);
+                self.links.forgive(node);
+                self.retarget();
+                self.look_at_states();
+            }
+            Command::Asked(question) => self.asked(question),
+            Command::Done(Done(then)) => then(self),
+            Command::Stop => {}
+        }
+    }
+
+    fn record(&mut self, owner: NodeId, kind: (u16, u16), body: Option<&Bytes>) {
+        let identity = self.identity.current();
+        self.facts.record(owner, kind, body, |der| judge_certificate(identity.trust(), der));
+        match kind.0 {
+            record::WAVE_ORDER => {
+                if owner == self.me {
+                    self.recall_orders();
+                }
+                self.obey();
+            }
+            record::WAVE_STATUS => self.retarget(),
+            _ => self.obey(),
+        }
+        self.look_at_states();
+    }
+
+    /// Orders of an earlier life that came back as a record; or the ledger knows better.
+    fn recall_orders(&mut self) {
+        let Some(own) = self.facts.members.get_mut(&self.me) else {
+            return;
+        };
+        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        ledger.recall(&own.orders);
+        own.orders = ledger.orders().clone();
+    }
+
+    /// Begins with what is ordered and not applied, ends what is ordered no more.
+    pub(super) fn obey(&mut self) {
+        let mine: Vec<(WaveKey, skep_wave::Order)> =
+            self.facts.mine().into_iter().map(|(key, order)| (key, order.clone())).collect();
+        let keys: BTreeSet<WaveKey> = mine.iter().map(|(key, _)| *key).collect();
+        self.jobs.retain(|key, job| {
+            let stays = keys.contains(key);
+            if !stays {
+                job.cancel.store(true, Ordering::Relaxed);
+            }
+            stays
+        });
+        for (key, order) in mine {
+            if self.jobs.contains_key(&key) {
+                continue;
+            }
+            let applied = self.lock_ledger().applied_at(&order.image, &order.at).cloned();
+            match applied {
+                Some(done) if (done.queen, done.number) == (key.queen, key.number) => {}
+                Some(done) if done.manifest == order.manifest && !order.again => {
+                    self.have_already(key, done);
+                }
+                _ if self.jobs.len() < MAX_JOBS => self.start_job(key, &order),
+                _ => {}
+            }
+        }
+    }
+
+    /// The wave brings what is there already (DLIF-20).
+    fn have_already(&mut self, key: WaveKey, mut status: Status) {
+        (status.queen, status.number) = (key.queen, key.number);
+        (status.fetched, status.from_queen, status.sources, status.elapsed_ms) = (0, 0, 0, 0);
+        status.bytes_have = status.bytes_all;
+        if let Err(error) = self.lock_ledger().add_applied(status.clone()) {
+            return tracing::error!(error = %super::store::chain(&error), "cannot note a wave");
+        }
+        self.publish_status(status, true);
+        let id = self.wave_id(key);
+        self.note(EventKind::Applied { id, error: None });
+    }
+
+    fn link_up(&mut self, link: LinkId, node: NodeId, dialled: Option<DialId>) {
+        let (wants, inbox) = mpsc::channel(WANTS_QUEUE);
+        self.links.add((link, node), dialled, wants);
+        tokio::spawn(Arc::clone(&self.server).serve(link, inbox, self.config.serve));
+        let asks: Vec<Message> = self
+            .jobs
+            .values()
+            .filter_map(|job| match (&job.phase, job.part()) {
+                (Phase::Seal, _) => Some(Message::WantSeal(job.order.manifest)),
+                (_, part) => part.map(Message::Interest),
+            })
+            .collect();
+        for ask in asks {
+            self.send(link, &ask);
+        }
+    }
+
+    fn frame(&mut self, link: LinkId, frame: &Frame, credit: Credit) {
+        let Some(node) = self.links.node(link) else {
+            return;
+        };
+        if frame.kind != kind::CHUNKS {
+            return tracing::debug!(kind = frame.kind, "skipped a frame of a kind not known here");
+        }
+        let message = match Message::from_body(&frame.body) {
+            Ok(message) => message,
+            Err(error) => {
+                self.complain(node, &error.to_string());
+                return self.transport.close(link, "a message that cannot be read");
+            }
+        };
+        match message {
+            Message::Interest(part) => self.interest(link, part),
+            Message::WantSeal(manifest) => self.query(link, manifest, Query::Seal),
+            Message::Have { of, pieces } => self.peer_has(node, of, &pieces),
+            Message::Got { of, pieces } => {
+                let now = self.clock.now();
+                for key in self.fetching(of) {
+                    if let Some(transfer) = self.jobs.get_mut(&key).and_then(Job::transfer_mut) {
+                        transfer.peer_got(node, &pieces, now);
+                    }
+                    self.pump(key);
+                }
+            }
+            Message::Seal { manifest, bytes } => self.seal_came(node, manifest, &bytes),
+            Message::LackSeal(_) => {}
+            Message::Want { request, chunks } => {
+                let wanted = Wanted { request, chunks };
+                let link_state = self.links.up.get(&link);
+                if link_state.is_some_and(|state| state.wants.try_send(wanted).is_err()) {
+                    self.complain(node, "it asks for more than it may at once");
+                    self.transport.close(link, "too many requests at once");
+                }
+            }
+            Message::Chunk { request, digest, bytes } => {
+                self.chunk_came(node, (request, digest), bytes.into_vec(), credit);
+            }
+            Message::Lack { request, digest } => self.chunk_lacks(node, request, &digest),
+        }
+    }
+
+    /// The waves that fetch a part.
+    fn fetching(&self, part: Part) -> Vec<WaveKey> {
+        let fetching = self.jobs.iter().filter(|(_, job)| job.part() == Some(part));
+        fetching.map(|(key, _)| *key).collect()
+    }
+
+    fn peer_has(&mut self, node: NodeId, part: Part, pieces: &[u8]) {
+        let now = self.clock.now();
+        for key in self.fetching(part) {
+            let transfer = self.jobs.get_mut(&key).and_then(Job::transfer_mut);
+            if transfer.is_some_and(|transfer| !transfer.peer_has(node, pieces, now)) {
+                self.complain(node, "it says it has pieces that the image does not have");
+            }
+            self.pump(key);
+        }
+    }
+
+    /// Nothing leads to the node any more.
+    pub(super) fn peer_gone(&mut self, node: NodeId) {
+        let keys: Vec<WaveKey> = self.jobs.keys().copied().collect();
+        for key in keys {
+            if let Some(transfer) = self.jobs.get_mut(&key).and_then(Job::transfer_mut) {
+                transfer.peer_gone(node);
+                self.pump(key);
+            }
+        }
+    }
+
+    fn interest(&mut self, link: LinkId, part: Part) {
+        if !self.config.serve {
+            return;
+        }
+        self.links.interest(link, part);
+        let fetching = self.jobs.values().find(|job| job.part() == Some(part));
+        if let Some(transfer) = fetching.and_then(Job::transfer) {
+            let pieces = transfer.have().as_bytes().to_vec().into();
+            return self.send(link, &Message::Have { of: part, pieces });
+        }
+        self.query(link, part.manifest, Query::Interest(part.section));
+    }
+
+    fn query(&mut self, link: LinkId, manifest: Digest, query: Query) {
+        if let Some(whole) = self.whole.get(&manifest).cloned() {
+            return self.answer(link, manifest, query, Some(&whole));
+        }
+        // What is being fetched is not whole; peers are told when its seal and pieces are here.
+        let fetched = self.jobs.values().any(|job| job.order.manifest == manifest);
+        let known = self.looking.get(&manifest).map_or(0, Vec::len);
+        if fetched && !matches!(query, Query::Seal) || known >= WANTS_QUEUE {
+            return self.answer(link, manifest, query, None);
+        }
+        if let Some(waiting) = self.looking.get_mut(&manifest) {
+            return waiting.push((link, query));
+        }
+        if self.looking.len() >= MAX_LOOKING {
+            return self.answer(link, manifest, query, None);
+        }
+        self.looking.insert(manifest, vec![(link, query)]);
+        let (blobs, identity) = (Arc::clone(&self.blobs), self.identity.current());
+        let work = move || library::find(&blobs, manifest, identity.trust());
+        self.on_disk(work, move |task, found| {
+            let found = found.unwrap_or_else(|error| {
+                tracing::warn!(%error, "cannot look for an image that a peer asked for");
+                None
+            });
+            for (link, query) in task.looking.remove(&manifest).unwrap_or_default() {
+                task.answer(link, manifest, query, found.as_ref());
+            }
+            if let Some(whole) = found {
+                task.serve_whole(manifest, whole);
+            }
+        });
+    }
+
+    fn answer(&mut self, link: LinkId, manifest: Digest, query: Query, whole: Option<&Whole>) {
+        let message = match (query, whole) {
+            (Query::Seal, Some(whole)) => {
+                Message::Seal { manifest, bytes: whole.seal.to_vec().into() }
+            }
+            (Query::Seal, None) => Message::LackSeal(manifest),
+            (Query::Interest(section), Some(whole)) => {
+                let count = match section {
+                    Section::Manifest => whole.manifest_pieces,
+                    Section::Contents => whole.contents_pieces,
+                };
+                let pieces = Bitmap::full(count).as_bytes().to_vec().into();
+                Message::Have { of: Part { manifest, section }, pieces }
+            }
+            (Query::Interest(_), None) => return,
+        };
+        self.send(link, &message);
+    }
+
+    /// A version is whole here from now on.
+    pub(super) fn serve_whole(&mut self, manifest: Digest, whole: Whole) {
+        for section in [Section::Manifest, Section::Contents] {
+            for link in self.links.interested(Part { manifest, section }) {
+                self.answer(link, manifest, Query::Interest(section), Some(&whole));
+            }
+        }
+        if self.whole.len() >= MAX_WHOLE {
+            self.whole.pop_first();
+        }
+        self.whole.insert(manifest, whole);
+    }
+
+    /// Dials whom the waves being fetched need.
+    pub(super) fn dial_peers(&mut self) {
+        let now = self.clock.now();
+        let fetching = self.jobs.iter().filter(|(_, job)| job.needs_links());
+        let mut wanted = BTreeSet::new();
+        for (key, _) in fetching {
+            wanted.extend(peers_of(self.me, &self.live_targets(*key)));
+            wanted.insert(key.queen);
+        }
+        wanted.remove(&self.me);
+        for node in wanted {
+            let Some(member) = self.facts.members.get(&node).filter(|member| member.present) else {
+                continue;
+            };
+            let addresses = member.addresses.clone();
+            if addresses.is_empty() {
+                continue;
+            }
+            if let Some(dial) = self.links.may_dial(node, now) {
+                self.transport.dial(dial, addresses, Some(node), Lane::Bulk);
+            }
+        }
+    }
+
+    /// The present targets of a wave that have not failed.
+    pub(super) fn live_targets(&self, key: WaveKey) -> Vec<NodeId> {
+        let Some(order) = self.facts.wave(key) else {
+            return vec![self.me];
+        };
+        let failed = |node: &NodeId| {
+            let statuses = self.facts.members.get(node).map(|member| &member.statuses);
+            let status = statuses.and_then(|statuses| statuses.of(key.queen, key.number));
+            status.is_some_and(|status| status.step == Step::Failed)
+        };
+        let present =
+            |node: &NodeId| self.facts.members.get(node).is_some_and(|member| member.present);
+        let targets = self.facts.targets(order).filter(|node| *node != key.queen);
+        targets.filter(|node| present(node) && !failed(node)).collect()
+    }
+
+    fn retarget(&mut self) {
+        let keys: Vec<WaveKey> = self.jobs.keys().copied().collect();
+        for key in keys {
+            let targets = self.live_targets(key);
+            if let Some(transfer) = self.jobs.get_mut(&key).and_then(Job::transfer_mut) {
+                transfer.set_targets(targets);
+                self.pump(key);
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = self.clock.now();
+        let due = |job: &Job| match job.phase {
+            Phase::Failed { retry_at } => retry_at <= now,
+            _ => false,
+        };
+        let again: Vec<WaveKey> =
+            self.jobs.iter().filter(|(_, job)| due(job)).map(|(key, _)| *key).collect();
+        for key in again {
+            self.retry_job(key);
+        }
+        let keys: Vec<WaveKey> = self.jobs.keys().copied().collect();
+        for key in keys {
+            self.pump(key);
+        }
+        if self.jobs.values().any(Job::needs_links) {
+            self.dial_peers();
+        }
+        if self.jobs.len() < MAX_JOBS {
+            self.obey();
+        }
+        if self.states_at.is_some_and(|at| at <= now) {
+            self.states_at = None;
+            self.note_states();
+        }
+    }
+
+    fn wait(&self) -> Duration {
+        let now = self.clock.now();
+        let jobs = self.jobs.values().filter_map(|job| match &job.phase {
+            Phase::Failed { retry_at } => Some(*retry_at),
+            Phase::Seal => Some(now + TICK),
+            Phase::Manifest { transfer, .. } | Phase::Contents { transfer, .. } => {
+                let due = transfer.deadline().unwrap_or(Time::NEVER);
+                Some(due.max(self.fetch_rate.free_at()).min(now + TICK))
+            }
+            Phase::Disk => None,
+        });
+        let publish = self.unpublished.map(|_| self.published + self.pace());
+        let next = jobs.chain(publish).chain(self.states_at).min();
+        // Nothing is due for ever: a sleep of an hour costs nothing.
+        next.map_or(Duration::from_secs(3600), |at| {
+            at.since(now).clamp(Duration::from_millis(1), Duration::from_secs(3600))
+        })
+    }
+
+    /// How often progress is published: less often among many.
+    fn pace(&self) -> Duration {
+        PUBLISH * u32::try_from(1 + self.facts.members.len() / 32).unwrap_or(u32::MAX)
+    }
+
+    /// Notes a wave's status for publishing: at once, or with what else changes soon.
+    pub(super) fn say(&mut self, key: WaveKey, now: bool) {
+        let at = self.clock.now();
+        if let Some(job) = self.jobs.get_mut(&key) {
+            job.measure(at);
+            let status = job.status.clone();
+            self.publish_status(status, now);
+        }
+    }
+
+    pub(super) fn publish_status(&mut self, status: Status, now: bool) {
+        self.statuses.note(status);
+        let urgency = if now { Urgency::Now } else { Urgency::Soon };
+        self.unpublished = self.unpublished.max(Some(urgency));
+    }
+
+    async fn flush(&mut self) {
+        let now = self.clock.now();
+        let due = match self.unpublished {
+            None => false,
+            Some(Urgency::Now) => true,
+            Some(Urgency::Soon) => now.since(self.published) >= self.pace(),
+        };
+        if due {
+            self.unpublished = None;
+            self.published = now;
+            self.publish(record::WAVE_STATUS, self.statuses.to_body());
+            if let Some(own) = self.facts.members.get_mut(&self.me) {
+                own.statuses = self.statuses.clone();
+            }
+            self.look_at_states();
+        }
+        for request in std::mem::take(&mut self.outbox) {
+            // The main loop never waits for this task, so waiting for it ends; when it is gone,
+            // this task is about to be told to stop.
+            drop(self.requests.send(request).await);
+        }
+    }
+
+    pub(super) fn publish(&mut self, kind: u16, body: Vec<u8>) {
+        let body = Some(Bytes::from(body));
+        self.outbox.push(Request::Publish { kind, schema: SCHEMA, body });
+    }
+
+    pub(super) fn note(&mut self, kind: EventKind) {
+        self.outbox.push(Request::Note(kind));
+    }
+
+    pub(super) fn look_at_states(&mut self) {
+        let at = self.clock.now() + TICK;
+        self.states_at.get_or_insert(at);
+    }
+
+    fn note_states(&mut self) {
+        let states = super::listing::states(&self.facts);
+        for (key, state) in &states {
+            if self.states.get(key) != Some(state) {
+                let id = self.wave_id(*key);
+                self.note(EventKind::Wave { id, state: *state });
+            }
+        }
+        self.states = states;
+    }
+
+    pub(super) fn send(&self, link: LinkId, message: &Message) {
+        if let Err(error) = self.transport.send(link, frame(message)) {
+            tracing::debug!(%link, %error, "a message was not sent");
+        }
+    }
+
+    /// Logs what a peer did wrong, by name.
+    pub(super) fn complain(&self, node: NodeId, what: &str) {
+        let name = self.facts.name(node).map_or_else(|| node.to_string(), ToString::to_string);
+        tracing::warn!(peer = %name, what, "a peer broke the rules of a wave");
+    }
+
+    pub(super) fn wave_id(&self, key: WaveKey) -> WaveId {
+        super::listing::wave_id(&self.facts, key)
+    }
+
+    pub(super) fn own_name(&self) -> String {
+        self.facts.name(self.me).map_or_else(|| self.me.to_string(), ToString::to_string)
+    }
+
+    pub(super) const fn next_attempt(&mut self) -> u32 {
+        self.attempts = self.attempts.wrapping_add(1);
+        self.attempts
+    }
+
+    pub(super) fn lock_ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does `work` on a thread that may wait for the disk, then `then` here.
+    pub(super) fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+        then: impl FnOnce(&mut Self, T) + Send + 'static,
+    ) {
+        self.elsewhere(Arc::clone(&self.on_disk), work, then);
+    }
+
+    /// The same for trees, one at a time.
+    pub(super) fn on_trees<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+        then: impl FnOnce(&mut Self, T) + Send + 'static,
+    ) {
+        self.elsewhere(Arc::clone(&self.on_trees), work, then);
+    }
+
+    fn elsewhere<T: Send + 'static>(
+        &self,
+        permits: Arc<Semaphore>,
+        work: impl FnOnce() -> T + Send + 'static,
+        then: impl FnOnce(&mut Self, T) + Send + 'static,
+    ) {
+        let commands = self.commands.clone();
+        let stopped = Arc::clone(&self.stopped);
+        tokio::spawn(async move {
+            let Ok(permit) = permits.acquire_owned().await else {
+                return;
+            };
+            if stopped.load(Ordering::Relaxed) {
+                return;
+            }
+            let worked = tokio::task::spawn_blocking(move || {
+                let result = work();
+                drop(permit);
+                result
+            });
+            match worked.await {
+                Ok(result) => {
+                    let then = Done(Box::new(move |task: &mut Self| then(task, result)));
+                    drop(commands.send(Command::Done(then)));
+                }
+                Err(error) => tracing::error!(%error, "work for a wave was lost"),
+            }
+        });
+    }
+}
