@@ -94,7 +94,11 @@ impl Membership {
         out.push(Output::Linked { peer: peer.id, link: id });
         self.reached(&peer, out);
         self.send_beat(now, peer.id, out);
-        self.heard_changed();
+        if self.heard_by_another(peer.id) {
+            self.heard_changed_in_passing();
+        } else {
+            self.heard_changed();
+        }
     }
 
     /// A second connection to a peer: which of the two stays. Both ends judge alike: the one that
@@ -179,11 +183,18 @@ impl Membership {
         }
     }
 
+    /// What this node hears has changed, and nobody's presence hangs on it.
+    pub(crate) fn heard_changed_in_passing(&mut self) {
+        self.dirty = true;
+        self.beats_changed = true;
+        self.watch_stale = true;
+    }
+
     /// What this node hears has changed: presence and the watch record follow.
     pub(crate) fn heard_changed(&mut self) {
         self.dirty = true;
         self.beats_changed = true;
-        self.watch_changed = true;
+        self.watch_urgent = true;
     }
 
     /// Sends beats that are due, judges who was not heard, and lets go of what nobody wants.
@@ -370,7 +381,7 @@ impl Membership {
             self.link_owner.remove(&link.id);
             out.push(Output::Close { link: link.id, why });
             out.push(Output::Unlinked { peer });
-            self.heard_changed();
+            self.heard_changed_in_passing();
         }
     }
 
@@ -399,12 +410,25 @@ impl Membership {
         }
     }
 
+    /// When the watch record is published again. What nobody's presence hangs on waits for a beat:
+    /// while a flock forms most of it is out of date by then.
+    pub(crate) fn watch_due(&self) -> Option<Time> {
+        let since = self.watch_changed.filter(|_| self.has_begun())?;
+        let routine = if self.watch_urgent { since } else { since + self.config.heartbeat };
+        Some(self.next_watch.max(routine))
+    }
+
     /// Publishes whom this node hears, if that is not what it said last.
     pub(crate) fn publish_watch(&mut self, now: Time, out: &mut Outbox<Output>) {
-        if !self.watch_changed || now < self.next_watch || !self.has_begun() {
+        if (self.watch_urgent || self.watch_stale) && self.watch_changed.is_none() {
+            self.watch_changed = Some(now);
+        }
+        if self.watch_due().is_none_or(|due| now < due) {
             return;
         }
-        self.watch_changed = false;
+        self.watch_changed = None;
+        self.watch_urgent = false;
+        self.watch_stale = false;
         let watch = self.watch();
         if self.published.as_ref() != Some(&watch) {
             self.next_watch = now + self.config.watch_every;

@@ -166,7 +166,12 @@ pub struct Membership {
     /// What goes into a heartbeat may have changed.
     pub(crate) beats_changed: bool,
     pub(crate) published: Option<Watch>,
-    pub(crate) watch_changed: bool,
+    /// Since when the published watch record lags behind.
+    pub(crate) watch_changed: Option<Time>,
+    /// Somebody's presence may hang on what it lacks.
+    pub(crate) watch_urgent: bool,
+    /// It lacks something, urgent or not.
+    pub(crate) watch_stale: bool,
     pub(crate) next_watch: Time,
 }
 
@@ -207,7 +212,9 @@ impl Membership {
             lacking: false,
             beats_changed: true,
             published: None,
-            watch_changed: false,
+            watch_changed: None,
+            watch_urgent: false,
+            watch_stale: false,
             next_watch: Time::ZERO,
         }
     }
@@ -274,16 +281,21 @@ impl Membership {
         }
     }
 
+    /// When the next grace ends. Once something must be derived, that has its own time, and the
+    /// grace is looked at then.
+    fn grace_ends(&self) -> Option<Time> {
+        if self.dirty { None } else { self.members.next_change() }
+    }
+
     /// When [`Membership::tick`] has work, and why.
     #[must_use]
     pub fn deadline(&self) -> Option<(Time, &'static str)> {
-        let watch = (self.watch_changed && self.has_begun())
-            .then_some((self.next_watch, "what is heard has changed"));
+        let watch = self.watch_due().map(|at| (at, "what is heard has changed"));
         [
             self.beat_deadline(),
             self.name_deadline(),
             self.dial_deadline(),
-            self.members.next_change().map(|at| (at, "a member's grace ends")),
+            self.grace_ends().map(|at| (at, "a member's grace ends")),
             self.dirty.then(|| (self.derive_due(), "who is present must be derived")),
             watch,
         ]

@@ -30,7 +30,8 @@ impl Node {
                 self.hand_neighbours(now);
             }
             self.carry_from_flood(out);
-            if self.from_records.is_empty() && self.from_membership.is_empty() {
+            let laid_out = core::mem::take(&mut self.laid_out);
+            if !laid_out && self.from_records.is_empty() && self.from_membership.is_empty() {
                 return;
             }
         }
@@ -197,6 +198,7 @@ impl Node {
             chased,
         };
         self.layout = Some(layout);
+        self.laid_out = true;
         self.member(now, skep_membership::Input::Layout(wanted));
     }
 

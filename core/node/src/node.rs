@@ -29,6 +29,8 @@ pub struct Node {
     pub(crate) layouts: alloc::boxed::Box<dyn LayoutSource + Send>,
     pub(crate) shape: Shape,
     pub(crate) layout: Option<Arc<Layout>>,
+    /// The membership was handed a layout and has not drawn its conclusions.
+    pub(crate) laid_out: bool,
     pub(crate) groups: Vec<GroupName>,
     /// Links over which updates are flooded.
     pub(crate) flood_peers: BTreeMap<NodeId, LinkId>,
@@ -64,6 +66,7 @@ impl Node {
             layouts: birth.layouts,
             shape: config.shape,
             layout: None,
+            laid_out: false,
             groups,
             flood_peers: BTreeMap::new(),
             flood_peers_changed: false,
