@@ -101,13 +101,15 @@ pub fn pass_through(command: &mut Command) -> Result<()> {
 /// Runs `command` quietly and gives what it printed on standard output, trimmed.
 ///
 /// # Errors
-/// When it cannot be started or fails; the message carries its standard error.
+/// When it cannot be started or fails; the message carries what it said.
 pub fn capture(command: &mut Command) -> Result<String> {
     let name = shown(command);
     let output =
         command.stdin(Stdio::null()).output().with_context(|| format!("starting `{name}`"))?;
     if !output.status.success() {
-        bail!("`{name}` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+        let said = [&output.stderr, &output.stdout].map(|text| String::from_utf8_lossy(text));
+        let said = said.iter().map(|text| text.trim()).find(|text| !text.is_empty());
+        bail!("`{name}` failed: {}", said.unwrap_or("and said nothing"));
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
