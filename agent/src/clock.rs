@@ -1,8 +1,8 @@
 //! The agent's two clocks. Everything else is handed the time.
 //!
 //! Protocol timers run on the boot-time clock, which no administrator sets and which counts while
-//! the machine sleeps. The wall clock is shown to people, dates certificates, and lets ages grow over
-//! a stop; tests may set it off by `SKEP_TEST_CLOCK_OFFSET_MS`.
+//! the machine sleeps. The wall clock is shown to people, dates certificates, and lets ages grow
+//! over a stop; tests may set it off by `SKEP_TEST_CLOCK_OFFSET_MS`.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -1,8 +1,8 @@
 //! Discovery: where addresses come from besides the config, and when each source is asked.
 //!
-//! Multicast on the local link, the beacon, and the address file each run as a task that reports what
-//! it finds to the main loop. All of them only give hints: who answers there still has to prove
-//! itself (BLOC-2, BLOC-16, BLOC-40).
+//! Multicast on the local link, the beacon, and the address file each run as a task that reports
+//! what it finds to the main loop. All of them only give hints: who answers there still has to
+//! prove itself (BLOC-2, BLOC-16, BLOC-40).
 
 use std::net::SocketAddr;
 use std::time::Duration;

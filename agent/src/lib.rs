@@ -1,10 +1,10 @@
 //! The agent: where all parts meet, and the one binary `skep` (a thin layer over this library).
 //!
-//! [`boot`] reads as a boot log: it makes every part and hands it what it needs. [`spine`] is the one
-//! loop that owns the node ([`skep_node::Node`]) and carries its wishes out; [`answer`] and
-//! [`updates`] make the answers of the control socket from its state. Beside it run the disk's thread
-//! ([`disk`]), discovery ([`discovery`]), renewal ([`renewal`]) and the waves ([`rollout`]). Commands
-//! that need no agent live in [`offline`].
+//! [`boot`] reads as a boot log: it makes every part and hands it what it needs. [`spine`] is the
+//! one loop that owns the node ([`skep_node::Node`]) and carries its wishes out; [`answer`] and
+//! [`updates`] make the answers of the control socket from its state. Beside it run the disk's
+//! thread ([`disk`]), discovery ([`discovery`]), renewal ([`renewal`]) and the waves ([`rollout`]).
+//! Commands that need no agent live in [`offline`].
 
 pub mod answer;
 pub mod authority;

@@ -1,8 +1,8 @@
 //! Renewal: at two thirds of its life the certificate is renewed, through any node that serves the
 //! CA, and swapped without dropping a link (BLOC-36, BLOC-37).
 //!
-//! Nodes that serve the CA say so in a record. The request travels over a control link as a frame of
-//! kind [`skep_transport::ENROLMENT_KIND`]; the link's handshake has proved who asks.
+//! Nodes that serve the CA say so in a record. The request travels over a control link as a frame
+//! of kind [`skep_transport::ENROLMENT_KIND`]; the link's handshake has proved who asks.
 
 use std::path::PathBuf;
 use std::time::Duration;

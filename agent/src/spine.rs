@@ -1,9 +1,10 @@
 //! The agent's main loop: one task that owns the node and carries its wishes out.
 //!
 //! Everything that may happen reaches the node here, one thing at a time: links and frames from the
-//! transport, calls from the control socket, answers from the disk, addresses from discovery, requests
-//! from the other parts of the agent, and the passing of time. What the node wants done is done before
-//! the next thing happens; frames to one link are gathered over a batch and sent as one.
+//! transport, calls from the control socket, answers from the disk, addresses from discovery,
+//! requests from the other parts of the agent, and the passing of time. What the node wants done is
+//! done before the next thing happens; frames to one link are gathered over a batch and sent as
+//! one.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! What the records say that waves need: who is there, in which groups, what queens order and how far
-//! each target is.
+//! What the records say that waves need: who is there, in which groups, what queens order and how
+//! far each target is.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

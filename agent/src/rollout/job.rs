@@ -5,8 +5,8 @@
 //!    here or asked     fetched               on disk     fetched            on disk
 //! ```
 //!
-//! Each arrow is a method of [`Task`] in this file, called when what came before is over. An attempt
-//! has a number; what comes from work of an earlier attempt is of no account.
+//! Each arrow is a method of [`Task`] in this file, called when what came before is over. An
+//! attempt has a number; what comes from work of an earlier attempt is of no account.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

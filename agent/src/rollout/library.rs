@@ -1,5 +1,5 @@
-//! Images in the blob store: finding a version, reading it, judging its seal. All of it waits for the
-//! disk and belongs on a thread that may.
+//! Images in the blob store: finding a version, reading it, judging its seal. All of it waits for
+//! the disk and belongs on a thread that may.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

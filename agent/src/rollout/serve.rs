@@ -1,5 +1,5 @@
-//! Handing chunks to other nodes (DLIF-22): one task a link, which never holds more than a few chunks
-//! and waits for room in the link's queue.
+//! Handing chunks to other nodes (DLIF-22): one task a link, which never holds more than a few
+//! chunks and waits for room in the link's queue.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Threads that wait for disks: one that writes the chunks of a wave, and whoever has leave to read,
-//! compare and stage.
+//! Threads that wait for disks: one that writes the chunks of a wave, and whoever has leave to
+//! read, compare and stage.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

@@ -34,7 +34,8 @@ const MAX_JOBS: usize = 4;
 const ON_DISK: usize = 2;
 /// Versions that are known to be whole here; any other is looked for again when it is asked for.
 const MAX_WHOLE: usize = 64;
-/// Versions that are looked for at one time; peers that ask for more are told that they are lacking.
+/// Versions that are looked for at one time; peers that ask for more are told that they are
+/// lacking.
 const MAX_LOOKING: usize = 16;
 /// Progress is published at most so often; steps are published at once.
 const PUBLISH: Duration = Duration::from_millis(500);

@@ -163,8 +163,8 @@ impl Order {
 }
 
 impl Orders {
-    /// Adds the newest wave. What no longer fits goes: first the host lists of older waves, then the
-    /// oldest waves, last the new one's own list.
+    /// Adds the newest wave. What no longer fits goes: first the host lists of older waves, then
+    /// the oldest waves, last the new one's own list.
     ///
     /// # Errors
     /// [`OrderError`]; nothing is changed then.
