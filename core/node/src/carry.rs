@@ -139,7 +139,12 @@ impl Node {
                 }
                 skep_membership::Output::Linked { peer, link } => {
                     self.record(now, skep_records::Input::PeerUp { peer });
+                    // A link that replaces another begins anew: what was sent on the old one may
+                    // never have arrived.
                     self.flood_over(peer, false);
+                    if core::mem::take(&mut self.flood_peers_changed) {
+                        self.hand_neighbours(now);
+                    }
                     out.push(Output::Event(Event::Linked { peer, link }));
                 }
                 skep_membership::Output::Unlinked { peer } => {

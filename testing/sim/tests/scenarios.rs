@@ -1,0 +1,175 @@
+//! Every scenario, by a few seeds; a run is what its seed makes it; and every checker fails where a
+//! bug is planted for it. More seeds: `cargo xtask sim --seeds 500`.
+
+use skep_sim::plant::Bug;
+use skep_sim::scenario::{self, Scenario};
+use skep_sim::{Report, Run, run};
+
+/// Runs that found a bug once: scenario, seed, nodes. They are played for ever.
+const REGRESSIONS: &[(&str, u64, usize)] = &[
+    // Disks full of watch records of the life before made every name look taken.
+    ("restart-all", 1, 16),
+    ("slow-disks", 1, 16),
+    ("move", 1, 10),
+    // Two nodes that begin at once, each synced with the other's empty store.
+    ("form", 1, 100),
+    // The watermarks of a link that another replaced at once were never sent again.
+    ("power-all", 4, 2),
+];
+
+fn play(scenario: &'static Scenario, seed: u64, nodes: usize) -> Report {
+    run(Run::new(scenario, seed).with_nodes(nodes)).unwrap()
+}
+
+fn must_pass(name: &str, seeds: std::ops::Range<u64>, nodes: usize) {
+    let scenario = scenario::named(name).unwrap();
+    for seed in seeds {
+        let report = play(scenario, seed, nodes);
+        assert!(report.passed(), "{report}");
+        assert_eq!(report.wrong_silences, 0, "{report}");
+        assert!(report.rejected.is_empty(), "honest nodes refuse one another: {report}");
+    }
+}
+
+/// One test a scenario, so that a failure names it and they run side by side.
+macro_rules! scenarios {
+    ($($test:ident: $name:literal, $nodes:expr, $seeds:expr;)*) => {
+        $(
+            #[test]
+            fn $test() {
+                must_pass($name, $seeds, $nodes);
+            }
+        )*
+
+        #[test]
+        fn every_scenario_is_played() {
+            let played = [$($name),*];
+            for scenario in scenario::ALL {
+                assert!(played.contains(&scenario.name), "{} is not played", scenario.name);
+            }
+        }
+    };
+}
+
+scenarios! {
+    form: "form", 16, 1..6;
+    form_regions: "form-regions", 30, 1..3;
+    one_by_one: "one-by-one", 12, 1..4;
+    slow_disks: "slow-disks", 12, 1..4;
+    rack: "rack", 16, 1..4;
+    crash: "crash", 8, 1..4;
+    power: "power", 10, 1..4;
+    pause: "pause", 10, 1..4;
+    restart_all: "restart-all", 16, 1..6;
+    power_all: "power-all", 12, 1..4;
+    goodbye: "goodbye", 10, 1..4;
+    loss: "loss", 12, 1..2;
+    duplicate: "duplicate", 8, 1..4;
+    halves: "halves", 16, 1..4;
+    one_way: "one-way", 12, 1..4;
+    bridge: "bridge", 13, 1..4;
+    pairs: "pairs", 12, 1..4;
+    multicast: "multicast", 10, 1..4;
+    beacon: "beacon", 10, 1..4;
+    late_address: "late-address", 12, 1..4;
+    address_change: "move", 10, 1..4;
+    strangers: "strangers", 10, 1..4;
+    updates: "updates", 10, 1..3;
+    outage: "outage", 14, 1..3;
+    churn: "churn", 10, 1..2;
+}
+
+#[test]
+fn flocks_of_one_two_and_three() {
+    for nodes in 1..=3 {
+        must_pass("form", 1..8, nodes);
+        must_pass("restart-all", 1..5, nodes);
+        must_pass("power-all", 1..5, nodes);
+    }
+    must_pass("halves", 1..5, 2);
+    must_pass("crash", 1..4, 2);
+    must_pass("pause", 1..4, 2);
+}
+
+#[test]
+fn a_hundred_nodes_form_one_flock() {
+    must_pass("form", 1..2, 100);
+}
+
+#[test]
+fn seeds_that_found_a_bug_find_none() {
+    for (name, seed, nodes) in REGRESSIONS {
+        let scenario = scenario::named(name).unwrap();
+        let report = play(scenario, *seed, *nodes);
+        assert!(report.passed(), "{report}");
+    }
+}
+
+#[test]
+fn a_seed_is_a_run() {
+    for name in ["form-regions", "rack", "updates", "beacon"] {
+        let scenario = scenario::named(name).unwrap();
+        let first = play(scenario, 7, 12);
+        let again = play(scenario, 7, 12);
+        assert_eq!(
+            (first.trace, first.lines, first.traffic),
+            (again.trace, again.lines, again.traffic),
+            "{name}: one seed, two runs"
+        );
+        let other = play(scenario, 8, 12);
+        assert_ne!(first.trace, other.trace, "{name}: two seeds, one run");
+    }
+}
+
+#[test]
+fn the_trace_has_a_line_for_each_event() {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+    let lines = Rc::new(RefCell::new(Vec::new()));
+    let sink = Rc::clone(&lines);
+    let mut asked = Run::new(scenario::named("form").unwrap(), 3).with_nodes(4);
+    asked.sink = Some(Box::new(move |line| sink.borrow_mut().push(line.to_owned())));
+    let report = run(asked).unwrap();
+    let lines = lines.borrow();
+    assert_eq!(lines.len() as u64, report.lines);
+    for line in lines.iter() {
+        let columns: Vec<&str> = line.split_whitespace().take(6).collect();
+        assert_eq!(columns.len(), 6, "{line:?}");
+        assert!(columns[0].parse::<f64>().is_ok(), "no time: {line:?}");
+    }
+    assert_eq!(lines.iter().filter(|line| line.contains("  start ")).count(), 4);
+}
+
+/// A planted bug fails the run, is found by the checker that is there for it, and shows as what was
+/// planted and not as something else.
+fn must_be_found(bug: Bug, name: &str, nodes: usize) {
+    let scenario = scenario::named(name).unwrap();
+    let clean = play(scenario, 1, nodes);
+    assert!(clean.passed(), "fails without a bug: {clean}");
+    let report = run(Run::new(scenario, 1).with_nodes(nodes).with_bug(bug)).unwrap();
+    let failure = report.failure.as_ref();
+    let failure = failure.unwrap_or_else(|| panic!("{bug:?} is not found: {report}"));
+    assert_eq!(failure.checker, bug.found_by(), "{bug:?}: {failure}");
+    assert!(failure.what.contains(bug.shows_as()), "{bug:?}: {failure}");
+}
+
+#[test]
+fn each_checker_finds_the_bug_planted_for_it() {
+    for bug in Bug::ALL {
+        let scenario = match bug {
+            Bug::CallsTheLivingSilent => "crash",
+            Bug::ForgetsItsLives => "restart-all",
+            Bug::AppendsTwice
+            | Bug::AcknowledgesNothing
+            | Bug::BendsBodies
+            | Bug::DeafToUpdates => "updates",
+            Bug::FailsItsCheck
+            | Bug::Spins
+            | Bug::DeafToRecords
+            | Bug::Miscounts
+            | Bug::Hermit
+            | Bug::ThinsTheOverlay => "form",
+        };
+        must_be_found(bug, scenario, 12);
+    }
+}
