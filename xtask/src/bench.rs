@@ -21,6 +21,7 @@ mod neighbours;
 mod simulator;
 pub mod software;
 pub mod usage;
+mod wave;
 
 use std::cell::OnceCell;
 use std::path::PathBuf;

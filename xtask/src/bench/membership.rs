@@ -18,7 +18,7 @@ use super::clock::Micros;
 use super::figure::{Better, Figure, Peer, quantile};
 use super::fleet::{Fleet, Ground};
 use super::software::{Seen, Software, publish};
-use super::{Measure, Setting, simulator};
+use super::{Measure, Setting, simulator, wave};
 use crate::say;
 
 /// Longest wait for anything that takes seconds: a machine under load is slow, not broken.
@@ -37,6 +37,7 @@ pub const MEASURES: &[Measure] = &[
     Measure { name: "split", run: split },
     Measure { name: "updates", run: updates },
     Measure { name: "idle", run: idle },
+    Measure { name: "wave", run: wave::origin },
     Measure { name: "sim-loss", run: simulator::wrong_silences },
     Measure { name: "sim-1000", run: simulator::thousand },
 ];
@@ -59,7 +60,7 @@ fn converge_once(software: Software, count: usize) -> Result<f64> {
 }
 
 /// Starts a fleet and waits until all are present at all.
-fn formed(software: Software, count: usize, ground: Ground) -> Result<Fleet> {
+pub(super) fn formed(software: Software, count: usize, ground: Ground) -> Result<Fleet> {
     let mut fleet = Fleet::new(software, count, ground)?;
     fleet.start_all()?;
     whole(&mut fleet)?;

@@ -14,7 +14,7 @@ use crate::process::{capture, find};
 mod serf;
 mod skep;
 
-pub use skep::{Follower, publish};
+pub use skep::{Follower, operate, publish};
 
 /// A program whose agents form a fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]

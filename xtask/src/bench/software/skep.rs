@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
-use super::{Micros, Seat, Seen, Sighting};
+use super::{Micros, Seat, Seen, Sighting, Software};
 use crate::process::capture;
 
 /// The port that every agent listens at, each on an address of its own.
@@ -36,6 +36,7 @@ pub(super) fn prepare(binary: &Path, folder: &Path, seats: &[Seat]) -> Result<()
         let mut issue = skep(&["ca", "issue", &seat.name, "--role", "queen"]);
         capture(issue.arg("--out").arg(identity(seat)))?;
         let seed = (seat != &seats[0]).then_some(&seats[0]);
+        fs::create_dir_all(root(seat))?;
         let path = config(seat);
         fs::write(&path, configuration(seat, seed))
             .with_context(|| format!("writing {}", path.display()))?;
@@ -71,6 +72,22 @@ pub(super) fn sighting(line: &str) -> Option<Sighting> {
         _ => return None,
     };
     Some(Sighting { at: Micros(line.monotonic_us), node: line.node?, seen })
+}
+
+/// Runs a verb as an operator does and gives what it printed; at a seat's agent, as JSON.
+///
+/// # Errors
+/// When the verb fails; the message carries what it said.
+pub fn operate(software: &Software, at: Option<&Seat>, verb: &[&str]) -> Result<String> {
+    let Software::Skep(binary) = software else {
+        bail!("{} has other verbs", software.name());
+    };
+    let mut command = Command::new(binary);
+    command.args(verb);
+    if let Some(seat) = at {
+        command.arg("--json").arg("--socket").arg(socket(seat));
+    }
+    capture(&mut command)
 }
 
 /// Publishes an update to the group `all` at the agent of `seat` and gives its identity.
@@ -183,6 +200,11 @@ fn config(seat: &Seat) -> PathBuf {
     seat.folder.join("skep.toml")
 }
 
+/// What the agent takes for the root of its host's trees.
+fn root(seat: &Seat) -> PathBuf {
+    seat.folder.join("root")
+}
+
 fn socket(seat: &Seat) -> PathBuf {
     seat.folder.join("control.sock")
 }
@@ -194,11 +216,12 @@ fn configuration(seat: &Seat, seed: Option<&Seat>) -> String {
     format!(
         "[node]\nstate_dir = {}\nidentity_dir = {}\n\n[listen]\naddresses = [\"{}:{PORT}\"]\n\n\
          [join]\naddresses = [{join}]\n\n[join.multicast]\nenabled = false\n\n\
-         [control]\nsocket = {}\n",
+         [control]\nsocket = {}\n\n[wave]\nroot = {}\nas_user = true\n",
         quoted(seat.folder.join("state")),
         quoted(identity(seat)),
         seat.ip,
         quoted(socket(seat)),
+        quoted(root(seat)),
     )
 }
 
