@@ -133,7 +133,8 @@ fn read(path: &Path) -> io::Result<Option<Kept>> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is too long"));
     }
     let bytes = fs::read(path)?;
-    let kept: Kept = serde_json::from_slice(&bytes).map_err(io::Error::from)?;
+    let kept: Kept = serde_json::from_slice(&bytes)
+        .map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))?;
     // What a later release or an editor wrote obeys the bounds of records, or is none of ours.
     let sound = Orders::from_body(&kept.orders.to_body()).is_ok()
         && Statuses::from_body(&kept.applied.to_body()).is_ok();

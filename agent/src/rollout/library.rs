@@ -48,7 +48,7 @@ pub(super) enum LibraryError {
 }
 
 /// Judges seals by the bloc's trust.
-pub(super) struct QueensOf<'a>(pub(super) &'a Trust);
+pub(crate) struct QueensOf<'a>(pub(crate) &'a Trust);
 
 impl JudgeSigner for QueensOf<'_> {
     fn judge(

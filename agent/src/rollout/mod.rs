@@ -20,13 +20,15 @@
 mod facts;
 mod job;
 mod ledger;
-mod library;
+pub(crate) mod library;
 mod links;
 mod listing;
 mod order;
 mod serve;
 mod store;
 mod task;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
