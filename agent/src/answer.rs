@@ -245,9 +245,8 @@ impl Spine {
 
     fn flock(&self) -> Flock {
         let present = self.node.present();
-        let name = |node: &NodeId| {
-            self.node.member_view(*node).and_then(|member| member.name.cloned())
-        };
+        let name =
+            |node: &NodeId| self.node.member_view(*node).and_then(|member| member.name.cloned());
         let layout = self.node.layout();
         let edges = layout.map(|layout| {
             let edges = layout.overlay().edges();
@@ -342,8 +341,7 @@ impl Spine {
         let mut members = Vec::new();
         let mut joined = all;
         for member in self.node.members() {
-            let belongs =
-                all || member.facts.is_some_and(|facts| facts.groups.contains(name));
+            let belongs = all || member.facts.is_some_and(|facts| facts.groups.contains(name));
             joined |= belongs && member.node == self.node.id();
             if let (true, Some(node), Some(presence)) =
                 (belongs, member.name, presence(member.status))

@@ -30,7 +30,8 @@ impl Authority {
     /// Serves `ca`.
     #[must_use]
     pub fn new(ca: Ca, clock: Clock) -> Self {
-        Self { ca: Arc::new(ca), clock, places: Arc::new(Semaphore::new(MAX_ANSWERS)), refused: Arc::default() }
+        let places = Arc::new(Semaphore::new(MAX_ANSWERS));
+        Self { ca: Arc::new(ca), clock, places, refused: Arc::default() }
     }
 
     /// Requests that were refused, and invitations that are open.
@@ -64,7 +65,7 @@ impl Authority {
             if let Some(answer) = answer
                 && reply.send(answer.encode().into()).is_err()
             {
-                tracing::info!(%remote, "left before it was answered; the same request gets the same answer");
+                tracing::info!(%remote, "left unanswered; the same request gets the same answer");
             }
         });
     }

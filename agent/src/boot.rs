@@ -160,11 +160,7 @@ fn load_identity(config: &Config) -> anyhow::Result<Identity> {
     })
 }
 
-fn open_authority(
-    config: &Config,
-    serve: bool,
-    clock: Clock,
-) -> anyhow::Result<Option<Authority>> {
+fn open_authority(config: &Config, serve: bool, clock: Clock) -> anyhow::Result<Option<Authority>> {
     if !(serve || config.ca.serve) {
         return Ok(None);
     }
@@ -214,8 +210,9 @@ fn start_transport(
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     };
+    let limits = config.transport.clone();
     let (handle, events) =
-        skep_transport::start(listeners, identity.clone(), settings, config.transport.clone(), hello)?;
+        skep_transport::start(listeners, identity.clone(), settings, limits, hello)?;
     Ok((handle, events, listening))
 }
 

@@ -11,9 +11,7 @@ use skep_base::{Nonce, Rng};
 use skep_identity::IdentityHandle;
 use skep_node::Source;
 use skep_transport::discovery::beacon::{BeaconClient, Register, Token};
-use skep_transport::discovery::{
-    AddressFile, Announcement, DiscoveryKey, JoinAddress, Multicast,
-};
+use skep_transport::discovery::{AddressFile, Announcement, DiscoveryKey, JoinAddress, Multicast};
 use skep_wire::Address;
 use tokio::sync::{mpsc, watch};
 

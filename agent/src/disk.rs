@@ -216,8 +216,7 @@ impl Worker {
                 Err(std::sync::mpsc::RecvTimeoutError::Timeout) => None,
                 Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return self.finish(),
             };
-            let round: Vec<Job> =
-                first.into_iter().chain(queue.try_iter()).take(ROUND).collect();
+            let round: Vec<Job> = first.into_iter().chain(queue.try_iter()).take(ROUND).collect();
             let mut closing = None;
             let (state, log) = round.into_iter().partition::<Vec<Job>, _>(is_state);
             self.keep_state(state);
@@ -325,10 +324,8 @@ impl Worker {
         let records = items
             .iter()
             .map(|item| match self.log.read(item.position.0, item.offset, item.length) {
-                Ok(stored) => stored.map(|stored| LogRecord {
-                    head: stored.head.into(),
-                    body: stored.body.into(),
-                }),
+                Ok(stored) => stored
+                    .map(|stored| LogRecord { head: stored.head.into(), body: stored.body.into() }),
                 Err(error) => {
                     self.log_failed(&error);
                     None

@@ -1,1 +1,15 @@
-fn main() {}
+//! The one binary, `skep`: reads the command line and hands it to whoever carries it out.
+
+use std::process::ExitCode;
+
+use skep_cli::Task;
+
+fn main() -> ExitCode {
+    match skep_cli::parse().task() {
+        Task::Online(verb) => skep_cli::run(verb),
+        Task::Offline(verb) => skep_agent::offline::run(verb),
+        Task::Completions(shell) => skep_cli::end(skep_cli::write_completions(shell)),
+        Task::Manual(dir) => skep_cli::end(skep_cli::write_manual(&dir)),
+    }
+    .into()
+}

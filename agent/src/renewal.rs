@@ -71,7 +71,8 @@ async fn renew(
     requests.send(Request::AskCa(renewing.request().encode().into())).await?;
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, answers.recv()).await.map_err(|_| {
         anyhow::anyhow!(
-            "no node that serves the CA answered; start one with `skep ca serve` or `[ca] serve = true`"
+            "no node that serves the CA answered; start one with `skep ca serve`, or set \
+             `serve = true` in [ca]"
         )
     })?;
     let answer = answer.ok_or_else(|| anyhow::anyhow!("the agent is stopping"))?;

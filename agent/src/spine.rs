@@ -497,8 +497,7 @@ impl Spine {
                 }
                 Output::Close { link, why } => {
                     self.flush();
-                    self.transport
-                        .close(skep_transport::LinkId::from_number(link.0), why.as_str());
+                    self.transport.close(skep_transport::LinkId::from_number(link.0), why.as_str());
                 }
                 Output::PersistIncarnation(incarnation) => {
                     self.disk.incarnation(incarnation).await;
@@ -544,12 +543,8 @@ impl Spine {
                 self.note(EventKind::Duplicate { remote: String::new(), keeps: false });
             }
             Event::Record { owner, kind } => {
-                let of_waves = [
-                    record::CERTIFICATE,
-                    record::NODE,
-                    record::WAVE_ORDER,
-                    record::WAVE_STATUS,
-                ];
+                let of_waves =
+                    [record::CERTIFICATE, record::NODE, record::WAVE_ORDER, record::WAVE_STATUS];
                 if of_waves.contains(&kind)
                     && let Some(stored) = self.node.stored(owner, kind)
                 {
@@ -584,8 +579,7 @@ impl Spine {
         if node == self.node.id() {
             return;
         }
-        let incarnation =
-            self.node.member_view(node).map_or(0, |member| member.incarnation.0);
+        let incarnation = self.node.member_view(node).map_or(0, |member| member.incarnation.0);
         tracing::info!(node = %name, %presence, present, "member");
         self.note(EventKind::Member { node: name, presence, incarnation });
         self.rollout.presence(node, status == Status::Present);

@@ -72,7 +72,7 @@ impl Spine {
             }
             Output::Gap { group, origin, up_to, reason, .. } => {
                 let id = self.update_id(skep_flood::UpdateId { origin, serial: up_to });
-                tracing::warn!(%group, %id, ?reason, "updates are missing and were given up for now");
+                tracing::warn!(%group, %id, ?reason, "updates are missing, given up for now");
                 self.note(EventKind::Gap { group, id });
             }
             Output::Reject { from, reason } => {
@@ -210,7 +210,7 @@ impl Spine {
     ) {
         let name = cursor_name(&group, subscriber);
         let Some(reader) = self.readers.by_name.get_mut(&name) else {
-            let message = format!("{subscriber} does not read group {group} since this agent began");
+            let message = format!("{subscriber} did not read group {group} since the agent began");
             let hint = "read as this subscriber first";
             return reply.refuse(Refusal::new(Code::Conflict, message).hint(hint));
         };
@@ -283,9 +283,9 @@ impl Spine {
         let origin = self.node.member_view(id.origin).and_then(|member| member.name.cloned());
         UpdateId {
             // An origin that was forgotten has no name any more; its identity is a valid one.
-            origin: origin.or_else(|| id.origin.to_string().parse().ok()).unwrap_or_else(|| {
-                self.identity.current().info().node.clone()
-            }),
+            origin: origin
+                .or_else(|| id.origin.to_string().parse().ok())
+                .unwrap_or_else(|| self.identity.current().info().node.clone()),
             incarnation: id.serial.incarnation.0,
             sequence: id.serial.sequence,
         }
