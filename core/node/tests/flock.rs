@@ -1,6 +1,9 @@
 //! A few nodes joined by wires without delay: does a flock form, part, and meet again? The
 //! simulator asks the same of a thousand nodes on bad networks; this answers within a second.
 
+#![expect(clippy::unwrap_used, reason = "this is a test, its own helpers included")]
+#![expect(clippy::wildcard_enum_match_arm, reason = "what a test looks for is what it names")]
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -139,9 +139,11 @@ impl Net {
     }
 
     fn rejections(&self) -> Vec<Rejection> {
-        let reason = |(_, output): &(NodeId, Output)| match output {
-            Output::Reject { reason, .. } => Some(*reason),
-            _ => None,
+        let reason = |(_, output): &(NodeId, Output)| {
+            let Output::Reject { reason, .. } = output else {
+                return None;
+            };
+            Some(*reason)
         };
         self.seen.iter().filter_map(reason).collect()
     }
@@ -330,9 +332,11 @@ fn a_life_sees_traces_of_an_earlier_one_and_takes_back_what_it_no_longer_says() 
     net.input(b, Input::PeerDown { peer: a });
     net.connect(a, b);
     net.settle();
-    let newest = net.seen.iter().filter_map(|(node, output)| match output {
-        Output::ForeignSelf { incarnation, .. } if *node == a => Some(incarnation.0),
-        _ => None,
+    let newest = net.seen.iter().filter_map(|(node, output)| {
+        let Output::ForeignSelf { incarnation, .. } = output else {
+            return None;
+        };
+        (*node == a).then_some(incarnation.0)
     });
     assert_eq!(newest.max(), Some(5));
     net.begin(a, 6);

@@ -83,7 +83,7 @@ mod tests {
         assert_eq!(signatory.node, node);
         assert!(SimVerifier { bloc: 1 }.certificate(&key.certificate()).is_none());
         for length in [0, 1, 8, 63, 300] {
-            let message: Vec<u8> = (0..length).map(|n| n as u8).collect();
+            let message: Vec<u8> = (0..length).map(|n: usize| n.to_le_bytes()[0]).collect();
             let signature = key.sign(&message);
             assert!(verifier.verify(&signatory.key, &message, &signature));
             for bit in 0..message.len() * 8 {

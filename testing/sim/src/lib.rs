@@ -40,4 +40,5 @@ pub use host::{HostIx, Machine};
 pub use net::Latency;
 pub use report::{Failure, Report};
 pub use runner::{Run, run};
+pub use trace::Sink;
 pub use world::{Config, World};

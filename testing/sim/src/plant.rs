@@ -202,10 +202,10 @@ impl Machine for Infected {
     }
 
     fn deadline(&self) -> Option<Deadline> {
-        match self.bug {
-            Bug::Spins => Some((Time::ZERO, "it spins")),
-            _ => self.node.deadline(),
+        if self.bug == Bug::Spins {
+            return Some((Time::ZERO, "it spins"));
         }
+        self.node.deadline()
     }
 
     fn check(&self) {
@@ -218,9 +218,6 @@ impl Machine for Infected {
     }
 
     fn present(&self) -> &[NodeId] {
-        match self.bug {
-            Bug::Miscounts => &self.present,
-            _ => self.node.present(),
-        }
+        if self.bug == Bug::Miscounts { &self.present } else { self.node.present() }
     }
 }

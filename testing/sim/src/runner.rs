@@ -7,6 +7,7 @@ use skep_base::Time;
 use crate::plant::Bug;
 use crate::report::{Checker, Failure, Report};
 use crate::scenario::Scenario;
+use crate::trace::Sink;
 use crate::world::{Config, World};
 
 /// What to run.
@@ -18,7 +19,7 @@ pub struct Run {
     /// With how many nodes; nothing: as many as the scenario likes.
     pub nodes: Option<usize>,
     /// Who reads the trace, line by line.
-    pub sink: Option<Box<dyn FnMut(&str)>>,
+    pub sink: Option<Sink>,
     /// A bug to plant.
     pub bug: Option<Bug>,
 }

@@ -42,12 +42,15 @@ impl fmt::Display for Line {
     }
 }
 
+/// Who reads the trace, line by line.
+pub type Sink = Box<dyn FnMut(&str)>;
+
 /// Where lines go.
 pub(crate) struct Trace {
     hash: [u64; 2],
     lines: u64,
     last: VecDeque<(Line, Option<String>)>,
-    sink: Option<Box<dyn FnMut(&str)>>,
+    sink: Option<Sink>,
 }
 
 impl fmt::Debug for Trace {
@@ -57,7 +60,7 @@ impl fmt::Debug for Trace {
 }
 
 impl Trace {
-    pub(crate) fn new(sink: Option<Box<dyn FnMut(&str)>>) -> Self {
+    pub(crate) fn new(sink: Option<Sink>) -> Self {
         Self {
             hash: [0x736b_6570, 0x7369_6d00],
             lines: 0,

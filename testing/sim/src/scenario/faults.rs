@@ -234,9 +234,11 @@ fn goodbye(world: &mut World, n: usize) -> Played {
     let took = until_unseen(world, &[leaving], Duration::from_secs(2))?;
     world.measure("leave seen by all", took);
     world.until_at_rest(patience(n))?;
-    let said = world.heard.iter().find_map(|(at, host, event)| match event {
-        Event::Status { status: Status::Silent, node, .. } => Some((*at, *host, *node)),
-        _ => None,
+    let said = world.heard.iter().find_map(|(at, host, event)| {
+        let Event::Status { status: Status::Silent, node, .. } = event else {
+            return None;
+        };
+        Some((*at, *host, *node))
     });
     if let Some((at, host, node)) = said {
         let what = format!("at {at} s host {} called {node:?} silent, which had said so", host.0);

@@ -24,7 +24,7 @@ use crate::net::{Latency, NetEvent, Network};
 use crate::plant::Bug;
 use crate::queue::Queue;
 use crate::report::{Checker, Failure, Traffic};
-use crate::trace::{Line, Trace};
+use crate::trace::{Line, Sink, Trace};
 
 /// Wall time at the world's zero: far from 1970, so that ages and sentinels are told apart.
 pub(crate) const WALL_AT_ZERO_MS: u64 = 1_700_000_000_000;
@@ -135,11 +135,7 @@ impl World {
     ///
     /// # Errors
     /// When the table of regions cannot be read.
-    pub fn new(
-        config: Config,
-        seed: u64,
-        sink: Option<Box<dyn FnMut(&str)>>,
-    ) -> anyhow::Result<Self> {
+    pub fn new(config: Config, seed: u64, sink: Option<Sink>) -> anyhow::Result<Self> {
         let mut rng = Rng::seeded(seed);
         let net = Network::new(&config.latency, config.loss, rng.fork());
         Ok(Self {
