@@ -381,7 +381,7 @@ impl Membership {
             self.link_owner.remove(&link.id);
             out.push(Output::Close { link: link.id, why });
             out.push(Output::Unlinked { peer });
-            self.heard_changed_in_passing();
+            self.heard_changed();
         }
     }
 
