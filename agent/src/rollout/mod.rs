@@ -13,7 +13,9 @@
 //! | [`library`] | images in the blob store: finding, loading, checking their seals |
 //! | [`job`] | one wave on its way to this node |
 //! | [`links`] | bulk links: whom to dial, who has subscribed to what |
-//! | [`serve`] | answering other nodes |
+//! | [`order`] | starting a wave as its queen |
+//! | [`peers`] | what other nodes say and ask |
+//! | [`serve`] | handing chunks to other nodes |
 //! | [`store`] | the threads that write chunks and apply trees |
 //! | [`listing`] | answers for `skep image` and `skep wave` |
 
@@ -24,6 +26,7 @@ pub(crate) mod library;
 mod links;
 mod listing;
 mod order;
+mod peers;
 mod serve;
 mod store;
 mod task;
