@@ -1,6 +1,8 @@
 //! Every scenario, by a few seeds; a run is what its seed makes it; and every checker fails where a
 //! bug is planted for it. More seeds: `cargo xtask sim --seeds 500`.
 
+#![expect(clippy::unwrap_used, reason = "this is a test, its own helpers included")]
+
 use skep_sim::plant::Bug;
 use skep_sim::scenario::{self, Scenario};
 use skep_sim::{Report, Run, run};
