@@ -32,6 +32,7 @@ pub(super) enum Query {
 impl Task {
     pub(super) fn link_up(&mut self, link: LinkId, node: NodeId, dialled: Option<DialId>) {
         let (wants, inbox) = mpsc::channel(WANTS_QUEUE);
+        tracing::debug!(%link, %node, dialled = dialled.is_some(), "a bulk link is up");
         self.links.add((link, node), dialled, wants);
         tokio::spawn(Arc::clone(&self.server).serve(link, inbox, self.config.serve));
         let asks: Vec<Message> = self

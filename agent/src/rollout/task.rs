@@ -357,6 +357,12 @@ impl Task {
             self.unpublished = None;
             self.published = now;
             self.publish(record::WAVE_STATUS, self.statuses.to_body());
+            for job in self.jobs.values() {
+                if let Some(transfer) = job.transfer() {
+                    let report = transfer.report();
+                    tracing::debug!(image = %job.order.image, %report, "fetches");
+                }
+            }
             if let Some(own) = self.facts.members.get_mut(&self.me) {
                 own.statuses = self.statuses.clone();
             }
