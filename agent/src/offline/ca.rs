@@ -43,11 +43,10 @@ pub(super) fn issue(args: &CaIssue) -> anyhow::Result<()> {
         replace: args.replace,
     };
     let issued = ca.issue(&request, Clock::of_process().wall());
-    let identity = issued.map_err(|error| match error {
-        CaError::NameTaken { .. } => anyhow::Error::from(error)
-            .context(format!("no certificate for {} (hint: --replace)", args.node)),
-        error => error.into(),
-    })?;
+    let identity = match issued {
+        Err(error @ CaError::NameTaken { .. }) => bail!("{error}, with --replace"),
+        issued => issued?,
+    };
     identity.store(&out)?;
     let (info, at) = (identity.info(), shell(&out));
     let network = info.network.as_ref().map_or("-", |network| network.as_str());
@@ -58,14 +57,13 @@ pub(super) fn issue(args: &CaIssue) -> anyhow::Result<()> {
          roles        {}\n\
          holds until  {} (renewed by the node itself from {} on)\n\
          written      {at}/{{{CA_FILE},{CERTIFICATE_FILE},{KEY_FILE}}}\n\
-         next: copy {at} to {} as /var/lib/skep/identity (keep it 0700, the key 0600), then \
-         `skep agent --config /etc/skep/skep.toml` there\n",
+         next: copy {at} to the node as /var/lib/skep/identity, keeping its modes, then run \
+         `skep agent` there\n",
         info.node,
         info.bloc,
         info.roles,
         human::moment(info.not_after),
         human::moment(info.renew_at()),
-        info.node,
     ))
 }
 

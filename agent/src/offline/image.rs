@@ -4,7 +4,9 @@
 //! collected while one builds.
 
 use std::collections::BTreeMap;
+use std::fs::DirBuilder;
 use std::io::{self, IsTerminal as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -84,6 +86,8 @@ pub(super) fn build(args: &ImageBuild) -> anyhow::Result<()> {
 
 /// Opens the store where the agent of the same state directory has it.
 pub(super) fn open_store(state_dir: &Path) -> anyhow::Result<Blobs> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(state_dir);
+    made.with_context(|| format!("cannot make the state directory {}", state_dir.display()))?;
     Ok(Blobs::open(&state_dir.join(STORE))?)
 }
 
@@ -356,7 +360,7 @@ fn find(
         if many > 1 {
             bail!("{many} versions of image {name} begin like that; give more digits{digits}");
         }
-        bail!("there is no image {name}{digits} on this node (hint: `skep image ls`)");
+        bail!("there is no image {name}{digits} on this node; `skep image ls` lists them");
     };
     let manifest = read_manifest(blobs, trust, &seal)
         .with_context(|| format!("version {number} of image {name} cannot be used"))?;
