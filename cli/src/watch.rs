@@ -64,6 +64,13 @@ impl WaveBars {
         self.total.abandon();
     }
 
+    /// Takes the bars away: what they said is told in another way.
+    pub fn clear(&self) {
+        self.finish();
+        // Where standard error is gone there is nothing to take away.
+        self.all.clear().ok();
+    }
+
     fn bar(&mut self, node: &NodeName) -> Option<&ProgressBar> {
         if !self.nodes.contains_key(node) {
             if self.nodes.len() >= MAX_BARS {

@@ -44,7 +44,7 @@ pub(super) fn issue(args: &CaIssue) -> anyhow::Result<()> {
     };
     let issued = ca.issue(&request, Clock::of_process().wall());
     let identity = match issued {
-        Err(error @ CaError::NameTaken { .. }) => bail!("{error}, with --replace"),
+        Err(error @ CaError::NameTaken { .. }) => bail!("{error} (--replace)"),
         issued => issued?,
     };
     identity.store(&out)?;

@@ -49,15 +49,16 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
         .enable_all()
         .build()
         .context("cannot start the asynchronous runtime")?;
-    let mut bloc = Bloc::create(usize::from(args.nodes), args.keep)?;
-    let screen = Screen::new();
     let began = Instant::now();
+    let screen = Screen::new();
+    let mut bloc = Bloc::create(usize::from(args.nodes), args.keep)?;
+    let prepared = began.elapsed();
     // Whatever the end: the bloc is dropped last, and with it go its processes and its directory.
     let played = runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot await signals")?;
         let mut terminate = signal(SignalKind::terminate()).context("cannot await signals")?;
         tokio::select! {
-            played = play(&mut bloc, args, &screen) => played,
+            played = play(&mut bloc, args, prepared, &screen) => played,
             _ = interrupt.recv() => bail!("interrupted; the nodes are stopped"),
             _ = terminate.recv() => bail!("told to stop; the nodes are stopped"),
         }
@@ -78,9 +79,15 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     }
 }
 
-async fn play(bloc: &mut Bloc, args: &DemoArgs, screen: &Screen) -> anyhow::Result<()> {
+async fn play(
+    bloc: &mut Bloc,
+    args: &DemoArgs,
+    prepared: Duration,
+    screen: &Screen,
+) -> anyhow::Result<()> {
     let count = bloc.nodes.len();
     screen.begin(&format!("{count} nodes on this machine, in {}", bloc.dir().display()))?;
+    screen.timed("prepared", &format!("a CA and {count} certificates"), prepared)?;
     meet(bloc, screen).await?;
     let built = build(bloc, args.tree.as_deref(), screen).await?;
     let wave = roll_out(bloc, screen).await?;
@@ -129,11 +136,7 @@ async fn until_all_present(bloc: &mut Bloc, screen: &Screen) -> anyhow::Result<(
 }
 
 /// Builds the image on the queen, beside her running agent.
-async fn build(
-    bloc: &Bloc,
-    tree: Option<&Path>,
-    screen: &Screen,
-) -> anyhow::Result<BuiltImage> {
+async fn build(bloc: &Bloc, tree: Option<&Path>, screen: &Screen) -> anyhow::Result<BuiltImage> {
     let began = Instant::now();
     screen.wait("building the image");
     let (source, gathered) = (tree.map(Path::to_owned), bloc.dir().join("source"));
@@ -222,7 +225,7 @@ async fn until_applied(
         let lacking = wanted.iter().find(|name| !has_it(&detail, name));
         let Some(lacking) = lacking else {
             if let Some(bars) = bars {
-                bars.finish();
+                bars.clear();
             }
             return Ok(detail);
         };

@@ -37,21 +37,22 @@ impl Screen {
 
     /// Says what is waited for, until something else is said.
     pub(super) fn wait(&self, what: &str) {
+        if self.spinner.is_finished() {
+            self.spinner.reset();
+        }
         self.spinner.set_message(what.to_owned());
         self.spinner.tick();
     }
 
     /// Takes the spinner away.
     pub(super) fn clear(&self) {
-        self.spinner.set_message("");
-        if !self.spinner.is_hidden() {
-            self.spinner.suspend(|| {});
-        }
+        self.spinner.finish_and_clear();
     }
 
     /// Something that held.
     pub(super) fn line(&self, what: &str, words: &str) -> anyhow::Result<()> {
-        self.spinner.suspend(|| say(&format!("  {what:<10} {words}\n")))
+        self.clear();
+        say(&format!("  {what:<10} {words}\n"))
     }
 
     /// Something that held, and how long it took.
@@ -61,7 +62,7 @@ impl Screen {
 
     /// The last line.
     pub(super) fn end(&self, words: &str) -> anyhow::Result<()> {
-        self.spinner.finish_and_clear();
+        self.clear();
         say(&format!("\n{words}\n"))
     }
 }
