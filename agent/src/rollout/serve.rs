@@ -85,6 +85,7 @@ impl Server {
         gives: bool,
     ) {
         while let Some(wanted) = wants.recv().await {
+            let began = self.clock.now();
             for chunks in wanted.chunks.chunks(READ_TOGETHER) {
                 let read = if gives { self.read(chunks.to_vec()).await } else { Vec::new() };
                 let mut read = read.into_iter();
@@ -99,6 +100,9 @@ impl Server {
                     }
                 }
             }
+            let (took, chunks) = (self.clock.now().since(began), wanted.chunks.len());
+            tracing::debug!(%link, chunks, ?took, queued = self.transport.queued_bytes(link),
+                "served");
         }
     }
 
