@@ -1,0 +1,16 @@
+//! The real binary on hosts of the lab, under the faults that the simulator cannot vouch for:
+//! processes that are killed or stand still, cables, disks, and the first page's own commands.
+
+mod bloc;
+mod members;
+mod merge;
+mod names;
+mod strangers;
+mod tree;
+mod walk;
+mod wave;
+
+use std::time::Duration;
+
+/// Far more than anything here needs on an idle machine; a loaded one is no failure.
+const PATIENCE: Duration = Duration::from_secs(120);
