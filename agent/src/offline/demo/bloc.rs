@@ -18,10 +18,30 @@ const TAIL_LINES: usize = 12;
 
 /// A CA and its nodes.
 pub(super) struct Bloc {
-    /// Dropped before the directory that they write to.
     pub(super) nodes: Vec<Node>,
     ca: Ca,
     dir: TempDir,
+    keep: bool,
+}
+
+impl Drop for Bloc {
+    /// Each node's files in a thread of their own: a disk that frees blocks one after the other
+    /// makes one thread wait for thousands of files.
+    fn drop(&mut self) {
+        self.nodes.clear();
+        let Ok(entries) = std::fs::read_dir(self.dir.path()) else {
+            return;
+        };
+        if self.keep {
+            return;
+        }
+        std::thread::scope(|scope| {
+            for entry in entries.flatten() {
+                // What cannot be removed now is tried once more with the directory itself.
+                scope.spawn(move || std::fs::remove_dir_all(entry.path()).ok());
+            }
+        });
+    }
 }
 
 impl Bloc {
@@ -38,7 +58,7 @@ impl Bloc {
         dir.disable_cleanup(keep);
         let bloc = BlocName::new("demo")?;
         let ca = Ca::init(&dir.path().join("ca"), &bloc, Clock::of_process().wall())?;
-        let mut made = Self { nodes: Vec::new(), ca, dir };
+        let mut made = Self { nodes: Vec::new(), ca, dir, keep };
         for _ in 0..count {
             made.add()?;
         }

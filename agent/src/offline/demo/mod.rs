@@ -53,30 +53,31 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     let screen = Screen::new();
     let mut bloc = Bloc::create(usize::from(args.nodes), args.keep)?;
     let prepared = began.elapsed();
-    // Whatever the end: the bloc is dropped last, and with it go its processes and its directory.
+    // Whatever the end, the bloc is dropped, and with it go its processes and its directory.
     let played = runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot await signals")?;
         let mut terminate = signal(SignalKind::terminate()).context("cannot await signals")?;
+        let mut hangup = signal(SignalKind::hangup()).context("cannot await signals")?;
         tokio::select! {
             played = play(&mut bloc, args, prepared, &screen) => played,
             _ = interrupt.recv() => bail!("interrupted; the nodes are stopped"),
             _ = terminate.recv() => bail!("told to stop; the nodes are stopped"),
+            _ = hangup.recv() => bail!("the terminal is gone; the nodes are stopped"),
         }
     });
     screen.clear();
+    if played.is_err() {
+        super::remark(&bloc.log_tails())?;
+    }
     if args.keep {
         screen.line("kept", &format!("{} with all state and logs", bloc.dir().display()))?;
+    } else {
+        screen.wait("removing the directory");
     }
-    match played {
-        Ok(()) => {
-            screen.end(&format!("all of it held, in {}", seconds(began.elapsed())))?;
-            Ok(Exit::Done)
-        }
-        Err(error) => {
-            super::remark(&bloc.log_tails())?;
-            Err(error.context("the demonstration did not hold"))
-        }
-    }
+    drop(bloc);
+    played.context("the demonstration did not hold")?;
+    screen.end(&format!("all of it held, in {}", seconds(began.elapsed())))?;
+    Ok(Exit::Done)
 }
 
 async fn play(
