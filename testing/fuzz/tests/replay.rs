@@ -23,9 +23,8 @@ fn the_corpus_is_survived_and_holds_the_valid_messages() {
         for (file, seed) in (target.seeds)() {
             assert!((target.accepts)(&seed), "{}/{file} is refused", target.name);
             let committed = inputs.iter().find(|(name, _)| name == file);
-            assert_eq!(
-                committed.map(|(_, input)| input),
-                Some(&seed),
+            assert!(
+                committed.is_some_and(|(_, input)| *input == seed),
                 "{}/{file} is not what is said today: cargo run -p skep-fuzz -- --write-seeds",
                 target.name
             );

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use skep_agent::config::{Config, parse, reference};
+use skep_agent::config::{Config, parse};
 use skep_transport::discovery::parse_addresses;
 
 use super::{Seed, Target};
@@ -58,5 +58,5 @@ fn fuzz_addresses(data: &[u8]) {
 fn config_seeds() -> Vec<Seed> {
     let small = "[join]\naddresses = [\"10.0.0.1:7400\"]\n[groups]\nextra = [\"web\"]\n\
                  [timers]\nheartbeat = \"500ms\"\n[flood]\nstorage_max = \"1 GiB\"\n";
-    vec![("small", small.into()), ("reference", reference::TEXT.into())]
+    vec![("small", small.into())]
 }
