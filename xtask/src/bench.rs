@@ -51,6 +51,9 @@ pub struct Arguments {
     /// How often each figure is taken; its median counts. [default: 5, quick: 1]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: Option<u32>,
+    /// Measure this binary of skep instead of building one.
+    #[arg(long, value_name = "PATH")]
+    binary: Option<PathBuf>,
 }
 
 /// The benches there are.
@@ -85,7 +88,7 @@ pub struct Setting {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let root = root();
     let setting = Setting {
-        built: OnceCell::new(),
+        built: arguments.binary.clone().map(OnceCell::from).unwrap_or_default(),
         quick: arguments.quick,
         runs: arguments.runs.unwrap_or(if arguments.quick { 1 } else { 5 }),
     };
