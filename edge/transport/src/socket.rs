@@ -110,12 +110,20 @@ impl Socket {
         }
     }
 
-    /// Takes a short read for the end of what is there, as tokio's own reader does: it saves the
-    /// call that would only say so. What comes later is a new event.
-    fn note_drained(&self) {
-        let drained = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-        if self.stream.try_io(Interest::READABLE, drained).is_ok() {
-            tracing::trace!("a closure that always fails did not");
+    /// Reads what is there, as far as `buf` holds it. A short read is taken for the end of it, as
+    /// tokio's own reader does: it saves the call that would only say so. The readiness that is
+    /// then forgotten is the one noted *before* the read: whatever comes during it is a new event,
+    /// and forgetting that as well would leave bytes unread for ever.
+    fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut read = 0;
+        let outcome = self.stream.try_io(Interest::READABLE, || {
+            read = self.stream.try_read(buf)?;
+            let drained = read > 0 && read < buf.len();
+            if drained { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        match outcome {
+            Err(error) if read == 0 => Err(error),
+            Ok(()) | Err(_) => Ok(read),
         }
     }
 
@@ -161,11 +169,8 @@ impl AsyncRead for SocketIo {
         let socket = &*self.0;
         loop {
             ready!(socket.stream.poll_read_ready(cx))?;
-            match socket.stream.try_read(buf.initialize_unfilled()) {
+            match socket.read(buf.initialize_unfilled()) {
                 Ok(read) => {
-                    if read > 0 && read < buf.remaining() {
-                        socket.note_drained();
-                    }
                     buf.advance(read);
                     socket.received.fetch_add(read as u64, Ordering::Relaxed);
                     socket.totals.received.fetch_add(read as u64, Ordering::Relaxed);
