@@ -180,11 +180,18 @@ fn start_transport(
 ) -> anyhow::Result<Transport> {
     let mut listeners = Vec::new();
     for address in &config.listen.addresses {
-        let listener = skep_transport::bind(*address).with_context(|| {
-            format!("cannot listen on {address}; is another agent running there?")
-        })?;
-        listeners.push(listener);
+        match skep_transport::bind(*address) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if address.ip().is_unspecified() && lacks_family(&error) => {
+                tracing::info!(%address, "this host has no such addresses; not listening there");
+            }
+            Err(error) => {
+                let hint = format!("cannot listen on {address}; is another agent running there?");
+                return Err(error).context(hint);
+            }
+        }
     }
+    anyhow::ensure!(!listeners.is_empty(), "nothing to listen on: see `listen.addresses`");
     // Certificates are judged by a clock that never falls behind the build or what was noted.
     let built = WallTime::from_unix_ms(crate::BUILT_UNIX_MS);
     let judge = move || skep_identity::judgement_time(clock.wall(), built, noted);
@@ -214,6 +221,12 @@ fn start_transport(
     let (handle, events) =
         skep_transport::start(listeners, identity.clone(), settings, limits, hello)?;
     Ok((handle, events, listening))
+}
+
+/// Whether a host without IPv6, or without IPv4, answers so.
+fn lacks_family(error: &std::io::Error) -> bool {
+    let raw = error.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
+    matches!(raw, Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL))
 }
 
 /// Where others can reach this node: what the config says, or every address of the host that a

@@ -226,8 +226,9 @@ impl Build<'_> {
     }
 
     fn listen(&mut self, low: low::Listen) -> Listen {
-        let everywhere = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, DEFAULT_PORT));
-        let everywhere = vec![Written(everywhere)];
+        let v4 = SocketAddr::from((std::net::Ipv4Addr::UNSPECIFIED, DEFAULT_PORT));
+        let v6 = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, DEFAULT_PORT));
+        let everywhere = vec![Written(v4), Written(v6)];
         let addresses = self.take("listen.addresses", low.addresses, everywhere, |addresses| {
             (!addresses.is_empty()).then_some(()).ok_or("must name at least one address")
         });
