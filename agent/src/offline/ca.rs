@@ -80,7 +80,7 @@ pub(super) fn invite(args: &CaInvite) -> anyhow::Result<()> {
         None => "one host, which chooses a free name".to_owned(),
     };
     remark(&format!(
-        "an invitation into bloc {} for {whom}, until {}; it works once and is a secret until then\n\
+        "an invitation into bloc {} for {whom}, until {}; it works once, a secret until then\n\
          next: on the new host `skep join TOKEN`; a node at {} must serve the CA \
          (`skep ca serve`, or `ca.serve = true`)\n",
         ca.bloc(),

@@ -133,7 +133,8 @@ pub(super) fn find(
             continue;
         };
         let Ok(seal) = Seal::decode(&bytes) else {
-            tracing::warn!(image = %name, version, "a stored seal is damaged; build or fetch it again");
+            let hint = "build or fetch it again";
+            tracing::warn!(image = %name, version, hint, "a stored seal is damaged");
             continue;
         };
         if seal.manifest().0 != manifest {

@@ -246,6 +246,7 @@ impl Node {
                 Some(detail) if so(&detail) => return detail,
                 detail => assert!(Instant::now() < end, "not in time: {detail:#?}"),
             }
+            // sleeps: between two looks at a condition that has a deadline
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -413,6 +414,7 @@ async fn a_node_that_was_killed_fetches_only_what_is_missing() {
     let end = Instant::now() + PATIENCE;
     while !other.tree("/srv/site").exists() {
         assert!(Instant::now() < end);
+        // sleeps: between two looks at a condition that has a deadline
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let detail = queen.until_done(&wave.id, 2).await;

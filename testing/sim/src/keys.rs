@@ -2,8 +2,8 @@
 //!
 //! A simulated signature is a keyed hash that whoever knows the public key can compute. Nobody
 //! forges in here; what must be noticed is a byte that changed on its way or a fact attributed to
-//! the wrong node, and a hash notices these as well as a curve does, at a hundredth of the cost. That is
-//! also why results are not remembered: to look one up is to hash the message.
+//! the wrong node, and a hash notices these as well as a curve does, at a hundredth of the cost.
+//! That is also why results are not remembered: to look one up is to hash the message.
 
 use bytes::Bytes;
 use skep_base::{Digest, NodeId};

@@ -61,7 +61,7 @@ fn roll_out(setting: &Setting, seed: u64) -> Result<f64> {
     let config = queen.folder.join("skep.toml");
     let config = config.to_str().context("a temporary folder's name is text")?;
     operate(&software, None, &["image", "build", tree, "--name", "tree", "--config", config])?;
-    let start = ["wave", "start", "tree", "--to", "all", "--at", "/srv/tree", "--as-user"];
+    let start = ["wave", "start", "tree", "--to", "all", "--at", "/tree", "--as-user"];
     let begun = Instant::now();
     let started: Started = serde_json::from_str(&operate(&software, Some(queen), &start)?)
         .context("reading what wave was started")?;

@@ -1,8 +1,8 @@
 //! `skep demo`: all of it on one machine, without root.
 //!
-//! A bloc of real agents on loopback addresses in a temporary directory meets; a tree is rolled out;
-//! one node is killed and comes back; a newcomer catches up by itself; every copy is compared. What
-//! happened is one screen of text, and the exit code says whether all of it held.
+//! A bloc of real agents on loopback addresses in a temporary directory meets; a tree is rolled
+//! out; one node is killed and comes back; a newcomer catches up by itself; every copy is compared.
+//! What happened is one screen of text, and the exit code says whether all of it held.
 //!
 //! | module | what |
 //! |---|---|
