@@ -496,6 +496,9 @@ impl Spine {
                     self.transport.dial(dial, addresses, expect, Lane::Control);
                 }
                 Output::Close { link, why } => {
+                    if why == Goodbye::NameTaken {
+                        self.report_second_process(link);
+                    }
                     self.flush();
                     self.transport.close(skep_transport::LinkId::from_number(link.0), why.as_str());
                 }
@@ -523,6 +526,15 @@ impl Spine {
             if let Err(error) = self.transport.send(id, frames.into()) {
                 tracing::debug!(link = link.0, %error, "a frame was not sent");
             }
+        }
+    }
+
+    /// A process was refused whose name a live one holds: whoever runs either wants to know.
+    fn report_second_process(&mut self, link: LinkId) {
+        if let Some(note) = self.links.get(&link) {
+            let (name, remote) = (note.name.clone(), note.remote.to_string());
+            tracing::warn!(node = %name, %remote, "refused: another live process has this name");
+            self.note(EventKind::Duplicate { remote, keeps: true });
         }
     }
 
