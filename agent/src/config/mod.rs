@@ -3,14 +3,14 @@
 //!
 //! Three layers, each with one job:
 //!
-//! * [`low`] mirrors the file one to one. Unknown keys are errors, with the nearest known one
+//! * `low` mirrors the file one to one. Unknown keys are errors, with the nearest known one
 //!   named.
 //! * [`high`] is what the agent works with: typed, complete, checked. Numbers belong to the parts
 //!   they steer, so `high` is made of those parts' own `Config` values.
 //! * [`origin`] remembers of each setting where its value comes from: default, file and line,
 //!   environment, flag. Later ones win.
 //!
-//! [`reference`] is the text that `skep config default` prints; a test holds it to the defaults.
+//! [`mod@reference`] is the text that `skep config default` prints; a test holds it to the defaults.
 
 mod build;
 mod error;

@@ -2,12 +2,12 @@
 //!
 //! | module | verbs |
 //! |---|---|
-//! | [`ca`] | `ca init`, `ca issue`, `ca invite` |
-//! | [`certificate`] | `join`, `cert show` |
-//! | [`settings`] | `config check`, `config default`, `config show` |
-//! | [`image`] | `image build`, `image verify` |
-//! | [`beacon`] | `beacon serve` |
-//! | [`demo`] | `demo` |
+//! | `ca` | `ca init`, `ca issue`, `ca invite` |
+//! | `certificate` | `join`, `cert show` |
+//! | `settings` | `config check`, `config default`, `config show` |
+//! | `image` | `image build`, `image verify` |
+//! | `beacon` | `beacon serve` |
+//! | `demo` | `demo` |
 //!
 //! Answers go to standard output, words about them to standard error. Each ends with what to do
 //! next, as a command that can be copied.

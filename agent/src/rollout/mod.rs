@@ -1,23 +1,23 @@
 //! Waves on this node: orders are obeyed, pieces fetched and served, trees switched (DLIF-16 to
 //! DLIF-24).
 //!
-//! One task ([`task`]) owns all state of waves. The main loop hands it what concerns it through the
+//! One task (`task`) owns all state of waves. The main loop hands it what concerns it through the
 //! [`Rollout`], which never waits: bulk links and their frames, records, presence, questions of the
 //! control socket. Frames carry their credit along, so what may wait here is bounded by what the
 //! transport lets wait unread. Disks and hashes are waited for on other threads.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`facts`] | what records say: members, their groups, orders and statuses |
-//! | [`ledger`] | what this node ordered and applied, in a file that survives a power cut |
-//! | [`library`] | images in the blob store: finding, loading, checking their seals |
-//! | [`job`] | one wave on its way to this node |
-//! | [`links`] | bulk links: whom to dial, who has subscribed to what |
-//! | [`order`] | starting a wave as its queen |
-//! | [`peers`] | what other nodes say and ask |
-//! | [`serve`] | handing chunks to other nodes |
-//! | [`store`] | the threads that write chunks and apply trees |
-//! | [`listing`] | answers for `skep image` and `skep wave` |
+//! | `facts` | what records say: members, their groups, orders and statuses |
+//! | `ledger` | what this node ordered and applied, in a file that survives a power cut |
+//! | `library` | images in the blob store: finding, loading, checking their seals |
+//! | `job` | one wave on its way to this node |
+//! | `links` | bulk links: whom to dial, who has subscribed to what |
+//! | `order` | starting a wave as its queen |
+//! | `peers` | what other nodes say and ask |
+//! | `serve` | handing chunks to other nodes |
+//! | `store` | the threads that write chunks and apply trees |
+//! | `listing` | answers for `skep image` and `skep wave` |
 
 mod facts;
 mod job;
