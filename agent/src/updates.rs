@@ -9,7 +9,7 @@ use skep_control::api::{
     Accepted, Body, Code, Commit, Committed, Cursor, EventKind, Published, ReadUpdates, Refusal,
     Update, UpdateId, Updates,
 };
-use skep_flood::{Delivered, Input, Output, Position, PublishToken};
+use skep_flood::{Delivered, Input, LogEntry, Output, Position, PublishToken};
 use skep_node::Input as NodeInput;
 use skep_store::state::SavedCursor;
 
@@ -44,7 +44,10 @@ impl Spine {
     pub fn flood_output(&mut self, output: Output) {
         match output {
             Output::Send { .. } => {}
-            Output::Append { entries, sync } => self.disk.append(entries, sync),
+            Output::Append { entries, sync } => {
+                self.note_updates(&entries);
+                self.disk.append(entries, sync);
+            }
             Output::Read { token, items } => {
                 self.reads_pending += 1;
                 self.disk.read(token, items);
@@ -157,6 +160,16 @@ impl Spine {
             if passing {
                 self.close_reader(&name).await;
             }
+        }
+    }
+
+    /// Notes what comes into the log, for those who follow or measure.
+    fn note_updates(&mut self, entries: &[LogEntry]) {
+        for entry in entries {
+            let (group, header) = (&entry.head.group, &entry.head.header);
+            let id = self.update_id(header.id);
+            let bytes = u64::from(header.length);
+            self.note(EventKind::Update { group: group.clone(), id, bytes, age_ms: header.age_ms });
         }
     }
 
