@@ -10,7 +10,8 @@
 //! * [`origin`] remembers of each setting where its value comes from: default, file and line,
 //!   environment, flag. Later ones win.
 //!
-//! [`mod@reference`] is the text that `skep config default` prints; a test holds it to the defaults.
+//! [`mod@reference`] is the text that `skep config default` prints; a test holds it to the
+//! defaults.
 
 mod build;
 mod error;
