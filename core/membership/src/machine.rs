@@ -19,8 +19,8 @@ use crate::presence::Members;
 pub const MAX_MEMBERS: usize = 16_384;
 
 /// Deriving costs time in proportion to the members. While many come or go it is done so seldom
-/// that this takes no more than a percent or so of a processor: every 5 ms among a hundred.
-const DERIVE_PER_MEMBER: Duration = Duration::from_micros(50);
+/// that this takes no more than a percent or so of a processor: every 10 ms among a hundred.
+const DERIVE_PER_MEMBER: Duration = Duration::from_micros(100);
 
 /// The timers of membership.
 #[derive(Clone, Debug)]

@@ -10,7 +10,9 @@ use serde_bytes::ByteBuf;
 use skep_base::{Digest, Incarnation, NodeId, Outbox, Rng, Time};
 
 use crate::message::{Entry, MAX_BATCH_BYTES, Message};
-use crate::record::{Content, MAX_BODY_BYTES, Record, Signatory, Signer, Verifier, Version, kind};
+use crate::record::{
+    Content, MAX_BODY_BYTES, Record, Signatory, Signer, Verifier, Version, kind, peek,
+};
 use crate::store::{Full, MAX_KINDS_PER_OWNER, Store, Stored, certificates_first};
 use crate::sync::Peer;
 
@@ -465,11 +467,19 @@ impl Records {
         out: &mut Outbox<Output>,
     ) {
         for entry in entries {
+            let age = Duration::from_millis(entry.age_ms);
+            if age <= self.config.purge_after
+                && let Some((owner, kind, version)) = peek(&entry.raw)
+                && self.store.version(owner, kind).is_some_and(|known| known >= version)
+            {
+                self.duplicate(from, owner, kind, version);
+                self.younger(now, owner, age);
+                continue;
+            }
             let Ok(record) = Record::parse(Bytes::from(entry.raw.into_vec())) else {
                 self.reject(from, Rejection::Malformed, out);
                 continue;
             };
-            let age = Duration::from_millis(entry.age_ms);
             self.accept_for_batch(now, from, record, age, out);
         }
         self.flush_if_due(now, out);
@@ -487,10 +497,6 @@ impl Records {
         if age > self.config.purge_after {
             return self.reject(from, Rejection::Purged, out);
         }
-        if self.store.version(owner, kind).is_some_and(|known| known >= version) {
-            self.statistics.duplicates += 1;
-            return self.younger(now, owner, age);
-        }
         let key = (certificates_first(kind), owner, kind, from);
         let newest =
             self.pending.get(&key).is_none_or(|waiting| waiting.record.version() < version);
@@ -500,6 +506,16 @@ impl Records {
         }
         if self.pending.len() >= MAX_PENDING {
             self.process_batch(now, out);
+        }
+    }
+
+    /// A known record came. Whoever sent the version that is about to be sent to it has it.
+    fn duplicate(&mut self, from: NodeId, owner: NodeId, kind: u16, version: Version) {
+        self.statistics.duplicates += 1;
+        if self.store.version(owner, kind) == Some(version)
+            && let Some(peer) = self.peers.get_mut(&from)
+        {
+            peer.has(owner, kind);
         }
     }
 
@@ -525,7 +541,7 @@ impl Records {
         for ((_, owner, kind, from), Pending { record, last_heard }) in pending {
             // A batch may hold one version from several peers: the first that verifies is enough.
             if self.store.version(owner, kind).is_some_and(|known| known >= record.version()) {
-                self.statistics.duplicates += 1;
+                self.duplicate(from, owner, kind, record.version());
                 continue;
             }
             self.verify_and_keep(now, from, &record, last_heard, out);

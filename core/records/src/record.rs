@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use skep_base::{Digest, Incarnation, NodeId};
-use skep_wire::{Malformed, decode, encode};
+use skep_wire::{Malformed, decode, decode_front, encode};
 
 /// Longest body of a record. What needs more is an update or an image, not a record.
 pub const MAX_BODY_BYTES: usize = 4096;
@@ -75,6 +75,23 @@ pub struct Record {
 struct Envelope {
     content: ByteBuf,
     signature: ByteBuf,
+}
+
+/// What the content begins with.
+#[derive(Deserialize)]
+struct Front {
+    owner: NodeId,
+    kind: u16,
+    _schema: u16,
+    version: Version,
+}
+
+/// Which version of which record these bytes claim to be: most of what comes over several links is
+/// known already, and need not be decoded to see that.
+pub(crate) fn peek(raw: &[u8]) -> Option<(NodeId, u16, Version)> {
+    let content: &serde_bytes::Bytes = decode_front("record", raw).ok()?;
+    let front: Front = decode_front("record content", content).ok()?;
+    Some((front.owner, front.kind, front.version))
 }
 
 impl Record {

@@ -41,6 +41,11 @@ impl Peer {
         self.news.insert((certificates_first(kind), owner, kind));
     }
 
+    /// The peer has this already: it sent it itself.
+    pub(crate) fn has(&mut self, owner: NodeId, kind: u16) {
+        self.news.remove(&(certificates_first(kind), owner, kind));
+    }
+
     /// What waits to be sent, certificates first.
     pub(crate) fn take_news(&mut self) -> Vec<(NodeId, u16)> {
         let news = core::mem::take(&mut self.news);

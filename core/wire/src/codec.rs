@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// A body that is not what its kind promises. Carries the kind's name for the log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +36,17 @@ pub fn decode<T: DeserializeOwned>(what: &'static str, body: &[u8]) -> Result<T,
         Ok((message, [])) => Ok(message),
         Ok(_) | Err(_) => Err(Malformed { what }),
     }
+}
+
+/// What `body` begins with, whatever follows it: to look at a message before it is worth decoding.
+///
+/// # Errors
+/// [`Malformed`] when bytes are missing or out of range.
+pub fn decode_front<'a, T: Deserialize<'a>>(
+    what: &'static str,
+    body: &'a [u8],
+) -> Result<T, Malformed> {
+    postcard::take_from_bytes(body).map(|(front, _)| front).map_err(|_| Malformed { what })
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ mod codec;
 mod frame;
 mod hello;
 
-pub use codec::{Malformed, decode, encode};
+pub use codec::{Malformed, decode, decode_front, encode};
 pub use frame::{FRAME_HEADER_BYTES, Frame, FrameError, FrameReader, Lane, kind, write_frame};
 pub use hello::{
     Address, AddressScope, FEATURE_LEVEL, Hello, MAX_HELLO_ADDRESSES, Magic, PROTOCOL_MAX,

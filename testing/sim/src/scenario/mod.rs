@@ -86,9 +86,10 @@ fn hosts(world: &mut World, n: usize) -> anyhow::Result<Vec<HostIx>> {
     Ok(hosts)
 }
 
-/// Starts hosts within a second of one another.
+/// Starts hosts within a second of one another, or of a hundred others where there are more.
 fn start_within_a_second(world: &mut World, hosts: &[HostIx]) -> Result<(), Failure> {
-    let pause = Duration::from_secs(1) / u32::try_from(hosts.len().max(1)).unwrap_or(u32::MAX);
+    let count = u32::try_from(hosts.len().clamp(1, 100)).unwrap_or(1);
+    let pause = Duration::from_secs(1) / count;
     for host in hosts {
         world.start(*host);
         world.run_for(pause)?;
