@@ -5,6 +5,7 @@
 //! writes below `/etc` and `/var` on three hosts.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -81,6 +82,9 @@ impl Machine {
         let process = Process::start(name, command, None, logs, true)?;
         wait_until(&format!("{} has started", self.name), crate::SETTLE, || {
             ensure!(ready.exists(), "{}", process.stderr()?);
+            // Whoever entered before its first process changed its root would see ours.
+            let root = fs::metadata(format!("/proc/{}/root", process.pid()))?;
+            ensure!(root.dev() != fs::metadata("/")?.dev(), "its root is not its own yet");
             Ok(())
         })?;
         *init = Some(process);
