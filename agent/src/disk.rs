@@ -131,12 +131,12 @@ impl Disk {
     }
 
     /// Notes the node's life, and waits until it is down.
-    pub async fn incarnation(&self, incarnation: Incarnation) {
+    /// False when it is not: then nothing may be sent as that life.
+    #[must_use]
+    pub async fn incarnation(&self, incarnation: Incarnation) -> bool {
         let (tell, told) = oneshot::channel();
         self.send(Job::Incarnation(incarnation, tell));
-        if told.await.is_err() {
-            tracing::error!("the disk's thread is gone");
-        }
+        told.await.is_ok()
     }
 
     /// Keeps a record, and how long ago its owner was heard.
@@ -270,6 +270,8 @@ impl Worker {
         // Only the node's life must survive a power cut at once; the rest is known to the peers.
         if let Err(error) = self.state.apply(&changes, !waiting.is_empty()) {
             self.failed(&error.to_string(), "make room on the disk of the state directory");
+            // Whoever waits sees that nobody answered: his life is not on disk.
+            return;
         }
         for tell in waiting {
             reached(tell);

@@ -132,6 +132,8 @@ pub struct Spine {
     renewal: mpsc::Sender<Bytes>,
     renewal_answers: Option<mpsc::Receiver<Bytes>>,
     requests: mpsc::Sender<Request>,
+    /// This life could not be kept: nothing may be said as it.
+    unheard: bool,
     flock_changed: bool,
     out: Outbox<Output>,
     sends: BTreeMap<LinkId, Vec<u8>>,
@@ -191,6 +193,7 @@ impl Spine {
             stopping: None,
             readers: crate::updates::Readers::default(),
             reading: std::collections::VecDeque::new(),
+            unheard: false,
             flock_changed: false,
             out: Outbox::new(),
             sends: BTreeMap::new(),
@@ -503,7 +506,13 @@ impl Spine {
                     self.transport.close(skep_transport::LinkId::from_number(link.0), why.as_str());
                 }
                 Output::PersistIncarnation(incarnation) => {
-                    self.disk.incarnation(incarnation).await;
+                    if !self.disk.incarnation(incarnation).await {
+                        tracing::error!("this node's life is not on disk; stopping unheard");
+                        self.unheard = true;
+                        self.stopping = Some(Farewell::Leaving);
+                        while self.out.pop().is_some() {}
+                        return;
+                    }
                 }
                 Output::PersistRecord { owner, kind, raw } => {
                     let age = self.node.records().age(owner, self.clock.now());
@@ -619,7 +628,9 @@ impl Spine {
         let farewell = self.stopping.unwrap_or(Farewell::Restarting(Duration::from_secs(30)));
         tracing::info!(?farewell, "stopping");
         drop(sources);
-        self.feed(Input::Stop(farewell)).await;
+        if !self.unheard {
+            self.feed(Input::Stop(farewell)).await;
+        }
         let said = self.transport.shutdown(Goodbye::Stopping.as_str());
         if tokio::time::timeout(LAST_WORDS, said).await.is_err() {
             tracing::warn!("not every peer took the goodbye in time");
