@@ -24,6 +24,9 @@ const fn package(program: &'static str, package: &'static str) -> Package {
     Package { program, package }
 }
 
+/// What the tests of `edge/hostfs` compare a tree's metadata with, root or not.
+pub const TREES: &[Package] = &[package("rsync", "rsync")];
+
 /// What `testing/lab` runs.
 pub const LAB: &[Package] = &[
     package("ip", "iproute2"),

@@ -9,6 +9,8 @@ use super::sample::Plant;
 
 /// The list of everything the founding documents ask for.
 const REQUIREMENTS: &str = "docs/requirements.md";
+/// The page from which a reader finds every other.
+const INDEX: &str = "docs/README.md";
 const PREFIXES: [&str; 5] = ["DLIF-", "MULTI-", "BLOC-", "DVM-", "FLOOD-"];
 
 pub(super) const CHECKS: &[Check] = &[
@@ -29,6 +31,29 @@ pub(super) const CHECKS: &[Check] = &[
             Plant {
                 what: "a link to a heading of the same page that is not there",
                 edit: |workspace| workspace.append("README.md", "[gone](#gone)\n"),
+            },
+        ],
+    },
+    Check {
+        name: "index",
+        why: "a page that no reader finds was not written",
+        run: index,
+        #[cfg(test)]
+        plants: &[
+            Plant {
+                what: "a page that the index does not link",
+                edit: |workspace| workspace.write("docs/lost.md", "# Lost\n"),
+            },
+            Plant {
+                what: "a page in a folder whose link is of the folder alone",
+                edit: |workspace| {
+                    workspace.write("docs/protocol/lost.md", "# Lost\n");
+                    workspace.append("docs/README.md", "[all](protocol)\n");
+                },
+            },
+            Plant {
+                what: "pages without an index",
+                edit: |workspace| workspace.files.retain(|file| file.path != INDEX),
             },
         ],
     },
@@ -63,6 +88,24 @@ fn links(workspace: &Workspace, findings: &mut Findings) {
                 }
             }
         }
+    }
+}
+
+fn index(workspace: &Workspace, findings: &mut Findings) {
+    let Some(index) = workspace.file(INDEX) else {
+        findings.file(INDEX, "is missing, so no page can be found");
+        return;
+    };
+    let lines = prose(index);
+    let linked: BTreeSet<String> = lines
+        .iter()
+        .flat_map(|(_, line)| targets(line))
+        .filter_map(|target| beside(INDEX, target.split('#').next()?))
+        .collect();
+    let pages = workspace.files.iter().filter(|file| file.extension() == "md");
+    let pages = pages.filter(|file| file.path.starts_with("docs/") && file.path != INDEX);
+    for page in pages.filter(|page| !linked.contains(&page.path)) {
+        findings.file(&page.path, format!("is not linked from {INDEX}"));
     }
 }
 

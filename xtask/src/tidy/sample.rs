@@ -83,6 +83,7 @@ pub(super) fn sound() -> Workspace {
     workspace.write("core/clippy.toml", "too-many-lines-threshold = 100\n");
     workspace.write("docs/requirements.md", "- **FLOOD-33** Drop policy when full.\n");
     workspace.write("docs/guide.md", "# First steps\n");
+    workspace.write("docs/README.md", "[guide](guide.md), [list](requirements.md)\n");
     workspace.write("README.md", "[guide](docs/guide.md#first-steps), [all](docs), FLOOD-33\n");
     workspace
 }
