@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,34 +14,44 @@ use skep_transport::discovery::MulticastConfig;
 
 use super::error::{ConfigError, ConfigErrors, Source};
 use super::high::{Beacon, Ca, Config, Format, Join, Listen, Log, Node, Wave};
+use super::layer::Layered;
 use super::low::{self, File, Maybe};
-use super::origin::{Origin, Setting};
+use super::origin::{Key, Origin, Setting};
 use super::units::{Size, Span, Written};
 use super::{ENVIRONMENT, Override, TEST_CLOCK_OFFSET};
 
-/// Makes the configuration of the file's values, the environment's and the flags'.
+mod client;
+mod groups;
+
+/// Makes the configuration of the values of the file, of the layer over it, of the environment and of
+/// the flags.
 pub(super) fn build(
     low: File,
     source: &Source<'_>,
+    layer: &[Layered],
     environment: &dyn Fn(&str) -> Option<String>,
     flags: &[Override],
 ) -> Result<Config, ConfigErrors> {
     let mut build = Build {
         source,
+        layer,
         overrides: overrides(environment, flags),
         settings: Vec::new(),
         errors: Vec::new(),
     };
     let node = build.node(low.node);
     let listen = build.listen(low.listen);
-    let join = build.join(low.join);
-    let groups = build.groups(low.groups);
+    let mut join = build.join(low.join);
+    let peers = build.peers(low.peers);
+    build.join_peers(&mut join, &peers);
+    let groups = build.groups(low.groups, low.group, low.export);
     let timers = low.timers;
     let (membership, records) = build.membership(&timers);
     let mut transport = build.transport_timers(&timers);
-    let flood = build.flood(low.flood, groups);
+    let flood = build.flood(low.flood, groups.keys().cloned().collect());
     build.limits(low.limits, &mut transport);
     let control = build.control(low.control);
+    let client = build.client(low.client);
     let ca = build.ca(low.ca, &node.state_dir);
     let wave = build.wave(low.wave);
     let log = build.log(low.log);
@@ -55,11 +66,14 @@ pub(super) fn build(
         node,
         listen,
         join,
+        peers,
+        groups,
         membership,
         records,
         flood,
         transport,
         control,
+        client,
         ca,
         wave,
         log,
@@ -124,6 +138,7 @@ fn at_least_a_frame(size: &Size) -> Result<(), &'static str> {
 /// Takes settings one by one, in the reference's order, and remembers where each comes from.
 struct Build<'a> {
     source: &'a Source<'a>,
+    layer: &'a [Layered],
     overrides: Vec<Overriding>,
     settings: Vec<Setting>,
     errors: Vec<ConfigError>,
@@ -131,7 +146,7 @@ struct Build<'a> {
 
 impl Build<'_> {
     /// The value in force of the setting `key`.
-    fn take<T>(&mut self, key: &'static str, low: Maybe<T>, default: T, check: Check<T>) -> T
+    fn take<T>(&mut self, key: impl Into<Key>, low: Maybe<T>, default: T, check: Check<T>) -> T
     where
         T: Clone + Serialize + DeserializeOwned,
     {
@@ -141,7 +156,7 @@ impl Build<'_> {
     /// The same where the setting may be unset.
     fn take_optional<T>(
         &mut self,
-        key: &'static str,
+        key: impl Into<Key>,
         low: Maybe<T>,
         default: Option<T>,
         check: Check<T>,
@@ -149,6 +164,7 @@ impl Build<'_> {
     where
         T: Clone + Serialize + DeserializeOwned,
     {
+        let key = key.into();
         let mut origin = Origin::Default;
         let mut value = default;
         if let Some(low) = low {
@@ -160,6 +176,18 @@ impl Build<'_> {
                 self.errors.push(self.source.error(Some(span), format!("{key} {why}")));
             }
             value = Some(given);
+        }
+        let layer = self.layer;
+        for layered in layer.iter().filter(|layered| layered.key == key) {
+            origin = layered.origin();
+            let given = T::deserialize(layered.value.clone());
+            match given.map_err(|error| error.message().to_owned()).and_then(|given| {
+                check(&given).map_err(|why| format!("{key} {why}"))?;
+                Ok(given)
+            }) {
+                Ok(given) => value = Some(given),
+                Err(message) => self.errors.push(layered.error(message)),
+            }
         }
         let over = self.overrides.iter().rev().find(|over| over.key == key);
         if let Some(over) = over {
@@ -184,11 +212,11 @@ impl Build<'_> {
     }
 
     /// Says that two settings contradict one another, at the first that somebody wrote.
-    fn contradiction(&mut self, keys: &[&'static str], message: String) {
+    fn contradiction(&mut self, keys: &[&str], message: String) {
         let written = self
             .settings
             .iter()
-            .find(|setting| keys.contains(&setting.key) && setting.origin != Origin::Default);
+            .find(|set| keys.contains(&&*set.key) && set.origin != Origin::Default);
         let place = written.map(|setting| &setting.origin);
         let error = match place {
             Some(Origin::File { path, line }) => {
@@ -197,6 +225,33 @@ impl Build<'_> {
             Some(Origin::Default | Origin::Environment { .. } | Origin::Flag { .. }) | None => {
                 elsewhere(message)
             }
+        };
+        self.errors.push(error);
+    }
+
+    /// The names of the tables of one kind, of the file and of the layer over it.
+    fn names<'n>(
+        &self,
+        kind: &'static str,
+        of_file: impl Iterator<Item = &'n String>,
+    ) -> BTreeSet<String> {
+        let of_layer = self.layer.iter().filter_map(|layered| {
+            let rest = layered.key.strip_prefix(kind)?.strip_prefix('.')?;
+            rest.rsplit_once('.').map(|(name, _)| name.to_owned())
+        });
+        of_file.cloned().chain(of_layer).collect()
+    }
+
+    /// Says that a table's own name is none, where the file or the layer has it.
+    fn misnamed(&mut self, kind: &'static str, name: &str, span: Option<Range<usize>>, why: &str) {
+        let message = format!("[{kind}.\"{name}\"]: {why}");
+        let of_layer = |layered: &&Layered| {
+            let of = layered.key.rsplit_once('.').and_then(|(of, _)| of.split_once('.'));
+            of == Some((kind, name))
+        };
+        let error = match (span, self.layer.iter().find(of_layer)) {
+            (None, Some(layered)) => layered.error(message),
+            (span, _) => self.source.error(span, message),
         };
         self.errors.push(error);
     }
@@ -222,7 +277,9 @@ impl Build<'_> {
         let identity_dir = self.take("node.identity_dir", low.identity_dir, identity, absolute);
         let grace = Span(skep_identity::DEFAULT_GRACE);
         let expiry_grace = self.take("node.expiry_grace", low.expiry_grace, grace, any).0;
-        Node { state_dir, identity_dir, expiry_grace }
+        let keys = (Key::from("node.latitude"), Key::from("node.longitude"));
+        let location = self.location(keys, (low.latitude, low.longitude));
+        Node { state_dir, identity_dir, expiry_grace, location }
     }
 
     fn listen(&mut self, low: low::Listen) -> Listen {
@@ -312,13 +369,6 @@ impl Build<'_> {
                 None
             }
         }
-    }
-
-    fn groups(&mut self, low: low::Groups) -> BTreeSet<GroupName> {
-        let extra = self.take("groups.extra", low.extra, Vec::new(), |groups| {
-            (groups.len() <= 256).then_some(()).ok_or("may name at most 256 groups")
-        });
-        plain(extra).into_iter().chain([GroupName::all()]).collect()
     }
 
     fn span(

@@ -1,16 +1,25 @@
 //! The configuration in force: typed, complete, checked.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use skep_base::ByteSize;
+use skep_base::{ByteSize, GroupName, NodeName};
 use skep_identity::BeaconPublicKey;
 use skep_transport::discovery::{JoinAddress, MulticastConfig};
 
 use super::origin::{self, Setting};
 
 pub use super::low::Format;
+pub use super::values::{Command, ExportFormat, Location, MAX_COMMAND_BYTES, Who, WhoError};
+
+/// Groups that one node can be in.
+pub const MAX_GROUPS: usize = 256;
+/// Nodes that can be known beforehand.
+pub const MAX_PEERS: usize = 4096;
+/// Disjoint paths that may be asked for: every one more costs every node links.
+pub const MAX_CONNECTIVITY: usize = 8;
 
 /// Everything that an agent is told.
 #[derive(Clone, Debug)]
@@ -21,6 +30,10 @@ pub struct Config {
     pub listen: Listen,
     /// How it finds others.
     pub join: Join,
+    /// Nodes that are known beforehand. Their addresses are among [`Join::addresses`].
+    pub peers: BTreeMap<NodeName, Peer>,
+    /// The groups that this node is in, `all` among them, with all that holds for each.
+    pub groups: BTreeMap<GroupName, Group>,
     /// Who is watched how closely, and who is dialled how often.
     pub membership: skep_membership::Config,
     /// How facts are kept and repaired.
@@ -31,6 +44,8 @@ pub struct Config {
     pub transport: skep_transport::Config,
     /// The agent's API.
     pub control: skep_control::Config,
+    /// The client protocol, where it is switched on.
+    pub client: Option<Client>,
     /// The certificate authority.
     pub ca: Ca,
     /// Roll-outs.
@@ -44,7 +59,7 @@ pub struct Config {
 }
 
 /// Where the node keeps what it must not forget.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     /// Records, update log, chunks, address book.
     pub state_dir: PathBuf,
@@ -52,6 +67,8 @@ pub struct Node {
     pub identity_dir: PathBuf,
     /// How long an expired certificate still links, for renewal and membership.
     pub expiry_grace: Duration,
+    /// Where on the globe it is, for estimates of what was never measured (FLOOD-16).
+    pub location: Option<Location>,
 }
 
 /// Where the node listens.
@@ -83,6 +100,83 @@ pub struct Beacon {
     pub address: JoinAddress,
     /// Its public key.
     pub key: BeaconPublicKey,
+}
+
+/// A node that is known before it was ever met: floodd's other sites.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Peer {
+    /// Where it can be dialled.
+    pub addresses: Vec<JoinAddress>,
+    /// Where it serves the client protocol: a hint for who asks for the nearest (FLOOD-11).
+    pub client: Option<JoinAddress>,
+    /// Where on the globe it is.
+    pub location: Option<Location>,
+}
+
+/// What this node wants of a group that it is in (FLOOD-22..31).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Disjoint paths between any two members, 1 to [`MAX_CONNECTIVITY`] (FLOOD-23). Only what the
+    /// topology master has counts.
+    pub connectivity: usize,
+    /// How often the round trip to one member drawn at random is measured (FLOOD-28).
+    pub ping_period: Duration,
+    /// How often the bandwidth to one member drawn at random is (FLOOD-22).
+    pub bandwidth_period: Duration,
+    /// How often this node's estimates may be published anew (FLOOD-24).
+    pub estimates_period: Duration,
+    /// How often the topology master computes the overlay anew (FLOOD-31).
+    pub update_period: Duration,
+    /// Who computes it; nobody is named where the flock finds one itself (FLOOD-27).
+    pub topology_master: Option<NodeName>,
+    /// What computes it in place of the built-in way (FLOOD-30).
+    pub topology_generator: Option<Command>,
+    /// Members that are known beforehand (FLOOD-29). Others join by themselves.
+    pub members: Vec<NodeName>,
+    /// Where its updates go on this host; nowhere where there is no command (FLOOD-34).
+    pub export: Option<Export>,
+}
+
+/// A command that gets the updates of a group (FLOOD-34, FLOOD-41).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Export {
+    /// What is run.
+    pub command: Command,
+    /// How a batch is laid out on its standard input.
+    pub format: ExportFormat,
+    /// As whom, by name or number; as the agent's own user where nobody is named.
+    pub user: Option<String>,
+    /// How long updates are gathered before a batch that is not full is handed over.
+    pub delay: Duration,
+    /// How long it may take.
+    pub time_limit: Duration,
+    /// Updates in one batch at most.
+    pub batch_updates: usize,
+    /// Bytes of their bodies at most, unless one alone is longer.
+    pub batch_bytes: ByteSize,
+    /// Memory that each of its processes may take.
+    pub memory_max: ByteSize,
+    /// How long after its first failure a batch is tried again; longer after each more.
+    pub retry_first: Duration,
+    /// The longest such wait.
+    pub retry_last: Duration,
+}
+
+/// The client protocol (FLOOD-4..14).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Where it is served in the clear.
+    pub listen: Vec<SocketAddr>,
+    /// Where it is served over TLS, to whoever has a certificate of the bloc. May be empty.
+    pub tls: Vec<SocketAddr>,
+    /// Who may end the agent by `exit` (FLOOD-13).
+    pub exit_allowed: Vec<Who>,
+    /// Clients at one time.
+    pub clients_max: usize,
+    /// Bytes of one line at most.
+    pub line_max: usize,
+    /// A client that says nothing for so long is let go.
+    pub idle_timeout: Duration,
 }
 
 /// The certificate authority (BLOC-37).

@@ -1,17 +1,19 @@
 //! The file, one to one: every key may be missing, every value knows its place.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use skep_base::GroupName;
+use skep_base::{GroupName, NodeName};
 use skep_identity::BeaconPublicKey;
 use skep_transport::discovery::JoinAddress;
 use toml::Spanned;
 
 use super::error::{ConfigError, ConfigErrors, Source, nearest};
 use super::units::{Size, Span, Written};
+use super::values::{Command, ExportFormat, Who};
 
 macro_rules! sections {
     ($($name:ident { $($key:ident: $type:ty,)* })*) => {
@@ -27,17 +29,23 @@ macro_rules! sections {
 
 /// A value that may be missing and knows where it stands.
 pub(super) type Maybe<T> = Option<Spanned<T>>;
+/// Tables that the file names itself, such as `[group.web]`.
+pub(super) type Named<T> = BTreeMap<Spanned<String>, T>;
 
 sections! {
     File {
         node: Node,
         listen: Listen,
         join: Join,
+        peers: Named<Peer>,
         groups: Groups,
+        group: Named<Group>,
         timers: Timers,
         flood: Flood,
         limits: Limits,
         control: Control,
+        client: Client,
+        export: Export,
         ca: Ca,
         wave: Wave,
         log: Log,
@@ -46,6 +54,8 @@ sections! {
         state_dir: Maybe<PathBuf>,
         identity_dir: Maybe<PathBuf>,
         expiry_grace: Maybe<Span>,
+        latitude: Maybe<f64>,
+        longitude: Maybe<f64>,
     }
     Listen {
         addresses: Maybe<Vec<Written<SocketAddr>>>,
@@ -69,8 +79,31 @@ sections! {
         address: Maybe<Written<JoinAddress>>,
         key: Maybe<Written<BeaconPublicKey>>,
     }
+    Peer {
+        addresses: Maybe<Vec<Written<JoinAddress>>>,
+        client: Maybe<Written<JoinAddress>>,
+        latitude: Maybe<f64>,
+        longitude: Maybe<f64>,
+    }
     Groups {
         extra: Maybe<Vec<Written<GroupName>>>,
+        connectivity: Maybe<usize>,
+        ping_period: Maybe<Span>,
+        bandwidth_period: Maybe<Span>,
+        estimates_period: Maybe<Span>,
+        update_period: Maybe<Span>,
+    }
+    Group {
+        connectivity: Maybe<usize>,
+        ping_period: Maybe<Span>,
+        bandwidth_period: Maybe<Span>,
+        estimates_period: Maybe<Span>,
+        update_period: Maybe<Span>,
+        topology_master: Maybe<Written<NodeName>>,
+        topology_generator: Maybe<Command>,
+        members: Maybe<Vec<Written<NodeName>>>,
+        export_command: Maybe<Command>,
+        export_format: Maybe<ExportFormat>,
     }
     Timers {
         heartbeat: Maybe<Span>,
@@ -111,6 +144,29 @@ sections! {
     Control {
         socket: Maybe<PathBuf>,
         group: Maybe<String>,
+    }
+    Client {
+        enabled: Maybe<bool>,
+        port: Maybe<u16>,
+        addresses: Maybe<Vec<Written<IpAddr>>>,
+        tls_port: Maybe<u16>,
+        tls_addresses: Maybe<Vec<Written<IpAddr>>>,
+        exit_allowed: Maybe<Vec<Written<Who>>>,
+        clients_max: Maybe<usize>,
+        line_max: Maybe<Size>,
+        idle_timeout: Maybe<Span>,
+    }
+    Export {
+        command: Maybe<Command>,
+        format: Maybe<ExportFormat>,
+        user: Maybe<String>,
+        delay: Maybe<Span>,
+        time_limit: Maybe<Span>,
+        batch_updates: Maybe<usize>,
+        batch_bytes: Maybe<Size>,
+        memory_max: Maybe<Size>,
+        retry_first: Maybe<Span>,
+        retry_last: Maybe<Span>,
     }
     Ca {
         serve: Maybe<bool>,

@@ -1,12 +1,13 @@
 //! The configuration of one host: what it must know before it can join, and nothing that the whole
 //! bloc must agree on.
 //!
-//! Three layers, each with one job:
+//! Each part has one job:
 //!
 //! * `low` mirrors the file one to one. Unknown keys are errors, with the nearest known one
 //!   named.
 //! * [`high`] is what the agent works with: typed, complete, checked. Numbers belong to the parts
 //!   they steer, so `high` is made of those parts' own `Config` values.
+//! * `layer` are settings from another kind of file, which stand over the TOML file's.
 //! * [`origin`] remembers of each setting where its value comes from: default, file and line,
 //!   environment, flag. Later ones win.
 //!
@@ -16,12 +17,14 @@
 mod build;
 mod error;
 pub mod high;
+mod layer;
 mod low;
 pub mod origin;
 pub mod reference;
 #[cfg(test)]
 mod tests;
 mod units;
+mod values;
 
 use std::path::{Path, PathBuf};
 
@@ -95,7 +98,7 @@ pub fn parse(
     let (path, text) = file.unwrap_or((Path::new(""), ""));
     let source = error::Source { path, text };
     let low = low::read(&source)?;
-    build::build(low, &source, environment, flags)
+    build::build(low, &source, &[], environment, flags)
 }
 
 fn read(path: &Path) -> Result<String, ConfigErrors> {

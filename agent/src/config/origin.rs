@@ -1,5 +1,6 @@
 //! Where each setting's value comes from.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -41,11 +42,15 @@ impl fmt::Display for Origin {
     }
 }
 
+/// What a setting is called, with its section before the last dot. A group or node whose name has
+/// dots keeps them: `group.web.example.connectivity`.
+pub type Key = Cow<'static, str>;
+
 /// One setting in force.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Setting {
     /// Such as `timers.heartbeat`.
-    pub key: &'static str,
+    pub key: Key,
     /// Its value as the file would say it; none where it is unset and may be.
     pub value: Option<toml::Value>,
     /// Where it comes from.
@@ -59,10 +64,10 @@ pub fn show(settings: &[Setting], origins: bool) -> String {
     let mut text = String::new();
     let mut section = "";
     for setting in settings {
-        let (of, key) = setting.key.rsplit_once('.').unwrap_or(("", setting.key));
+        let (of, key) = setting.key.rsplit_once('.').unwrap_or(("", &setting.key));
         if of != section {
             let blank = if text.is_empty() { "" } else { "\n" };
-            text.push_str(&format!("{blank}[{of}]\n"));
+            text.push_str(&format!("{blank}{}\n", heading(of)));
             section = of;
         }
         let line = match &setting.value {
@@ -77,4 +82,15 @@ pub fn show(settings: &[Setting], origins: bool) -> String {
         }
     }
     text
+}
+
+/// The line that begins a section. A group's or node's name with dots stands in quotes there.
+#[must_use]
+pub fn heading(section: &str) -> String {
+    match section.split_once('.') {
+        Some((kind @ ("group" | "peers"), name)) if name.contains('.') => {
+            format!("[{kind}.\"{name}\"]")
+        }
+        _ => format!("[{section}]"),
+    }
 }

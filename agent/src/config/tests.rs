@@ -5,6 +5,7 @@ use std::path::Path;
 
 use expect_test::{expect, expect_file};
 
+use super::high::{Command, ExportFormat, Location};
 use super::{Config, ConfigErrors, Origin, Override, parse, reference};
 
 fn none(_: &str) -> Option<String> {
@@ -60,6 +61,7 @@ fn what_is_commented_out_in_the_reference_is_valid_when_it_is_not() {
         .lines()
         .map(|line| match line.strip_prefix("# ") {
             Some(setting) if setting.contains(" = ") && !setting.contains("  ") => setting,
+            Some(heading) if heading.starts_with('[') => heading,
             _ => line,
         })
         .flat_map(|line| [line, "\n"])
@@ -106,6 +108,26 @@ const WRONG: &[(&str, &str)] = &[
     ("half a beacon", "[join.beacon]\nenabled = true\naddress = \"b:1\"\n"),
     ("a pull that outlasts the purge", "[flood]\npurge_age = \"20s\"\n"),
     ("a log for three bodies", "[flood]\nstorage_max = \"20 MiB\"\n"),
+    ("a misspelt key of one group", "[group.web]\nconectivity = 2\n"),
+    ("a group that cannot be", "[group.\"a b\"]\nconnectivity = 2\n"),
+    (
+        "values of a group that cannot be",
+        "[group.web]\nping_period = \"1ms\"\nconnectivity = 9\ntopology_master = \"a b\"\n",
+    ),
+    (
+        "more of them",
+        "[group.web]\nping_period = \"1ms\"\nconnectivity = 9\nexport_command = [\"mirror\"]\n\
+         topology_generator = \"\"\n",
+    ),
+    ("a command in numbers", "[export]\ncommand = 7\n"),
+    ("a format that is none", "[export]\nformat = \"xml\"\n"),
+    ("retries that never grow", "[export]\nretry_first = \"10s\"\nretry_last = \"1s\"\n"),
+    ("half a place", "[node]\nlatitude = 52.5\n"),
+    ("a place beyond the pole", "[peers.x]\nlatitude = 91\nlongitude = 0\n"),
+    ("a peer that is nowhere", "[peers.x]\naddresses = [\"x\"]\n"),
+    ("an exit for a sentence", "[client]\nexit_allowed = [\"every body\"]\n"),
+    ("an exit for too many bits", "[client]\nexit_allowed = [\"10.0.0.0/40\"]\n"),
+    ("one port for both", "[client]\nenabled = true\ntls_port = 2000\naddresses = [\"::\"]\n"),
 ];
 
 #[test]
@@ -150,6 +172,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
         .filter(|line| ["level", "format", "socket", "serve"].iter().any(|k| line.starts_with(k)))
         .collect();
     expect![[r#"
+        format = "raw"                               # default
         socket = "/tmp/s"                            # environment SKEP_SOCKET
         serve = true                                 # flag ca serve
         serve = true                                 # default
@@ -177,6 +200,52 @@ fn directories_follow_the_state_directory_unless_they_are_named() {
     let config = of("[node]\nstate_dir = \"/srv/skep\"\n[ca]\ndir = \"/srv/ca\"\n").unwrap();
     assert_eq!(config.node.identity_dir, Path::new("/srv/skep/identity"));
     assert_eq!(config.ca.dir, Path::new("/srv/ca"));
+}
+
+#[test]
+fn a_group_has_what_all_have_and_what_is_its_own() {
+    let config = of("[groups]\nextra = [\"db\"]\nconnectivity = 2\nping_period = \"20s\"\n\
+        [group.Web]\nping_period = \"5s\"\ntopology_master = \"web-1\"\n\
+        export_command = [\"/bin/cat\"]\n[group.\"a.b\"]\nconnectivity = 1\n\
+        [export]\ncommand = \"cat >> /srv/all\"\nformat = \"framed\"\n")
+    .unwrap();
+    let names: Vec<&str> = config.groups.keys().map(|group| group.as_str()).collect();
+    assert_eq!(names, ["a.b", "all", "db", "web"]);
+    let group = |name: &str| &config.groups[&name.parse().unwrap()];
+    assert_eq!((group("db").connectivity, group("a.b").connectivity), (2, 1));
+    assert_eq!(group("db").ping_period.as_secs(), 20);
+    assert_eq!(group("web").ping_period.as_secs(), 5);
+    assert_eq!(group("web").topology_master, Some("web-1".parse().unwrap()));
+    let export = |name: &str| group(name).export.as_ref();
+    assert_eq!(export("all"), None, "what the bloc says to itself is not exported");
+    let shared = export("db").unwrap();
+    assert_eq!(shared.command, Command::Shell("cat >> /srv/all".into()));
+    assert_eq!(shared.format, ExportFormat::Framed);
+    assert_eq!(export("web").unwrap().command, Command::Program(vec!["/bin/cat".into()]));
+    assert_eq!(export("web").unwrap().format, ExportFormat::Framed);
+    let again = of(&config.show(true)).unwrap();
+    assert_eq!(again.groups, config.groups);
+    assert_eq!(again.settings.len(), config.settings.len());
+}
+
+#[test]
+fn peers_are_dialled_and_clients_served_where_they_are_told() {
+    let config = of("[join]\naddresses = [\"a:1\"]\n\
+        [peers.inferno]\naddresses = [\"a:1\", \"b:2\"]\nlatitude = 34\nlongitude = -118.3\n\
+        [client]\nenabled = true\ntls_port = 2443\nexit_allowed = [\"10.0.0.0/8\", \"ops\"]\n")
+    .unwrap();
+    let dialled: Vec<String> = config.join.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(dialled, ["a:1", "b:2"]);
+    let peer = &config.peers[&"inferno".parse().unwrap()];
+    assert_eq!(peer.location, Some(Location { latitude: 34.0, longitude: -118.3 }));
+    let client = config.client.unwrap();
+    let shown = |sockets: &[std::net::SocketAddr]| {
+        sockets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(shown(&client.listen), "127.0.0.1:2000 [::1]:2000");
+    assert_eq!(shown(&client.tls), "0.0.0.0:2443 [::]:2443");
+    assert_eq!(client.exit_allowed.len(), 2);
+    assert!(of("").unwrap().client.is_none());
 }
 
 #[test]

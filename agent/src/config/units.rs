@@ -3,12 +3,12 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use skep_base::{ByteSize, GroupName};
+use skep_base::{ByteSize, GroupName, NodeName};
 use skep_identity::BeaconPublicKey;
 use skep_transport::discovery::JoinAddress;
 
@@ -110,6 +110,10 @@ impl Word for JoinAddress {
         "an address or name with its port such as \"192.0.2.7:7400\" or \"seed.example:7400\"";
 }
 
+impl Word for IpAddr {
+    const EXPECTED: &str = "an IP address such as \"127.0.0.1\" or \"::\"";
+}
+
 impl Word for Ipv4Addr {
     const EXPECTED: &str = "an IPv4 address such as \"239.77.83.75\"";
 }
@@ -120,6 +124,10 @@ impl Word for Ipv6Addr {
 
 impl Word for GroupName {
     const EXPECTED: &str = "the name of a group such as \"web\"";
+}
+
+impl Word for NodeName {
+    const EXPECTED: &str = "the name of a node such as \"web-7\"";
 }
 
 impl Word for BeaconPublicKey {
