@@ -171,11 +171,13 @@ impl FromStr for Invitation {
         if content.addresses.len() > MAX_INVITATION_ADDRESSES {
             return Err(InvitationError::Content);
         }
+        // A time that no clock shows is a mistake or a lie, and not the end of all time.
+        let expires_ms = content.expires_unix_s.checked_mul(1000);
         Ok(Self {
             bloc: content.bloc,
             ca_fingerprint: content.ca_fingerprint,
             addresses: content.addresses,
-            expires: WallTime::from_unix_ms(content.expires_unix_s.saturating_mul(1000)),
+            expires: WallTime::from_unix_ms(expires_ms.ok_or(InvitationError::Content)?),
             terms: content.terms,
             seed: content.seed,
         })

@@ -1,8 +1,10 @@
 //! The decoders, with what must hold of them.
 
+mod discovery;
 mod flood;
 mod identity;
 mod image;
+mod log;
 mod spine;
 mod text;
 mod wave;
@@ -38,10 +40,14 @@ pub const TARGETS: &[Target] = &[
     spine::MEMBERSHIP,
     identity::CERTIFICATE,
     identity::ENROLMENT,
+    identity::INVITATION,
+    discovery::ANNOUNCEMENT,
+    discovery::BEACON,
     text::CONFIG,
     text::ADDRESSES,
     flood::PACKET,
     flood::STORED,
+    log::SEGMENT,
     image::MANIFEST,
     image::SEAL,
     image::PATH,

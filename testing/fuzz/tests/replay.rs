@@ -42,6 +42,19 @@ fn mutations_are_survived() {
     }
 }
 
+/// The programs of `cargo fuzz` are no members of the workspace: nothing else would miss one.
+#[test]
+fn every_target_has_a_guided_program() {
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/Cargo.toml");
+    let manifest = std::fs::read_to_string(manifest).unwrap();
+    let after_bin = manifest.split("[[bin]]\nname = \"").skip(1);
+    let mut named: Vec<&str> = after_bin.map(|rest| rest.split('"').next().unwrap()).collect();
+    let mut targets: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
+    named.sort_unstable();
+    targets.sort_unstable();
+    assert_eq!(named, targets);
+}
+
 /// Mutations would be worthless if all were refused at the first byte, or none anywhere.
 #[test]
 fn mutations_reach_both_sides_of_every_decoder() {

@@ -23,7 +23,7 @@ pub(super) const FRAME: Target = Target {
 pub(super) const HELLO: Target = Target {
     name: "hello",
     decode: |data| said_again::<Hello>("hello", data),
-    seeds: || vec![("both-families", encode(&hello()))],
+    seeds: hello_seeds,
     accepts: |data| decode::<Hello>("hello", data).is_ok(),
 };
 
@@ -123,6 +123,22 @@ fn hello() -> Hello {
             .collect(),
         version: "0.0.0".into(),
     }
+}
+
+fn hello_seeds() -> Vec<Seed> {
+    let plain = hello();
+    let nowhere = Hello { addresses: Vec::new(), lane: Lane::Bulk, ..hello() };
+    let later = Hello {
+        protocol: (PROTOCOL_MAX + 1, u16::MAX),
+        feature_level: u16::MAX,
+        version: "later".into(),
+        ..hello()
+    };
+    vec![
+        ("both-families", encode(&plain)),
+        ("bulk-nowhere", encode(&nowhere)),
+        ("of-a-later-build", encode(&later)),
+    ]
 }
 
 /// Signs nothing: the parser does not look, and a seed must be the same for ever.
