@@ -2,12 +2,15 @@
 //!
 //! The main loop never waits for a disk, but for one write: the node's incarnation, which must be
 //! down before anything that carries it is sent. Everything else is queued here, carried out in
-//! order, and gathered: what is queued while one sync runs shares the next one.
+//! order, and gathered: what is queued while one sync runs shares the next one, and facts that the
+//! peers hold as well wait for a moment, so that only their newest version is written.
+
+mod gather;
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -18,6 +21,7 @@ use skep_store::state::{Change, SavedCursor, SavedRecord, State};
 use skep_store::{Log, StateLock};
 use tokio::sync::{mpsc, oneshot};
 
+use self::gather::Gathered;
 use crate::clock::Clock;
 
 /// Jobs that one round takes before it syncs.
@@ -30,8 +34,16 @@ const NOTE_CLOCK: Duration = Duration::from_secs(10);
 enum Job {
     Incarnation(Incarnation, oneshot::Sender<()>),
     Keep(Vec<Change>),
-    Append { entries: Vec<LogEntry>, sync: bool },
-    Read { token: ReadToken, items: Vec<ReadItem> },
+    /// Keep what the peers hold as well.
+    Gather(Vec<Change>),
+    Append {
+        entries: Vec<LogEntry>,
+        sync: bool,
+    },
+    Read {
+        token: ReadToken,
+        items: Vec<ReadItem>,
+    },
     Purge(Position),
     Close(oneshot::Sender<()>),
 }
@@ -82,9 +94,12 @@ struct Worker {
     log: Log,
     clock: Clock,
     noted: WallTime,
+    gathered: Gathered,
     done: mpsc::Sender<Done>,
     /// The log failed, and this was said.
     broken: bool,
+    /// The state failed, and this was said.
+    state_broken: bool,
 }
 
 impl Disk {
@@ -122,7 +137,17 @@ impl Disk {
         };
         let (done, results) = mpsc::channel(1024);
         let (jobs, queue) = std::sync::mpsc::channel();
-        let mut worker = Worker { lock, state, log, clock, noted: wall, done, broken: false };
+        let mut worker = Worker {
+            lock,
+            state,
+            log,
+            clock,
+            noted: wall,
+            gathered: Gathered::default(),
+            done,
+            broken: false,
+            state_broken: false,
+        };
         let thread = std::thread::Builder::new()
             .name("disk".into())
             .spawn(move || worker.run(&queue))
@@ -139,29 +164,36 @@ impl Disk {
         told.await.is_ok()
     }
 
-    /// Keeps a record, and how long ago its owner was heard.
-    pub fn record(&self, owner: NodeId, kind: u16, raw: &Bytes, age: (Duration, WallTime)) {
+    /// Keeps a record, and how long ago its owner was heard. Nobody else may hold one of `ours`
+    /// yet, so it does not wait.
+    pub fn record(
+        &self,
+        owner: NodeId,
+        kind: u16,
+        raw: &Bytes,
+        age: (Duration, WallTime),
+        ours: bool,
+    ) {
         let (age, noted) = age;
-        self.send(Job::Keep(vec![
-            Change::Record { owner, kind, raw: raw.to_vec() },
-            Change::Age { owner, age, noted },
-        ]));
+        let record = Change::Record { owner, kind, raw: raw.to_vec() };
+        let changes = vec![record, Change::Age { owner, age, noted }];
+        self.send(if ours { Job::Keep(changes) } else { Job::Gather(changes) });
     }
 
     /// Notes how long ago owners were heard.
     pub fn ages(&self, ages: Vec<(NodeId, Duration)>, noted: WallTime) {
         let note = |(owner, age)| Change::Age { owner, age, noted };
-        self.send(Job::Keep(ages.into_iter().map(note).collect()));
+        self.send(Job::Gather(ages.into_iter().map(note).collect()));
     }
 
     /// Deletes an owner's records.
     pub fn forget(&self, owner: NodeId) {
-        self.send(Job::Keep(vec![Change::Forget { owner }]));
+        self.send(Job::Gather(vec![Change::Forget { owner }]));
     }
 
     /// Keeps where a node was reached.
     pub fn address(&self, node: NodeId, name: NodeName, addresses: Vec<SocketAddr>) {
-        self.send(Job::Keep(vec![Change::Address { node, name, addresses }]));
+        self.send(Job::Gather(vec![Change::Address { node, name, addresses }]));
     }
 
     /// Appends to the update log.
@@ -211,15 +243,20 @@ impl Disk {
 impl Worker {
     fn run(&mut self, queue: &std::sync::mpsc::Receiver<Job>) {
         loop {
-            let first = match queue.recv_timeout(NOTE_CLOCK) {
+            let first = match queue.recv_timeout(self.patience()) {
                 Ok(job) => Some(job),
                 Err(std::sync::mpsc::RecvTimeoutError::Timeout) => None,
-                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return self.finish(),
+                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {
+                    self.keep_state(Vec::new(), true);
+                    return self.finish();
+                }
             };
             let round: Vec<Job> = first.into_iter().chain(queue.try_iter()).take(ROUND).collect();
             let mut closing = None;
+            let ends = |job: &Job| matches!(job, Job::Close(_));
+            let last = round.iter().any(ends);
             let (state, log) = round.into_iter().partition::<Vec<Job>, _>(is_state);
-            self.keep_state(state);
+            self.keep_state(state, last);
             let mut sync = false;
             for job in log {
                 match job {
@@ -234,7 +271,7 @@ impl Worker {
                         }
                     }
                     Job::Close(tell) => closing = Some(tell),
-                    Job::Incarnation(..) | Job::Keep(_) => {}
+                    Job::Incarnation(..) | Job::Keep(_) | Job::Gather(_) => {}
                 }
             }
             if sync {
@@ -248,31 +285,48 @@ impl Worker {
         }
     }
 
-    fn keep_state(&mut self, jobs: Vec<Job>) {
-        let wall = self.clock.wall();
-        if wall.since(self.noted) >= NOTE_CLOCK || wall < self.noted {
-            self.noted = wall;
-        } else if jobs.is_empty() {
-            return;
-        }
+    /// How long the thread may wait for the next job.
+    fn patience(&self) -> Duration {
+        let due = self.gathered.due().map(|at| at.saturating_duration_since(Instant::now()));
+        due.map_or(NOTE_CLOCK, |due| due.min(NOTE_CLOCK))
+    }
+
+    /// Writes what may not wait, and with it what waited; alone, what waited long enough.
+    fn keep_state(&mut self, jobs: Vec<Job>, closing: bool) {
+        let now = Instant::now();
         let mut waiting = Vec::new();
-        let mut changes = vec![Change::Wall(wall)];
+        let mut urgent = Vec::new();
         for job in jobs {
             match job {
                 Job::Incarnation(incarnation, tell) => {
-                    changes.push(Change::Incarnation(incarnation));
+                    urgent.push(Change::Incarnation(incarnation));
                     waiting.push(tell);
                 }
-                Job::Keep(more) => changes.extend(more),
+                Job::Keep(more) => urgent.extend(more),
+                Job::Gather(more) => self.gathered.add(now, more),
                 Job::Append { .. } | Job::Read { .. } | Job::Purge(_) | Job::Close(_) => {}
             }
         }
-        // Only the node's life must survive a power cut at once; the rest is known to the peers.
-        if let Err(error) = self.state.apply(&changes, !waiting.is_empty()) {
-            self.failed(&error.to_string(), "make room on the disk of the state directory");
-            // Whoever waits sees that nobody answered: his life is not on disk.
+        let wall = self.clock.wall();
+        let note_clock = wall.since(self.noted) >= NOTE_CLOCK || wall < self.noted;
+        let due = closing || self.gathered.due().is_some_and(|at| now >= at);
+        if urgent.is_empty() && !note_clock && !due {
             return;
         }
+        self.noted = wall;
+        let mut changes = self.gathered.take();
+        changes.append(&mut urgent);
+        changes.push(Change::Wall(wall));
+        // Only the node's life must survive a power cut at once; the rest is known to the peers.
+        if let Err(error) = self.state.apply(&changes, !waiting.is_empty()) {
+            // Whoever waits sees that nobody answered: his life is not on disk.
+            self.gathered.put_back(now, changes);
+            if !std::mem::replace(&mut self.state_broken, true) {
+                self.failed(&error.to_string(), "make room on the disk of the state directory");
+            }
+            return;
+        }
+        self.state_broken = false;
         for tell in waiting {
             reached(tell);
         }
@@ -368,7 +422,7 @@ fn reached(tell: oneshot::Sender<()>) {
 }
 
 fn is_state(job: &Job) -> bool {
-    matches!(job, Job::Incarnation(..) | Job::Keep(_))
+    matches!(job, Job::Incarnation(..) | Job::Keep(_) | Job::Gather(_))
 }
 
 /// A record with its owner's age now: it grew over the stop by the wall clock's advance.

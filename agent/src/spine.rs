@@ -516,7 +516,9 @@ impl Spine {
                 }
                 Output::PersistRecord { owner, kind, raw } => {
                     let age = self.node.records().age(owner, self.clock.now());
-                    self.disk.record(owner, kind, &raw, (age, self.clock.wall()));
+                    // What this node hears is said anew in each life.
+                    let ours = owner == self.node.id() && kind != record::WATCH;
+                    self.disk.record(owner, kind, &raw, (age, self.clock.wall()), ours);
                 }
                 Output::ForgetRecords { owner } => self.disk.forget(owner),
                 Output::PersistAddress { node, name, addresses } => {
