@@ -41,6 +41,8 @@ const ERRAND_DIAL: u64 = (1 << 63) - 1;
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// How often it is noted on disk when each owner of records was heard.
 const NOTE_AGES: Duration = Duration::from_secs(60);
+/// How often the kernel is asked for the round trips of links.
+const SAMPLE_LINKS: Duration = Duration::from_secs(10);
 /// How long a stopping agent waits for its last words to be sent.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
@@ -127,6 +129,8 @@ pub struct Spine {
     pub reads_pending: usize,
     /// When ages go to the disk next.
     note_ages: Time,
+    /// When the flood is told of the links' round trips next.
+    sample_links: Time,
     /// A request for a certificate that waits for a link to a node that serves the CA.
     asking_ca: Option<Bytes>,
     renewal: mpsc::Sender<Bytes>,
@@ -171,6 +175,7 @@ impl Spine {
         Self {
             reads_pending: 0,
             note_ages: clock.now() + NOTE_AGES,
+            sample_links: clock.now(),
             asking_ca: None,
             renewal,
             renewal_answers: Some(renewal_answers),
@@ -241,7 +246,8 @@ impl Spine {
         self.carry_out().await;
     }
 
-    fn take(&mut self, input: Input) {
+    /// Lets something happen to the node; what it wants is carried out later.
+    pub fn take(&mut self, input: Input) {
         self.node.handle(self.clock.now(), input, &mut self.out);
     }
 
@@ -252,6 +258,10 @@ impl Spine {
             let owners: Vec<NodeId> = self.node.members().map(|member| member.node).collect();
             let age = |owner: &NodeId| (*owner, self.node.records().age(*owner, now));
             self.disk.ages(owners.iter().map(age).collect(), self.clock.wall());
+        }
+        if now >= self.sample_links {
+            self.sample_links = now + SAMPLE_LINKS;
+            self.hand_round_trips();
         }
         self.node.tick(self.clock.now(), &mut self.out);
         self.carry_out().await;

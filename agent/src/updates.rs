@@ -85,6 +85,18 @@ impl Spine {
         }
     }
 
+    /// Tells the flood how long it takes to each neighbour and back, as the kernel measures it.
+    pub fn hand_round_trips(&mut self) {
+        let links: Vec<_> = self.node.links().map(|link| (link.peer, link.link)).collect();
+        for (peer, link) in links {
+            let link = skep_transport::LinkId::from_number(link.0);
+            if let Some(sample) = self.transport.sample(link) {
+                let time = sample.tcp.rtt;
+                self.take(NodeInput::Flood(Input::RoundTrip { peer, time }));
+            }
+        }
+    }
+
     /// Publishes an update; answered when it is on disk here.
     pub async fn publish(&mut self, group: GroupName, body: bytes::Bytes, reply: Reply<Published>) {
         self.next_token += 1;

@@ -486,6 +486,7 @@ impl Build<'_> {
     fn flood(&mut self, low: low::Flood, groups: BTreeSet<GroupName>) -> skep_flood::Config {
         let normal = skep_flood::Config::default();
         let flood = skep_flood::Config {
+            prune: normal.prune,
             groups,
             purge_age: self.span("flood.purge_age", low.purge_age, normal.purge_age, |span| {
                 (span.0 >= Duration::from_secs(10)).then_some(()).ok_or("must be at least 10s")

@@ -49,6 +49,14 @@ pub enum Input {
         /// Which.
         group: GroupName,
     },
+    /// How long it takes to a neighbour and back, as samples of its link show. Says how long a body
+    /// may take before it is asked for, and who is near.
+    RoundTrip {
+        /// To whom.
+        peer: NodeId,
+        /// The smoothed time.
+        time: Duration,
+    },
     /// A frame of kind [`skep_wire::kind::FLOOD`] came in.
     Received {
         /// Over the link to whom.

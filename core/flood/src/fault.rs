@@ -4,34 +4,44 @@
 #[cfg(test)]
 extern crate std;
 
+/// Which bugs are planted.
+#[derive(Clone, Copy)]
+pub(crate) struct Bugs {
+    /// Updates that came before are taken once more.
+    pub(crate) duplicates: bool,
+    /// Updates do not wait for their predecessor.
+    pub(crate) disorder: bool,
+    /// Pruned edges carry nothing at all.
+    pub(crate) silence: bool,
+    /// Nobody asks for what only its id came of.
+    pub(crate) incurious: bool,
+}
+
+impl Bugs {
+    /// None.
+    pub(crate) const NONE: Self =
+        Self { duplicates: false, disorder: false, silence: false, incurious: false };
+}
+
 #[cfg(test)]
 std::thread_local! {
-    static PLANTED: core::cell::Cell<(bool, bool)> =
-        const { core::cell::Cell::new((false, false)) };
-}
-
-/// Whether updates that came before are taken once more.
-pub(crate) fn accept_duplicates() -> bool {
-    planted().0
-}
-
-/// Whether updates do not wait for their predecessor.
-pub(crate) fn ignore_order() -> bool {
-    planted().1
+    static PLANTED: core::cell::Cell<Bugs> = const { core::cell::Cell::new(Bugs::NONE) };
 }
 
 /// Plants bugs in this thread until the next call.
 #[cfg(test)]
-pub(crate) fn plant(duplicates: bool, order: bool) {
-    PLANTED.set((duplicates, order));
+pub(crate) fn plant(bugs: Bugs) {
+    PLANTED.set(bugs);
 }
 
+/// What is planted in this thread.
 #[cfg(test)]
-fn planted() -> (bool, bool) {
+pub(crate) fn planted() -> Bugs {
     PLANTED.get()
 }
 
+/// Nothing, outside tests.
 #[cfg(not(test))]
-const fn planted() -> (bool, bool) {
-    (false, false)
+pub(crate) const fn planted() -> Bugs {
+    Bugs::NONE
 }

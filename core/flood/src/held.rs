@@ -47,6 +47,10 @@ impl Held {
         blocked.is_some_and(|blocked| blocked.waiting.contains_key(&serial))
     }
 
+    pub(crate) fn get(&self, group: GroupIx, origin: NodeId, serial: Serial) -> Option<&Waiting> {
+        self.blocked.get(&(group, origin))?.waiting.get(&serial)
+    }
+
     /// Lets an update wait, unless too many do.
     pub(crate) fn hold(
         &mut self,

@@ -5,8 +5,9 @@
 //! it in its group, so that a node in few groups sees no false gaps. The machine is *handed* the
 //! neighbours of each group and does three things with them:
 //!
-//! * **flood**: a small update goes to every neighbour but the one it came from; a large one is
-//!   announced and pulled from one holder;
+//! * **flood**: a small update goes to every neighbour but those that have it; over edges that only
+//!   ever brought an origin's updates too late goes its id; a large one is announced and pulled from
+//!   one holder;
 //! * **order**: what comes before its predecessor waits, and the predecessor is asked for; what
 //!   cannot be had within the pull time-out is a reported gap, and is delivered late if it comes;
 //! * **repair**: when a link comes up, and now and then, neighbours compare a digest. Where it
@@ -24,6 +25,7 @@
 //! | `event` `message` `config` | what may happen, what is wanted and said, what may be chosen |
 //! | `machine` | the state, and which handler takes which input |
 //! | `publish` `relay` `receive` `held` | the flood and its order |
+//! | `lazy` `branch` `rumour` | which edges carry bodies and which ids; asking for what was lost |
 //! | `pull` `serve` `large` | repair: asking, answering, large bodies |
 //! | `life` `index` `cache` | what there is: per origin, per position, in memory |
 //! | `cursor` `restore` | subscribers; the log of an earlier life |
@@ -33,6 +35,7 @@
 
 extern crate alloc;
 
+mod branch;
 mod cache;
 mod config;
 mod cursor;
@@ -44,6 +47,7 @@ mod held;
 mod id;
 mod index;
 mod large;
+mod lazy;
 mod life;
 mod machine;
 pub mod message;
@@ -52,6 +56,7 @@ mod pull;
 mod receive;
 mod relay;
 mod restore;
+mod rumour;
 mod serve;
 mod stats;
 #[cfg(test)]

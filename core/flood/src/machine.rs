@@ -9,6 +9,7 @@ use core::time::Duration;
 use bytes::Bytes;
 use skep_base::{GroupName, Incarnation, NodeId, Outbox, Rng, Time};
 
+use crate::branch::Branches;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::cursor::Cursor;
@@ -21,6 +22,7 @@ use crate::large::Want;
 use crate::life::GroupIx;
 use crate::message::{Message, Packet};
 use crate::pull::Pull;
+use crate::rumour::Rumours;
 use crate::serve::{Fetching, Serving};
 use crate::stats::Stats;
 
@@ -60,6 +62,9 @@ pub struct Flood {
     pub(crate) unacknowledged: VecDeque<(Position, PublishToken, UpdateId)>,
 
     pub(crate) held: Held,
+    pub(crate) branches: Branches,
+    pub(crate) rumours: Rumours,
+    pub(crate) round_trips: BTreeMap<NodeId, Duration>,
     pub(crate) pulls: BTreeMap<u32, Pull>,
     pub(crate) next_pull: u32,
     pub(crate) serving: BTreeMap<(NodeId, GroupIx, u32), Serving>,
@@ -80,6 +85,8 @@ pub(crate) enum ReadFor {
     Serve((NodeId, GroupIx, u32)),
     /// A part of a large body.
     Fetch(Fetching),
+    /// Updates that a neighbour asked for by id.
+    Asked { peer: NodeId, group: GroupIx },
     /// A subscriber's next updates.
     Cursor { name: CursorName, positions: Vec<Position>, next: Position },
 }
@@ -109,6 +116,9 @@ impl Flood {
             unannounced: VecDeque::new(),
             unacknowledged: VecDeque::new(),
             held: Held::default(),
+            branches: Branches::default(),
+            rumours: Rumours::default(),
+            round_trips: BTreeMap::new(),
             pulls: BTreeMap::new(),
             next_pull: 0,
             serving: BTreeMap::new(),
@@ -134,6 +144,7 @@ impl Flood {
             Input::Neighbours { group, peers } => self.neighbours(now, &group, peers, out),
             Input::Join { group } => self.join(now, group),
             Input::Leave { group } => self.leave(&group),
+            Input::RoundTrip { peer, time } => self.round_trip(peer, time),
             Input::Received { from, body } => self.received(now, from, &body, out),
             Input::Publish { group, body, token } => self.publish(now, &group, body, token, out),
             Input::Appended { up_to, durable } => self.appended(now, up_to, durable, out),
@@ -150,6 +161,8 @@ impl Flood {
                 let me = self.me;
                 self.index.forget(|_, of| of == origin && of != me);
                 self.held.forget(|_, of| of == origin);
+                self.branches.forget(|_, of| of == origin);
+                self.rumours.forget(|_, of| of == origin);
                 self.wants.retain(|(_, id), _| id.origin != origin);
             }
         }
@@ -173,6 +186,8 @@ impl Flood {
         }
         self.wake = (Time::NEVER, "nothing");
         self.tick_held(now, out);
+        self.tick_ids(now, out);
+        self.tick_rumours(now, out);
         self.tick_pulls(now, out);
         self.tick_wants(now, out);
         self.tick_serving(now);
@@ -207,6 +222,8 @@ impl Flood {
     pub fn check(&self) {
         self.index.check();
         self.held.check();
+        self.branches.check();
+        self.rumours.check();
         assert!(self.written.0 <= self.index.next(), "written is handed out");
         let waiting = self.unacknowledged.iter();
         assert!(
@@ -302,6 +319,11 @@ impl Flood {
                 self.fragment(now, ix, from, id, offset, &bytes, out);
             }
             Message::Missing { id, .. } => self.missing(now, ix, from, id, out),
+            Message::Have { runs, .. } => self.heard(now, ix, from, &runs),
+            Message::Prune { origins, .. } => self.pruned(ix, from, &origins),
+            Message::Graft { origins, runs, .. } => {
+                self.grafted(now, ix, from, (&origins, &runs), out)
+            }
         }
     }
 
@@ -320,7 +342,7 @@ impl Flood {
         let before = core::mem::replace(&mut group.peers, peers);
         let come: Vec<_> = group.peers.difference(&before).copied().collect();
         let gone: Vec<_> = before.difference(&group.peers).copied().collect();
-        group.to_pull.retain(|peer| !gone.contains(peer));
+        gone.iter().for_each(|peer| group.forget_peer(*peer));
         let ix = group.ix;
         for peer in gone {
             self.peer_gone(now, ix, peer, out);
@@ -332,6 +354,12 @@ impl Flood {
 
     fn peer_gone(&mut self, now: Time, group: GroupIx, peer: NodeId, out: &mut Outbox<Output>) {
         self.serving.retain(|(to, of, _), _| (*to, *of) != (peer, group));
+        self.branches.forget_peer(group, peer);
+        self.rumours.forget_peer(group, peer, now);
+        if !self.groups.values().any(|group| group.peers.contains(&peer)) {
+            self.round_trips.remove(&peer);
+        }
+        self.wake_at(now, "ids without bodies");
         self.abandon_pulls(now, group, peer, out);
         self.drop_holder(now, group, peer, out);
     }
@@ -356,6 +384,8 @@ impl Flood {
         self.names.remove(&ix);
         self.index.forget(|of, _| of == ix);
         self.held.forget(|of, _| of == ix);
+        self.branches.forget(|of, _| of == ix);
+        self.rumours.forget(|of, _| of == ix);
         self.wants.retain(|(of, _), _| *of != ix);
         self.pulls.retain(|_, pull| pull.group != ix);
         self.serving.retain(|(_, of, _), _| *of != ix);

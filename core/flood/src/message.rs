@@ -31,6 +31,10 @@ pub const BATCH_HEADERS: usize = 1024;
 /// Origins in one request for what is missing. A mark takes at most about 40 bytes with one life
 /// and no gap; the sender also watches [`BATCH_BYTES`].
 pub const MARKS_PER_PULL: usize = 1024;
+/// Runs of ids in one message.
+pub const RUNS_PER_MESSAGE: usize = 1024;
+/// Ids in all the runs of one message: two hundred milliseconds of the fastest flood.
+pub const RUN_IDS: usize = 8192;
 /// Lives of one origin in its mark.
 pub const LIVES_PER_MARK: usize = 64;
 /// Gaps told of one life of one origin.
@@ -120,6 +124,28 @@ pub struct Floor {
     pub whole: bool,
 }
 
+/// Updates of one life with consecutive sequences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Whose updates.
+    pub origin: NodeId,
+    /// Of which life.
+    pub incarnation: Incarnation,
+    /// The first one.
+    pub first: u64,
+    /// How many.
+    pub count: u32,
+}
+
+impl Run {
+    /// Each of them, ascending.
+    pub fn ids(&self) -> impl Iterator<Item = UpdateId> + use<> {
+        let Self { origin, incarnation, first, count } = *self;
+        let sequences = first..first.saturating_add(u64::from(count));
+        sequences.map(move |sequence| UpdateId { origin, serial: Serial { incarnation, sequence } })
+    }
+}
+
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
@@ -204,6 +230,29 @@ pub enum Message {
         /// Which update.
         id: UpdateId,
     },
+    /// The sender has these small updates. Said over edges that do not carry their bodies.
+    Have {
+        /// Of which group.
+        group: GroupName,
+        /// At most [`RUNS_PER_MESSAGE`], of at most [`RUN_IDS`] updates.
+        runs: Vec<Run>,
+    },
+    /// "Send me ids instead of bodies of these origins": the receiver's came too late.
+    Prune {
+        /// In which group.
+        group: GroupName,
+        /// At most [`RUNS_PER_MESSAGE`].
+        origins: Vec<NodeId>,
+    },
+    /// "Send me these updates, and bodies of these origins from now on."
+    Graft {
+        /// In which group.
+        group: GroupName,
+        /// At most [`RUNS_PER_MESSAGE`].
+        origins: Vec<NodeId>,
+        /// As in [`Message::Have`].
+        runs: Vec<Run>,
+    },
 }
 
 /// A message with the bodies that follow it.
@@ -247,7 +296,10 @@ impl Message {
             | Self::More { group, .. }
             | Self::Fetch { group, .. }
             | Self::Fragment { group, .. }
-            | Self::Missing { group, .. } => group,
+            | Self::Missing { group, .. }
+            | Self::Have { group, .. }
+            | Self::Prune { group, .. }
+            | Self::Graft { group, .. } => group,
         }
     }
 
@@ -264,6 +316,11 @@ impl Message {
             Self::Pull { from, to, marks, .. } => validate_marks(*from, *to, marks),
             Self::Fragment { length, .. } if *length as usize > FRAGMENT_BYTES => {
                 Err(PacketError::Nonsense("its fragment is over the limit"))
+            }
+            Self::Have { runs, .. } => validate_runs(runs),
+            Self::Prune { origins, .. } => validate_origins(origins),
+            Self::Graft { origins, runs, .. } => {
+                validate_origins(origins).and_then(|()| validate_runs(runs))
             }
             Self::Compare { .. }
             | Self::More { .. }
@@ -288,6 +345,30 @@ fn validate_headers(headers: &[Header]) -> Result<(), PacketError> {
         if header.is_large() != header.digest.is_some() {
             return Err(PacketError::Nonsense("large updates carry a digest, small ones none"));
         }
+    }
+    Ok(())
+}
+
+fn validate_origins(origins: &[NodeId]) -> Result<(), PacketError> {
+    match origins.len() > RUNS_PER_MESSAGE {
+        true => Err(PacketError::TooMany("origins")),
+        false => Ok(()),
+    }
+}
+
+fn validate_runs(runs: &[Run]) -> Result<(), PacketError> {
+    if runs.len() > RUNS_PER_MESSAGE {
+        return Err(PacketError::TooMany("runs"));
+    }
+    let mut ids: usize = 0;
+    for run in runs {
+        ids = ids.saturating_add(run.count as usize);
+        if run.first == 0 || run.count == 0 || run.first.checked_add(run.count.into()).is_none() {
+            return Err(PacketError::Nonsense("a run of ids begins at 0, is empty, or has no end"));
+        }
+    }
+    if ids > RUN_IDS {
+        return Err(PacketError::TooMany("ids"));
     }
     Ok(())
 }
@@ -380,7 +461,10 @@ impl Packet {
             | Message::Pull { .. }
             | Message::More { .. }
             | Message::Fetch { .. }
-            | Message::Missing { .. } => {}
+            | Message::Missing { .. }
+            | Message::Have { .. }
+            | Message::Prune { .. }
+            | Message::Graft { .. } => {}
         }
         if !rest.is_empty() {
             return Err(PacketError::Bodies);

@@ -44,7 +44,7 @@ impl Flood {
         self.stats.published += 1;
         self.unacknowledged.push_back((position, token, id));
         if !large {
-            self.pass_on(now, ix, header, body, None, out);
+            self.pass_on(now, ix, Fresh::answer(header, millis(now), body), out);
         }
     }
 
@@ -139,7 +139,8 @@ impl Flood {
         if let (Some(born), Some(header)) = (born, header)
             && let Some(group) = self.group_at(ix)
         {
-            group.fresh.push(Fresh { header, born, body: Bytes::new(), from });
+            let known_by = from.into_iter().collect();
+            group.fresh.push(Fresh { header, born, body: Bytes::new(), known_by, late: false });
         }
         self.wake_at(now, "announcements");
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use skep_base::{NodeId, Outbox, Time};
 
 use crate::event::{GapReason, Output, Rejection};
+use crate::group::Fresh;
 use crate::held::Waiting;
 use crate::id::Serial;
 use crate::life::{GroupIx, LifeKey, Place};
@@ -40,7 +41,7 @@ impl Flood {
         for header in headers {
             let body = if header.is_large() { None } else { bodies.next() };
             let old = pulled && header.age_ms >= LIVE_AGE_MS;
-            if self.receive(now, ix, from, header, body, !old, out) {
+            if self.receive(now, ix, (from, pulled), header, body, !old, out) {
                 old_news |= old;
             }
         }
@@ -53,7 +54,7 @@ impl Flood {
         &mut self,
         now: Time,
         ix: GroupIx,
-        from: NodeId,
+        (from, pulled): (NodeId, bool),
         header: Header,
         body: Option<Bytes>,
         pass_on: bool,
@@ -75,18 +76,24 @@ impl Flood {
             self.stats.stale += 1;
             return false;
         }
-        let known = self.index.place(ix, id) == Place::Known
-            || self.held.contains(ix, id.origin, id.serial);
-        if known && !crate::fault::accept_duplicates() {
+        let place = self.index.place(ix, id);
+        let known = place == Place::Known || self.held.contains(ix, id.origin, id.serial);
+        if known && !crate::fault::planted().duplicates {
             self.stats.duplicates += 1;
+            if body.is_some() && !pulled {
+                self.came_late(ix, id, from);
+            }
             return false;
         }
         let born = born_ms(now, header.age_ms);
         let Some(body) = body else {
             return self.want(now, ix, header, born, from, out);
         };
+        let known_by = self.came_first(now, ix, id, (from, pulled), out);
         if pass_on {
-            self.pass_on(now, ix, header.clone(), body.clone(), Some(from), out);
+            let late = place == Place::Late;
+            let (header, body) = (header.clone(), body.clone());
+            self.pass_on(now, ix, Fresh { header, born, body, known_by, late }, out);
         }
         self.arrived(now, ix, header, born, body, from, out);
         true
@@ -121,7 +128,7 @@ impl Flood {
 
     fn is_ready(&self, ix: GroupIx, header: &Header) -> bool {
         let origin = header.id.origin;
-        crate::fault::ignore_order()
+        crate::fault::planted().disorder
             || header.predecessor.is_none_or(|before| self.index.settled(ix, origin, before))
     }
 

@@ -1,10 +1,11 @@
 //! What goes out: batches for the log and for the neighbours.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::mem;
 
 use bytes::Bytes;
-use skep_base::{NodeId, Outbox, Time};
+use skep_base::{GroupName, NodeId, Outbox, Time};
 
 use crate::event::Output;
 use crate::group::{Fresh, Group};
@@ -18,28 +19,26 @@ const HOP_AGE_MS: u64 = 1;
 const FLUSH_AT: usize = 512;
 
 impl Flood {
-    /// Queues a small update for all neighbours of its group but the one it came from.
+    /// Queues a small update for all neighbours of its group that have not got it.
     pub(crate) fn pass_on(
         &mut self,
         now: Time,
         ix: GroupIx,
-        header: Header,
-        body: Bytes,
-        from: Option<NodeId>,
+        fresh: Fresh,
         out: &mut Outbox<Output>,
     ) {
-        let born = crate::machine::born_ms(now, header.age_ms);
         let Some(group) = self.group_at(ix) else {
             return;
         };
-        group.fresh.push(Fresh { header, born, body, from });
+        group.fresh.push(fresh);
         if group.fresh.len() >= FLUSH_AT {
             self.flush(now, out);
         }
     }
 
     pub(crate) fn has_unflushed(&self) -> bool {
-        !self.appending.is_empty() || self.groups.values().any(|group| !group.fresh.is_empty())
+        let unsent = |group: &Group| !group.fresh.is_empty() || !group.prunes.is_empty();
+        !self.appending.is_empty() || self.groups.values().any(unsent)
     }
 
     /// Hands out everything that was queued.
@@ -51,43 +50,71 @@ impl Flood {
                 sync: mem::take(&mut self.sync),
             });
         }
-        let mut sends = Vec::new();
-        for group in self.groups.values_mut() {
-            if !group.fresh.is_empty() {
-                let fresh = mem::take(&mut group.fresh);
-                packets(now, group, &fresh, &mut sends);
+        let fresh = self.groups.values_mut().filter(|group| !group.fresh.is_empty());
+        let fresh: Vec<_> = fresh.map(|group| (group.ix, mem::take(&mut group.fresh))).collect();
+        for (ix, fresh) in fresh {
+            self.spread(now, ix, &fresh, out);
+        }
+        self.send_prunes(out);
+    }
+
+    /// Gives each neighbour the bodies that its edge carries, and plans to tell it the other ids.
+    /// Those that get the same updates share the frames.
+    fn spread(&mut self, now: Time, ix: GroupIx, fresh: &[Fresh], out: &mut Outbox<Output>) {
+        let Some(group) = self.group_at(ix) else {
+            return;
+        };
+        let (name, peers) = (group.name.clone(), group.peers.clone());
+        let branches = &mut self.branches;
+        let lazy: Vec<Vec<NodeId>> = fresh
+            .iter()
+            .map(|update| match update.header.is_large() || update.late {
+                true => Vec::new(),
+                false => branches.lazy(ix, update.header.id.origin).to_vec(),
+            })
+            .collect();
+        let mut made: BTreeMap<Vec<usize>, Vec<Bytes>> = BTreeMap::new();
+        for peer in peers {
+            let mut given = Vec::new();
+            for (at, (update, lazy)) in fresh.iter().zip(&lazy).enumerate() {
+                if update.known_by.contains(&peer) {
+                    continue;
+                }
+                if lazy.binary_search(&peer).is_ok() {
+                    self.queue_id(now, ix, peer, update.header.id);
+                } else {
+                    given.push(at);
+                }
             }
-        }
-        for (to, body) in sends {
-            self.send_bytes(to, body, out);
-        }
-    }
-}
-
-/// The frames that carry `fresh` to the neighbours. Those who gave us none of it share theirs.
-fn packets(now: Time, group: &Group, fresh: &[Fresh], sends: &mut Vec<(NodeId, Bytes)>) {
-    let mut shared: Option<Vec<Bytes>> = None;
-    for peer in &group.peers {
-        if fresh.iter().any(|update| update.from == Some(*peer)) {
-            let rest = fresh.iter().filter(|update| update.from != Some(*peer));
-            let own = batches(now, group, rest);
-            sends.extend(own.into_iter().map(|body| (*peer, body)));
-        } else {
-            let shared = shared.get_or_insert_with(|| batches(now, group, fresh.iter()));
-            sends.extend(shared.iter().map(|body| (*peer, body.clone())));
+            if given.is_empty() {
+                continue;
+            }
+            let updates = || given.iter().filter_map(|at| fresh.get(*at));
+            let frames = match made.get(&given) {
+                Some(frames) => frames.clone(),
+                None => batches(now, &name, updates()),
+            };
+            for frame in &frames {
+                self.send_bytes(peer, frame.clone(), out);
+            }
+            made.insert(given, frames);
         }
     }
 }
 
-fn batches<'a>(now: Time, group: &Group, updates: impl Iterator<Item = &'a Fresh>) -> Vec<Bytes> {
+/// The frames that carry updates of a group.
+pub(crate) fn batches<'a>(
+    now: Time,
+    group: &GroupName,
+    updates: impl Iterator<Item = &'a Fresh>,
+) -> Vec<Bytes> {
     let mut frames = Vec::new();
     let mut headers: Vec<Header> = Vec::new();
     let mut bodies: Vec<Bytes> = Vec::new();
     let mut bytes = 0;
     let mut close = |headers: &mut Vec<Header>, bodies: &mut Vec<Bytes>| {
         if !headers.is_empty() {
-            let message =
-                Message::Updates { group: group.name.clone(), headers: mem::take(headers) };
+            let message = Message::Updates { group: group.clone(), headers: mem::take(headers) };
             let bodies = mem::take(bodies);
             frames.push(Packet { message, bodies }.to_bytes());
         }

@@ -230,6 +230,9 @@ impl Flood {
                 let record = records.into_iter().next().flatten();
                 self.fetch_read(&fetching, record, out);
             }
+            Some(ReadFor::Asked { peer, group }) => {
+                self.asked_read(now, (group, peer), records, out)
+            }
             Some(ReadFor::Cursor { name, positions, next }) => {
                 self.cursor_read(now, &name, (&positions, next), records, out)
             }

@@ -42,6 +42,16 @@ pub struct Stats {
     pub differences: u64,
     /// Large bodies pulled.
     pub fetched: u64,
+    /// Ids told instead of bodies.
+    pub ids_sent: u64,
+    /// Origins whose bodies neighbours were told not to send.
+    pub prunes_sent: u64,
+    /// Origins whose bodies neighbours were told to send again.
+    pub grafts_sent: u64,
+    /// Updates asked for because only their ids came.
+    pub asked: u64,
+    /// Ids that were not looked into because there were too many; comparisons show them.
+    pub dropped_rumours: u64,
     /// Bytes of messages made for neighbours.
     pub sent_bytes: u64,
 }

@@ -39,7 +39,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     if args.list {
         for scenario in scenario::ALL {
-            println!("{:<14} {}", scenario.name, scenario.about);
+            println!("{:<24} {}", scenario.name, scenario.about);
         }
         return Ok(ExitCode::SUCCESS);
     }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use skep_base::{Incarnation, NodeId, Outbox, Time};
+use skep_flood::message::{Message, Packet};
 use skep_flood::{Input as FloodInput, Output as FloodOutput, Serial, UpdateId};
 use skep_node::{Deadline, Event, Input, Node, Output, Status};
 use skep_wire::kind;
@@ -33,6 +34,8 @@ pub enum Bug {
     BendsBodies,
     /// It takes in no update.
     DeafToUpdates,
+    /// It takes in bodies that come by themselves, and looks into nothing else that it hears of.
+    Incurious,
     /// It takes in no record once the flock has met.
     DeafToRecords,
     /// It says that one fewer is present.
@@ -45,7 +48,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::FailsItsCheck,
         Self::Spins,
         Self::CallsTheLivingSilent,
@@ -54,6 +57,7 @@ impl Bug {
         Self::AcknowledgesNothing,
         Self::BendsBodies,
         Self::DeafToUpdates,
+        Self::Incurious,
         Self::DeafToRecords,
         Self::Miscounts,
         Self::Hermit,
@@ -73,6 +77,7 @@ impl Bug {
             // At rest the oracle is asked until it agrees: what it never agrees to is not alive.
             Self::AcknowledgesNothing
             | Self::DeafToUpdates
+            | Self::Incurious
             | Self::DeafToRecords
             | Self::Miscounts
             | Self::Hermit
@@ -90,6 +95,7 @@ impl Bug {
             Self::ForgetsItsLives => "begins its life",
             Self::AppendsTwice => "stands at",
             Self::AcknowledgesNothing | Self::DeafToUpdates => "lacks the update",
+            Self::Incurious => "which a survivor holds",
             Self::BendsBodies => "another body",
             Self::DeafToRecords => "different records",
             Self::Miscounts | Self::Hermit => "present; misses",
@@ -126,6 +132,10 @@ impl Infected {
         let shows = self.shows(now);
         match (self.bug, input) {
             (Bug::DeafToUpdates, Input::Frame { frame, .. }) => frame.kind == kind::FLOOD,
+            (Bug::Incurious, Input::Frame { frame, .. }) if frame.kind == kind::FLOOD && shows => {
+                let packet = Packet::from_bytes(&frame.body);
+                !packet.is_ok_and(|packet| matches!(packet.message, Message::Updates { .. }))
+            }
             (Bug::DeafToRecords, Input::Frame { frame, .. }) => {
                 shows && frame.kind == kind::RECORDS
             }

@@ -78,6 +78,7 @@ scenarios! {
     strangers: "strangers", 10, 1..4;
     updates: "updates", 10, 1..3;
     outage: "outage", 14, 1..3;
+    survivors: "flood-survives-k-minus-1", 10, 1..9;
     churn: "churn", 10, 1..2;
 }
 
@@ -157,14 +158,15 @@ fn must_be_found(bug: Bug, name: &str, nodes: usize) {
 
 #[test]
 fn each_checker_finds_the_bug_planted_for_it() {
-    for bug in Bug::ALL {
+    for bug in Bug::ALL.into_iter().filter(|bug| *bug != Bug::Incurious) {
         let scenario = match bug {
             Bug::CallsTheLivingSilent => "crash",
             Bug::ForgetsItsLives => "restart-all",
             Bug::AppendsTwice
             | Bug::AcknowledgesNothing
             | Bug::BendsBodies
-            | Bug::DeafToUpdates => "updates",
+            | Bug::DeafToUpdates
+            | Bug::Incurious => "updates",
             Bug::FailsItsCheck
             | Bug::Spins
             | Bug::DeafToRecords
@@ -174,4 +176,15 @@ fn each_checker_finds_the_bug_planted_for_it() {
         };
         must_be_found(bug, scenario, 12);
     }
+}
+
+/// Whether a node needs to ask depends on who dies when: not every seed shows that it does not.
+#[test]
+fn a_node_that_looks_into_nothing_does_not_survive_every_seed() {
+    let scenario = scenario::named("flood-survives-k-minus-1").unwrap();
+    let failures = (1..30)
+        .filter_map(|seed| run(Run::new(scenario, seed).with_bug(Bug::Incurious)).unwrap().failure);
+    let found = failures.into_iter().next().expect("the bug is not found");
+    assert_eq!(found.checker, Bug::Incurious.found_by(), "{found}");
+    assert!(found.what.contains(Bug::Incurious.shows_as()), "{found}");
 }

@@ -20,6 +20,10 @@ fn large() -> Header {
     Header { predecessor: None, length: 70_000, digest: Some(Digest([0xCD; 32])), ..small() }
 }
 
+fn run() -> Run {
+    Run { origin: id().origin, incarnation: Incarnation(3), first: 500, count: 300 }
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -77,6 +81,19 @@ fn examples() -> Vec<(Packet, &'static str)> {
         (
             Packet::bare(Message::Missing { group: group(), id: id() }),
             "00180703616c6cabababababababababababababababab03f403",
+        ),
+        (
+            Packet::bare(Message::Have { group: group(), runs: vec![run()] }),
+            "001b0803616c6c01abababababababababababababababab03f403ac02",
+        ),
+        (
+            Packet::bare(Message::Prune { group: group(), origins: vec![from] }),
+            "00160903616c6c0101010101010101010101010101010101",
+        ),
+        (
+            Packet::bare(Message::Graft { group: group(), origins: vec![from], runs: vec![run()] }),
+            "002c0a03616c6c010101010101010101010101010101010101abababababababababababababababab03f403\
+             ac02",
         ),
     ]
 }
@@ -150,7 +167,16 @@ fn nonsense_that_decodes_is_refused() {
     assert!(refused(updates(vec![Header { digest: large().digest, ..small() }]), 1));
     let many = vec![Header { length: 0, ..small() }; BATCH_HEADERS + 1];
     assert!(refused(updates(many), 0));
+    let have = |runs| Message::Have { group: group(), runs };
+    assert!(!refused(have(vec![run()]), 0));
+    assert!(refused(have(vec![Run { first: 0, ..run() }]), 0));
+    assert!(refused(have(vec![Run { count: 0, ..run() }]), 0));
+    assert!(refused(have(vec![Run { first: u64::MAX, ..run() }]), 0));
+    assert!(refused(have(vec![Run { count: 4097, ..run() }; 2]), 0), "ids without end");
+    assert!(refused(have(vec![Run { count: 1, ..run() }; RUNS_PER_MESSAGE + 1]), 0));
     let (low, high) = (NodeId::from_bytes([1; 16]), NodeId::from_bytes([2; 16]));
+    let prune = Message::Prune { group: group(), origins: vec![low; RUNS_PER_MESSAGE + 1] };
+    assert!(refused(prune, 0));
     let mark = |origin, gaps| Mark {
         origin,
         purged: None,

@@ -5,5 +5,6 @@ extern crate std;
 mod bounds;
 mod net;
 mod network;
+mod pruning;
 mod single;
 mod subscribers;

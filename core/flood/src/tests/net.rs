@@ -79,6 +79,8 @@ pub(super) struct Net {
     /// How many frames are dropped, as by a full send queue.
     pub(super) loss: f64,
     pub(super) latency: (u64, u64),
+    /// What a link takes longer than the others, both ways.
+    pub(super) slow: BTreeMap<(usize, usize), Duration>,
     /// Everything that was acknowledged, with its group and body.
     pub(super) accepted: BTreeMap<UpdateId, (GroupName, Bytes)>,
     published: BTreeMap<u64, (GroupName, Bytes)>,
@@ -102,6 +104,7 @@ impl Net {
             rng: Rng::seeded(seed),
             loss: 0.0,
             latency: (1, 20),
+            slow: BTreeMap::new(),
             accepted: BTreeMap::new(),
             published: BTreeMap::new(),
             frames: 0,
@@ -417,7 +420,8 @@ impl Net {
             return;
         }
         let delay = self.rng.within(self.latency.0..self.latency.1);
-        let arrives = self.now + Duration::from_millis(delay);
+        let slow = self.slow.get(&(from.min(to), from.max(to))).copied().unwrap_or_default();
+        let arrives = self.now + Duration::from_millis(delay) + slow;
         let busy = self.busy.entry((from, to)).or_insert(Time::ZERO);
         *busy = arrives.max(*busy);
         let arrives = *busy;

@@ -360,11 +360,11 @@ fn storms_end_with_every_accepted_update_once_in_every_log() {
 
 #[test]
 fn the_checker_finds_planted_bugs() {
-    fault::plant(true, false);
+    fault::plant(fault::Bugs { duplicates: true, ..fault::Bugs::NONE });
     let duplicates = (0..3).map(storm_until_wrong).find(|it| !it.is_empty());
-    fault::plant(false, true);
+    fault::plant(fault::Bugs { disorder: true, ..fault::Bugs::NONE });
     let order = (0..3).map(storm_until_wrong).find(|it| !it.is_empty());
-    fault::plant(false, false);
+    fault::plant(fault::Bugs::NONE);
     assert!(duplicates.is_some_and(|what| what.contains("twice")));
     // Without waiting, what comes out of order looks like a duplicate and never gets in.
     assert!(order.is_some_and(|what| what.contains("is not in the log")));

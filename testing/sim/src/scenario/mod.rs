@@ -5,6 +5,7 @@ mod discovery;
 mod faults;
 mod forming;
 mod splits;
+mod survivors;
 mod updates;
 
 use std::time::Duration;
@@ -60,6 +61,7 @@ pub const ALL: &[Scenario] = &[
     discovery::STRANGERS,
     updates::UPDATES,
     updates::OUTAGE,
+    survivors::SURVIVORS,
     churn::CHURN,
 ];
 

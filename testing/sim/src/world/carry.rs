@@ -200,20 +200,25 @@ impl World {
                 if let Some(process) = &mut self.host_mut(host).process {
                     process.name_taken = false;
                 }
-                self.open_cursor(host);
             }
-            Event::Forgotten { .. }
-            | Event::Record { .. }
-            | Event::Linked { .. }
-            | Event::Unlinked { .. } => {}
+            // What the kernel's samples of the link would say.
+            Event::Linked { peer, .. } => {
+                if let Some(there) = self.by_id.get(peer).copied() {
+                    let time = self.net.round_trip(host, there);
+                    let input = FloodInput::RoundTrip { peer: *peer, time };
+                    self.net.give(host, Input::Flood(input));
+                }
+            }
+            Event::Forgotten { .. } | Event::Record { .. } | Event::Unlinked { .. } => {}
         }
         if self.keep_events {
             self.heard.push((self.now, host, event));
         }
     }
 
-    /// The host's subscriber goes on where it was.
-    fn open_cursor(&mut self, host: HostIx) {
+    /// The host's subscriber goes on where it was. As in the agent, before anything comes in: a
+    /// power cut may have taken the end of the log, and what is written there again is not had yet.
+    pub(crate) fn open_cursor(&mut self, host: HostIx) {
         let input = FloodInput::CursorOpen {
             name: "sim".into(),
             group: skep_base::GroupName::all(),

@@ -57,6 +57,8 @@ impl World {
         });
         self.net.start(host, card);
         self.line(Some(host), "start", None, (nonce.0, 0), || None);
+        self.open_cursor(host);
+        self.hand_out();
         self.find_others(host);
         self.plan_tick(host);
         self.hand_out();

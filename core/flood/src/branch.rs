@@ -1,0 +1,189 @@
+//! Which edges carry the bodies of an origin's updates, and which carry their ids only.
+//!
+//! Every edge begins by carrying bodies. Whoever gets one that it has already tells the sender so,
+//! and from then on hears of that origin's updates over that edge by id. What is left is, for each
+//! origin, a tree of the edges over which its updates came first: a single tree for all origins
+//! would send most of them a long way round. Forgetting any of this is harmless: the edge carries
+//! bodies again until the next one comes too late.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use skep_base::NodeId;
+
+use crate::life::GroupIx;
+
+/// Origins whose edges are remembered, over all groups. Each takes about 150 bytes with three
+/// neighbours; beyond them the longest unused are forgotten.
+pub(crate) const MAX_BRANCHES: usize = 16_384;
+/// How often in a row another neighbour must have been well ahead before it carries the bodies.
+const AHEAD_IN_A_ROW: u8 = 3;
+
+/// The edges of one origin in one group.
+#[derive(Debug, Default)]
+struct Branch {
+    /// Neighbours that want ids only; sorted.
+    lazy: Vec<NodeId>,
+    /// Over which edge the last body came first.
+    parent: Option<NodeId>,
+    /// A neighbour whose ids came well before the bodies, and how often in a row.
+    ahead: Option<(NodeId, u8)>,
+    /// When it was last looked at, in [`Branches::uses`].
+    used: u64,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Branches {
+    of: BTreeMap<(GroupIx, NodeId), Branch>,
+    uses: u64,
+}
+
+impl Branches {
+    fn branch(&mut self, group: GroupIx, origin: NodeId) -> &mut Branch {
+        self.uses += 1;
+        if self.of.len() >= MAX_BRANCHES && !self.of.contains_key(&(group, origin)) {
+            self.forget_oldest();
+        }
+        let branch = self.of.entry((group, origin)).or_default();
+        branch.used = self.uses;
+        branch
+    }
+
+    /// A quarter at once, so that looking for them costs little for each.
+    fn forget_oldest(&mut self) {
+        let mut uses: Vec<u64> = self.of.values().map(|branch| branch.used).collect();
+        let (_, quarter, _) = uses.select_nth_unstable(MAX_BRANCHES / 4);
+        let quarter = *quarter;
+        self.of.retain(|_, branch| branch.used > quarter);
+    }
+
+    /// Neighbours that want no bodies of this origin; notes that it is used.
+    pub(crate) fn lazy(&mut self, group: GroupIx, origin: NodeId) -> &[NodeId] {
+        self.uses += 1;
+        match self.of.get_mut(&(group, origin)) {
+            Some(branch) => {
+                branch.used = self.uses;
+                &branch.lazy
+            }
+            None => &[],
+        }
+    }
+
+    /// A neighbour wants no bodies of this origin.
+    pub(crate) fn prune(&mut self, group: GroupIx, origin: NodeId, peer: NodeId) {
+        let branch = self.branch(group, origin);
+        if let Err(at) = branch.lazy.binary_search(&peer) {
+            branch.lazy.insert(at, peer);
+        }
+    }
+
+    /// A neighbour wants the bodies of this origin.
+    pub(crate) fn graft(&mut self, group: GroupIx, origin: NodeId, peer: NodeId) {
+        if let Some(branch) = self.of.get_mut(&(group, origin)) {
+            branch.lazy.retain(|lazy| *lazy != peer);
+        }
+    }
+
+    /// A body came that was not here, unasked for.
+    pub(crate) fn came_from(&mut self, group: GroupIx, origin: NodeId, peer: NodeId) {
+        self.branch(group, origin).parent = Some(peer);
+    }
+
+    /// Whether this neighbour was the first with the last body that came by itself. Being second
+    /// once is no reason to prune it: what it brought may have been pulled a moment before.
+    pub(crate) fn is_parent(&self, group: GroupIx, origin: NodeId, peer: NodeId) -> bool {
+        self.of.get(&(group, origin)).is_some_and(|branch| branch.parent == Some(peer))
+    }
+
+    /// A body came, and a neighbour's id had come well before it. Says whether that happened often
+    /// enough in a row for that neighbour to carry the bodies from now on.
+    pub(crate) fn was_ahead(&mut self, group: GroupIx, origin: NodeId, peer: NodeId) -> bool {
+        let branch = self.branch(group, origin);
+        let times = match branch.ahead {
+            Some((before, times)) if before == peer => times + 1,
+            _ => 1,
+        };
+        let enough = times >= AHEAD_IN_A_ROW;
+        branch.ahead = (!enough).then_some((peer, times));
+        enough
+    }
+
+    /// A body came, and nobody's id well before it.
+    pub(crate) fn was_first(&mut self, group: GroupIx, origin: NodeId) {
+        if let Some(branch) = self.of.get_mut(&(group, origin)) {
+            branch.ahead = None;
+        }
+    }
+
+    /// A neighbour is gone: should it come back, it begins anew.
+    pub(crate) fn forget_peer(&mut self, group: GroupIx, peer: NodeId) {
+        for (_, branch) in self.of.iter_mut().filter(|((of, _), _)| *of == group) {
+            branch.lazy.retain(|lazy| *lazy != peer);
+            branch.ahead = branch.ahead.filter(|(ahead, _)| *ahead != peer);
+            branch.parent = branch.parent.filter(|parent| *parent != peer);
+        }
+    }
+
+    pub(crate) fn forget(&mut self, of: impl Fn(GroupIx, NodeId) -> bool) {
+        self.of.retain(|(group, origin), _| !of(*group, *origin));
+    }
+
+    pub(crate) fn check(&self) {
+        assert!(self.of.len() <= MAX_BRANCHES, "branches are bounded");
+        for branch in self.of.values() {
+            assert!(branch.lazy.is_sorted(), "lazy edges are in order");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GROUP: GroupIx = GroupIx(0);
+
+    fn id(number: u64) -> NodeId {
+        NodeId::from_bytes(u128::from(number).to_be_bytes())
+    }
+
+    #[test]
+    fn an_edge_is_pruned_for_one_origin_and_grafted_again() {
+        let mut branches = Branches::default();
+        branches.prune(GROUP, id(1), id(9));
+        branches.prune(GROUP, id(1), id(8));
+        branches.prune(GROUP, id(1), id(9));
+        assert_eq!(branches.lazy(GROUP, id(1)), [id(8), id(9)]);
+        assert!(branches.lazy(GROUP, id(2)).is_empty());
+        branches.graft(GROUP, id(1), id(9));
+        assert_eq!(branches.lazy(GROUP, id(1)), [id(8)]);
+        branches.forget_peer(GROUP, id(8));
+        assert!(branches.lazy(GROUP, id(1)).is_empty());
+        branches.check();
+    }
+
+    #[test]
+    fn with_too_many_origins_the_longest_unused_are_forgotten() {
+        let mut branches = Branches::default();
+        let count = MAX_BRANCHES as u64 + 1;
+        for origin in 0..count {
+            branches.prune(GROUP, id(origin), id(1_000_000));
+            assert_eq!(branches.lazy(GROUP, id(0)).len(), 1, "it is used all the time");
+        }
+        branches.check();
+        assert!(branches.lazy(GROUP, id(1)).is_empty());
+        assert_eq!(branches.lazy(GROUP, id(count - 1)).len(), 1);
+    }
+
+    #[test]
+    fn another_carries_the_bodies_when_it_was_ahead_in_a_row() {
+        let mut branches = Branches::default();
+        assert!(!branches.was_ahead(GROUP, id(1), id(9)));
+        assert!(!branches.was_ahead(GROUP, id(1), id(9)));
+        branches.was_first(GROUP, id(1));
+        assert!(!branches.was_ahead(GROUP, id(1), id(9)));
+        assert!(!branches.was_ahead(GROUP, id(1), id(8)));
+        assert!(!branches.was_ahead(GROUP, id(1), id(8)));
+        assert!(branches.was_ahead(GROUP, id(1), id(8)));
+    }
+}
