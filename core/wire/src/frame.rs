@@ -43,6 +43,8 @@ pub mod kind {
     pub const MEMBERSHIP: u8 = 0x20;
     /// Updates, announcements, watermarks: `skep-flood`.
     pub const FLOOD: u8 = 0x30;
+    /// Pings and trains that measure: `skep-estimates`.
+    pub const ESTIMATES: u8 = 0x28;
     /// Which chunks of which image, asked and answered, on the bulk lane: `skep-wave`.
     pub const CHUNKS: u8 = 0x40;
 }

@@ -1,0 +1,235 @@
+//! Answers: one pair, or all pairs of a list of members.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use skep_base::{NodeId, Time};
+
+use crate::coordinate::Coordinate;
+use crate::machine::Estimates;
+use crate::place::Place;
+use crate::report::{Pair, Report, short_id};
+
+/// Where reports of other nodes are: the node reads them from its records when it is asked, so that
+/// no machine holds 10,000 of them a second time.
+pub trait Reports {
+    /// The report that `node` published last.
+    fn report(&self, node: NodeId) -> Option<Report>;
+}
+
+impl<F: Fn(NodeId) -> Option<Report>> Reports for F {
+    fn report(&self, node: NodeId) -> Option<Report> {
+        self(node)
+    }
+}
+
+/// What an answer rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Basis {
+    /// One of the two measured it.
+    Measured,
+    /// Predicted from network coordinates.
+    Coordinates,
+    /// Predicted from latitude and longitude.
+    Distance,
+}
+
+/// What is known of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Between {
+    /// The round trip.
+    pub rtt: Duration,
+    /// How far samples were from it on average; of a prediction, by how much it may be wrong.
+    pub deviation: Option<Duration>,
+    /// Bytes a second, where that was measured.
+    pub rate: Option<u64>,
+    /// Measured or predicted.
+    pub basis: Basis,
+    /// Who measured it.
+    pub by: Option<NodeId>,
+    /// How long ago that was: of this node's own figures since the newest sample, of another's
+    /// since its report came.
+    pub age: Option<Duration>,
+}
+
+impl Estimates {
+    /// What is known of the pair `a` and `b`; nothing where nobody knows anything, or the two are
+    /// one.
+    #[must_use]
+    pub fn between(
+        &self,
+        now: Time,
+        a: NodeId,
+        b: NodeId,
+        reports: &dyn Reports,
+    ) -> Option<Between> {
+        if a == b {
+            return None;
+        }
+        let said = [self.said_by(now, a, b, reports), self.said_by(now, b, a, reports)];
+        let rate = said.iter().flatten().filter_map(|said| said.rate).max();
+        let least = said.into_iter().flatten().min_by_key(|said| said.rtt);
+        least.map(|said| Between { rate, ..said }).or_else(|| self.predicted(a, b))
+    }
+
+    /// What `by` says of `of`.
+    fn said_by(&self, now: Time, by: NodeId, of: NodeId, reports: &dyn Reports) -> Option<Between> {
+        let age;
+        let pair = if by == self.me {
+            let measured = self.peers.get(of)?;
+            let rtt = measured.rtt?;
+            age = now.since(rtt.at());
+            Pair {
+                peer: short_id(of),
+                rtt_us: rtt.least(),
+                deviation_us: rtt.deviation(rtt.least()),
+                rate_kib: measured.rate.map_or(0, |rate| (rate.middle() / 1024).max(1)),
+            }
+        } else {
+            age = self.nodes.get(&by).map_or(Duration::ZERO, |node| now.since(node.at));
+            *reports.report(by)?.pair(of)?
+        };
+        Some(Between {
+            rtt: pair.rtt(),
+            deviation: Some(Duration::from_micros(pair.deviation_us.into())),
+            rate: pair.rate(),
+            basis: Basis::Measured,
+            by: Some(by),
+            age: Some(age),
+        })
+    }
+
+    fn predicted(&self, a: NodeId, b: NodeId) -> Option<Between> {
+        let (a, b) = (self.whereabouts(a), self.whereabouts(b));
+        let (rtt, basis) = predict(&a, &b)?;
+        let deviation = (basis == Basis::Coordinates).then(|| {
+            let error = |whereabouts: &Whereabouts| whereabouts.0.map_or(0.0, |at| at.error());
+            rtt.mul_f64(error(&a).max(error(&b)))
+        });
+        Some(Between { rtt, deviation, rate: None, basis, by: None, age: None })
+    }
+
+    fn whereabouts(&self, node: NodeId) -> Whereabouts {
+        if node == self.me {
+            let coordinate = self.locator.is_placed().then_some(*self.locator.coordinate());
+            return (coordinate, self.config.place);
+        }
+        self.nodes.get(&node).map_or((None, None), |node| (node.coordinate, node.place))
+    }
+}
+
+/// Where a node is: in the network's space, on the earth.
+type Whereabouts = (Option<Coordinate>, Option<Place>);
+
+fn predict(a: &Whereabouts, b: &Whereabouts) -> Option<(Duration, Basis)> {
+    if let (Some(a), Some(b)) = (&a.0, &b.0) {
+        let seconds = a.distance(b).max(0.0);
+        return Some((Duration::from_secs_f64(seconds), Basis::Coordinates));
+    }
+    let (a, b) = (a.1?, b.1?);
+    Some((a.round_trip(b), Basis::Distance))
+}
+
+/// What is known of all pairs of a list of members, for whoever computes a topology. Members are
+/// named by their place in the list.
+#[derive(Clone, Debug, Default)]
+pub struct Costs {
+    whereabouts: Vec<Whereabouts>,
+    /// Measured pairs, the lesser member first, sorted.
+    pairs: Vec<Measurement>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Measurement {
+    ends: (u32, u32),
+    rtt_us: u32,
+    rate_kib: u32,
+}
+
+impl Costs {
+    /// The costs of `members` from what they published.
+    #[must_use]
+    pub fn new(members: &[NodeId], reports: &dyn Reports) -> Self {
+        let mut places: Vec<_> =
+            (0_u32..).zip(members).map(|(at, id)| (short_id(*id), at)).collect();
+        places.sort_unstable();
+        let place_of = |short| {
+            let at = places.binary_search_by_key(&short, |(short, _)| *short).ok()?;
+            Some(places[at].1)
+        };
+        let mut costs = Self { whereabouts: Vec::with_capacity(members.len()), pairs: Vec::new() };
+        for (at, id) in (0_u32..).zip(members) {
+            let Some(report) = reports.report(*id) else {
+                costs.whereabouts.push((None, None));
+                continue;
+            };
+            costs.whereabouts.push((report.coordinate(), report.place()));
+            let known = report.pairs().iter().filter_map(|pair| {
+                let to = place_of(pair.peer).filter(|to| *to != at)?;
+                let ends = (at.min(to), at.max(to));
+                Some(Measurement { ends, rtt_us: pair.rtt_us, rate_kib: pair.rate_kib })
+            });
+            costs.pairs.extend(known);
+        }
+        costs.merge();
+        costs
+    }
+
+    /// Both ends may have measured a pair: the least round trip and the greatest rate hold.
+    fn merge(&mut self) {
+        self.pairs.sort_unstable_by_key(|pair| (pair.ends, pair.rtt_us));
+        self.pairs.dedup_by(|later, kept| {
+            let same = later.ends == kept.ends;
+            if same {
+                kept.rate_kib = kept.rate_kib.max(later.rate_kib);
+            }
+            same
+        });
+    }
+
+    /// How many members there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.whereabouts.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.whereabouts.is_empty()
+    }
+
+    /// How many pairs were measured.
+    #[must_use]
+    pub fn measured(&self) -> usize {
+        self.pairs.len()
+    }
+
+    /// The round trip between two members, and what that rests on; nothing where it is unknown.
+    #[must_use]
+    pub fn rtt(&self, a: usize, b: usize) -> Option<(Duration, Basis)> {
+        if let Some(pair) = self.measurement(a, b) {
+            return Some((Duration::from_micros(pair.rtt_us.into()), Basis::Measured));
+        }
+        predict(self.whereabouts.get(a)?, self.whereabouts.get(b)?)
+    }
+
+    /// Bytes a second between two members, where that was measured.
+    #[must_use]
+    pub fn rate(&self, a: usize, b: usize) -> Option<u64> {
+        let rate = self.measurement(a, b)?.rate_kib;
+        (rate > 0).then(|| u64::from(rate) * 1024)
+    }
+
+    /// Where a member is on the earth.
+    #[must_use]
+    pub fn place(&self, at: usize) -> Option<Place> {
+        self.whereabouts.get(at)?.1
+    }
+
+    fn measurement(&self, a: usize, b: usize) -> Option<&Measurement> {
+        let ends = (u32::try_from(a.min(b)).ok()?, u32::try_from(a.max(b)).ok()?);
+        let at = self.pairs.binary_search_by_key(&ends, |pair| pair.ends).ok()?;
+        self.pairs.get(at)
+    }
+}

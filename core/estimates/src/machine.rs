@@ -1,0 +1,622 @@
+//! The machine: when to measure whom, and what came of it.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use bytes::Bytes;
+use serde_bytes::ByteBuf;
+use skep_base::{NodeId, Outbox, Rng, Time};
+use skep_wire::{decode, encode};
+
+use crate::coordinate::{Coordinate, Locator, WireCoordinate};
+use crate::message::{Message, Pong};
+use crate::peers::Peers;
+use crate::place::Place;
+use crate::probe::{Incoming, Next, PIECE, Probe, rest};
+use crate::publish::Published;
+use crate::report::Report;
+
+/// Nodes that measurements are kept of. Those not touched for longest go first; 64 of them are
+/// published.
+pub const MAX_MEASURED: usize = 512;
+/// Nodes whose whereabouts are kept: as many as a flock may have members. About 2 MB.
+pub const MAX_NODES: usize = 16_384;
+
+/// Pings without an answer that are remembered.
+const MAX_PINGS: usize = 16;
+/// A ping that is answered later than this was lost, or its answer tells nothing.
+const PING_LOST: Duration = Duration::from_secs(10);
+/// A link for an errand that is not up by then is not waited for.
+const ERRAND_LOST: Duration = Duration::from_secs(15);
+/// What was measured longer ago than this no longer pulls at this node's place.
+const FORGET_AFTER: Duration = Duration::from_secs(6 * 3600);
+/// How often the kernel is asked about links that stand.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// The first look, when there is anything to see.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+/// The first report goes after about this long: when a flock has formed, and it is worth the bytes.
+const FIRST_REPORT: Duration = Duration::from_secs(20);
+/// A node that is new asks its neighbours where they are, so that it soon knows where it is itself:
+/// after this long,
+const FIRST_EXCHANGE: Duration = Duration::from_secs(1);
+/// and then each time after so much longer, until that is as rare as other pings.
+const EXCHANGE_GROWTH: f64 = 1.25;
+/// Periods are lengthened or shortened by this share, so that a flock that was started at once does
+/// not measure at once.
+const JITTER: f64 = 0.2;
+
+/// How often is measured and told. The defaults are for fleets: all of it costs a node some twenty
+/// bytes a second, and nearly nothing once a flock has come to rest.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Between two round trips measured to a random node (floodd's `ping-period`). Each costs about
+    /// 400 bytes, headers and all.
+    pub ping_period: Duration,
+    /// Between two bandwidths measured to a random node (floodd's `bandwidth-period`). Each costs
+    /// at most [`crate::probe::PROBE_BYTES`]. Zero: never.
+    pub bandwidth_period: Duration,
+    /// How often changes are published, if there are any (floodd's `estimates-period`).
+    pub estimates_period: Duration,
+    /// Where the node is on the earth, where that is known.
+    pub place: Option<Place>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            ping_period: Duration::from_secs(60),
+            bandwidth_period: Duration::from_secs(6 * 3600),
+            estimates_period: Duration::from_secs(60),
+            place: None,
+        }
+    }
+}
+
+/// What the kernel says of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Who is at the other end.
+    pub peer: NodeId,
+    /// Whether it is the bulk lane; else the control lane.
+    pub bulk: bool,
+    /// The least round trip of the last minutes; zero where it is not known.
+    pub least_rtt: Duration,
+    /// Bytes that the peer acknowledged since the connection was made.
+    pub acked: u64,
+    /// The rate of the newest delivery, in bytes a second.
+    pub rate: u64,
+    /// That rate was limited by how little was sent.
+    pub sender_limited: bool,
+}
+
+/// What may happen to estimates.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Who is present, sorted, this node among them.
+    Present(Vec<NodeId>),
+    /// A control link is up, or gone.
+    Link {
+        /// To whom.
+        peer: NodeId,
+        /// Whether it is up.
+        up: bool,
+    },
+    /// A message came.
+    Message {
+        /// From whom.
+        from: NodeId,
+        /// What it says.
+        body: Bytes,
+    },
+    /// The answer to [`Output::Look`].
+    Looked(Vec<Sample>),
+    /// The answer to [`Output::Knock`].
+    Knocked {
+        /// At whose door.
+        peer: NodeId,
+        /// How long a connection took to be there; nothing where none came to be.
+        took: Option<Duration>,
+    },
+    /// A node's record of kind `ESTIMATES` is new or newer. Our own of an earlier life tells where
+    /// we were.
+    Record {
+        /// Whose.
+        node: NodeId,
+        /// Its body; nothing where it was retracted.
+        body: Option<Bytes>,
+    },
+    /// A node's records were forgotten.
+    Forgotten {
+        /// Whose.
+        node: NodeId,
+    },
+}
+
+/// What estimates want done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send this to a peer that is linked.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        body: Bytes,
+    },
+    /// Open a bare connection to a peer that is not linked, and close it again without a word: the
+    /// two kernels measure the round trip, and no process has a part in it. [`Input::Knocked`]
+    /// follows.
+    Knock {
+        /// At whose door.
+        peer: NodeId,
+    },
+    /// Make a control link for an errand; [`Input::Link`] follows if that succeeds.
+    Reach {
+        /// To whom.
+        peer: NodeId,
+    },
+    /// Ask the kernel about all links.
+    Look,
+    /// Publish this as the record of kind `ESTIMATES`, schema 1.
+    Publish {
+        /// Its body.
+        body: Bytes,
+    },
+    /// What a peer sent was refused.
+    Reject {
+        /// Who sent it.
+        from: NodeId,
+        /// Why.
+        reason: &'static str,
+    },
+}
+
+/// Where another node is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Node {
+    pub(crate) coordinate: Option<Coordinate>,
+    pub(crate) place: Option<Place>,
+    /// When its report came.
+    pub(crate) at: Time,
+}
+
+/// The estimates of one node.
+#[derive(Debug)]
+pub struct Estimates {
+    pub(crate) me: NodeId,
+    pub(crate) config: Config,
+    rng: Rng,
+    pub(crate) present: Vec<NodeId>,
+    pub(crate) links: BTreeSet<NodeId>,
+    pub(crate) peers: Peers,
+    pub(crate) nodes: BTreeMap<NodeId, Node>,
+    pub(crate) locator: Locator,
+    pub(crate) published: Published,
+    pings: BTreeMap<u32, (NodeId, Time)>,
+    next_token: u32,
+    /// To whom a link was asked for, to probe it, and until when that is worth waiting for.
+    errand: Option<(NodeId, Time)>,
+    probe: Option<Probe>,
+    incoming: BTreeMap<NodeId, Incoming>,
+    next_ping: Time,
+    next_probe: Time,
+    next_report: Time,
+    next_look: Time,
+    next_exchange: Time,
+    exchange_wait: Duration,
+    probed_bytes: u64,
+}
+
+impl Estimates {
+    /// The estimates of `me`, which has measured nothing yet.
+    #[must_use]
+    pub fn new(me: NodeId, config: Config, mut rng: Rng, now: Time) -> Self {
+        let mut soon = |span: Duration| now + span.mul_f64(rng.unit());
+        // Drawn within a whole period: a flock that starts at once must not measure at once.
+        let next_ping = soon(config.ping_period);
+        let next_probe = if config.bandwidth_period > Duration::ZERO {
+            soon(config.bandwidth_period)
+        } else {
+            Time::NEVER
+        };
+        Self {
+            next_ping,
+            next_probe,
+            next_report: now + FIRST_REPORT + rng.jitter(FIRST_REPORT, 0.5),
+            next_look: now + rng.jitter(FIRST_LOOK, JITTER),
+            next_exchange: now + rng.jitter(FIRST_EXCHANGE, JITTER),
+            exchange_wait: FIRST_EXCHANGE,
+            me,
+            config,
+            rng,
+            present: Vec::new(),
+            links: BTreeSet::new(),
+            peers: Peers::default(),
+            nodes: BTreeMap::new(),
+            locator: Locator::new(),
+            published: Published::default(),
+            pings: BTreeMap::new(),
+            next_token: 0,
+            errand: None,
+            probe: None,
+            incoming: BTreeMap::new(),
+            probed_bytes: 0,
+        }
+    }
+
+    /// Lets `input` happen.
+    pub fn handle(&mut self, now: Time, input: Input, out: &mut Outbox<Output>) {
+        match input {
+            Input::Present(present) => self.present = present,
+            Input::Link { peer, up: true } => self.link_up(now, peer, out),
+            Input::Link { peer, up: false } => self.link_down(now, peer),
+            Input::Message { from, body } => self.message(now, from, &body, out),
+            Input::Looked(samples) => self.looked(now, &samples),
+            Input::Knocked { peer, took } => self.knocked(now, peer, took),
+            Input::Record { node, body } => self.record(now, node, body.as_ref()),
+            Input::Forgotten { node } => {
+                self.nodes.remove(&node);
+                self.peers.forget(node);
+            }
+        }
+    }
+
+    /// When [`Estimates::tick`] has work, and why.
+    #[must_use]
+    pub fn deadline(&self) -> Option<(Time, &'static str)> {
+        let probe = self.probe.map(|probe| (probe.deadline(), "a train may be lost"));
+        // Alone there is nobody to measure, and a node without links has none to look at.
+        let others = self.present.len() > 1;
+        let regular = [
+            (self.next_ping, others, "a random node is pinged"),
+            (self.next_probe, others, "the bandwidth to a random node is measured"),
+            (self.next_report, !self.links.is_empty(), "estimates may have changed"),
+            (self.next_look, !self.links.is_empty(), "the kernel is asked about links"),
+            (self.next_exchange, !self.links.is_empty(), "a neighbour is asked where it is"),
+        ];
+        let regular = regular.into_iter().filter(|(_, when, _)| *when);
+        regular.map(|(at, _, why)| (at, why)).chain(probe).min()
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Time, out: &mut Outbox<Output>) {
+        self.give_up(now);
+        if now >= self.next_ping {
+            self.next_ping = now + self.rng.jitter(self.config.ping_period, JITTER);
+            self.ping_somebody(now, out);
+        }
+        if now >= self.next_probe {
+            self.next_probe = now + self.rng.jitter(self.config.bandwidth_period, JITTER);
+            self.probe_somebody(now, out);
+        }
+        if now >= self.next_look {
+            self.next_look = now + self.rng.jitter(LOOK_EVERY, JITTER);
+            out.push(Output::Look);
+        }
+        if now >= self.next_exchange {
+            self.exchange(now, out);
+        }
+        if now >= self.next_report {
+            self.next_report = now + self.rng.jitter(self.config.estimates_period, JITTER);
+            if let Some(report) = self.consider_publishing(now) {
+                out.push(Output::Publish { body: report.to_body().into() });
+            }
+        }
+    }
+
+    /// What must hold between calls.
+    ///
+    /// # Panics
+    /// When it does not: that is a bug here.
+    pub fn check(&self) {
+        assert!(self.peers.len() <= MAX_MEASURED, "too many nodes are measured");
+        assert!(self.nodes.len() <= MAX_NODES, "too many nodes' whereabouts are kept");
+        assert!(self.pings.len() <= MAX_PINGS, "too many pings are remembered");
+        assert!(self.incoming.keys().all(|peer| self.links.contains(peer)), "a train off a link");
+        if let Some(probe) = &self.probe {
+            assert!(self.links.contains(&probe.peer), "a probe without a link");
+        }
+    }
+
+    /// The least round trip measured to a node lately, else what the coordinates or the distance
+    /// predict; nothing where it is unknown.
+    #[must_use]
+    pub fn rtt(&self, now: Time, peer: NodeId) -> Option<Duration> {
+        let none = |_: NodeId| None;
+        self.between(now, self.me, peer, &none).map(|between| between.rtt)
+    }
+
+    /// Where this node is in the network's space, once it has measured anything.
+    #[must_use]
+    pub fn coordinate(&self) -> Option<Coordinate> {
+        self.locator.is_placed().then_some(*self.locator.coordinate())
+    }
+
+    /// What was published last.
+    #[must_use]
+    pub const fn published(&self) -> Option<&Report> {
+        self.published.report.as_ref()
+    }
+
+    /// Nodes that this one has measured.
+    #[must_use]
+    pub fn measured(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Bytes sent in trains since the start.
+    #[must_use]
+    pub const fn probed_bytes(&self) -> u64 {
+        self.probed_bytes
+    }
+
+    fn link_up(&mut self, now: Time, peer: NodeId, out: &mut Outbox<Output>) {
+        self.links.insert(peer);
+        // A link that takes another's place: what was under way on that one is lost.
+        self.abandon(now, peer);
+        if self.errand.take_if(|(target, _)| *target == peer).is_some() {
+            self.probe(now, peer, out);
+        }
+    }
+
+    fn link_down(&mut self, now: Time, peer: NodeId) {
+        self.links.remove(&peer);
+        self.abandon(now, peer);
+    }
+
+    fn abandon(&mut self, now: Time, peer: NodeId) {
+        self.incoming.remove(&peer);
+        self.pings.retain(|_, (target, _)| *target != peer);
+        if let Some(probe) = self.probe.take_if(|probe| probe.peer == peer) {
+            self.peers.rest(now, peer, rest(probe.busy_if_given_up(now)));
+        }
+    }
+
+    /// Measures the round trip to a random node: over a link that stands, or by knocking.
+    fn ping_somebody(&mut self, now: Time, out: &mut Outbox<Output>) {
+        match Peers::draw(self.me, &self.present, &mut self.rng) {
+            Some(peer) if self.links.contains(&peer) => self.ping(now, peer, out),
+            Some(peer) => out.push(Output::Knock { peer }),
+            None => {}
+        }
+    }
+
+    /// Measures the bandwidth to a random node, over a link that stands or one that is made for it.
+    fn probe_somebody(&mut self, now: Time, out: &mut Outbox<Output>) {
+        let drawn = Peers::draw(self.me, &self.present, &mut self.rng);
+        let Some(peer) = drawn.filter(|peer| self.may_probe(now, *peer)) else {
+            return;
+        };
+        if self.links.contains(&peer) {
+            self.probe(now, peer, out);
+        } else if self.errand.is_none() {
+            self.errand = Some((peer, now + ERRAND_LOST));
+            out.push(Output::Reach { peer });
+        }
+    }
+
+    /// Whether a probe is worth its bytes, and due: bulk that flows anyway measures for nothing,
+    /// and a link that was probed rests.
+    fn may_probe(&self, now: Time, peer: NodeId) -> bool {
+        let period = self.config.bandwidth_period;
+        self.peers.get(peer).is_none_or(|measured| {
+            let fresh = measured.rate.is_some_and(|rate| now.since(rate.at()) < period);
+            now >= measured.rests_until && !fresh
+        })
+    }
+
+    fn probe(&mut self, now: Time, peer: NodeId, out: &mut Outbox<Output>) {
+        if self.probe.is_some() {
+            return;
+        }
+        // The round trip is known by the time the first train is answered.
+        self.ping(now, peer, out);
+        let probe = Probe::new(now, peer, self.token());
+        self.probe = Some(probe);
+        self.send_train(peer, probe.token, probe.length(), out);
+    }
+
+    fn exchange(&mut self, now: Time, out: &mut Outbox<Output>) {
+        self.next_exchange = now + self.rng.jitter(self.exchange_wait, JITTER);
+        let wait = self.exchange_wait.mul_f64(EXCHANGE_GROWTH);
+        self.exchange_wait = wait.min(self.config.ping_period.max(FIRST_EXCHANGE));
+        let linked: Vec<NodeId> = self.links.iter().copied().collect();
+        if let Some(peer) = self.rng.pick(&linked).copied() {
+            self.ping(now, peer, out);
+        }
+    }
+
+    fn ping(&mut self, now: Time, peer: NodeId, out: &mut Outbox<Output>) {
+        let token = self.token();
+        self.pings.retain(|_, (_, sent)| now.since(*sent) < PING_LOST);
+        if self.pings.len() >= MAX_PINGS {
+            return;
+        }
+        self.pings.insert(token, (peer, now));
+        send(peer, &Message::Ping { token }, out);
+    }
+
+    fn send_train(&mut self, to: NodeId, token: u32, length: u32, out: &mut Outbox<Output>) {
+        self.probed_bytes += u64::from(length);
+        let pieces = length.div_ceil(PIECE);
+        for piece in (0..pieces).rev() {
+            let bytes = if piece == 0 { length - PIECE * (pieces - 1) } else { PIECE };
+            let padding = ByteBuf::from(vec![0; bytes as usize]);
+            let left = u16::try_from(piece).unwrap_or(u16::MAX);
+            send(to, &Message::Train { token, left, padding }, out);
+        }
+    }
+
+    fn token(&mut self) -> u32 {
+        self.next_token = self.next_token.wrapping_add(1);
+        self.next_token
+    }
+
+    fn give_up(&mut self, now: Time) {
+        self.errand = self.errand.filter(|(_, until)| now < *until);
+        if let Some(probe) = self.probe.take_if(|probe| now >= probe.deadline()) {
+            self.peers.rest(now, probe.peer, rest(probe.busy_if_given_up(now)));
+        }
+    }
+
+    fn message(&mut self, now: Time, from: NodeId, body: &[u8], out: &mut Outbox<Output>) {
+        match decode::<Message>("estimates message", body) {
+            Ok(Message::Ping { token }) => {
+                let coordinate = self.coordinate().as_ref().map(WireCoordinate::new);
+                send(from, &Message::Pong(Pong { token, coordinate }), out);
+            }
+            Ok(Message::Pong(pong)) => self.pong(now, from, &pong, out),
+            Ok(Message::Train { token, left, padding }) => {
+                self.piece(now, from, (token, left, padding.len()), out);
+            }
+            Ok(Message::Arrived { token, later, span_us }) => {
+                let seen = (later, Duration::from_micros(span_us.into()));
+                self.arrived(now, from, token, seen, out);
+            }
+            Err(_) => {
+                let reason = "bytes that are no estimates message";
+                out.push(Output::Reject { from, reason });
+            }
+        }
+    }
+
+    fn pong(&mut self, now: Time, from: NodeId, pong: &Pong, out: &mut Outbox<Output>) {
+        let Some((_, sent)) = self.pings.remove(&pong.token).filter(|(peer, _)| *peer == from)
+        else {
+            return;
+        };
+        let rtt = now.since(sent);
+        if rtt >= PING_LOST {
+            return;
+        }
+        if let Some(coordinate) = pong.coordinate.as_ref().and_then(WireCoordinate::read) {
+            self.node(now, from, |node| node.coordinate = Some(coordinate));
+        }
+        self.peers.add_rtt(now, from, rtt);
+        self.locate(from);
+        // What the kernel saw of the same exchange has no process in it; and the link may go soon.
+        out.push(Output::Look);
+    }
+
+    fn piece(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        (token, left, bytes): (u32, u16, usize),
+        out: &mut Outbox<Output>,
+    ) {
+        if !self.links.contains(&from) {
+            return;
+        }
+        let incoming = self.incoming.entry(from).or_insert(Incoming::new(now, token));
+        if incoming.token() != token {
+            *incoming = Incoming::new(now, token);
+        }
+        incoming.piece(now, bytes);
+        if left == 0 {
+            let (later, span) = incoming.seen(now);
+            self.incoming.remove(&from);
+            let span_us = crate::window::micros(span);
+            send(from, &Message::Arrived { token, later, span_us }, out);
+        }
+    }
+
+    fn arrived(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        token: u32,
+        seen: (u32, Duration),
+        out: &mut Outbox<Output>,
+    ) {
+        let round_trip = self.peers.round_trip(from).unwrap_or(Duration::ZERO);
+        let next = self.token();
+        let ours = |probe: &&mut Probe| probe.peer == from && probe.token == token;
+        let Some(probe) = self.probe.as_mut().filter(ours) else {
+            return;
+        };
+        match probe.arrived(now, next, seen, round_trip) {
+            Next::Train(length) => self.send_train(from, next, length, out),
+            Next::Done { rate, busy } => {
+                self.probe = None;
+                self.peers.add_rate(now, from, rate);
+                self.peers.rest(now, from, rest(busy));
+            }
+        }
+    }
+
+    fn knocked(&mut self, now: Time, peer: NodeId, took: Option<Duration>) {
+        if let Some(rtt) = took.filter(|rtt| *rtt < PING_LOST) {
+            self.peers.add_rtt(now, peer, rtt);
+            self.locate(peer);
+        }
+    }
+
+    fn looked(&mut self, now: Time, samples: &[Sample]) {
+        for sample in samples.iter().filter(|sample| self.links.contains(&sample.peer)) {
+            self.peers.look(now, sample);
+        }
+        self.relax(now);
+    }
+
+    /// Lets all that was measured pull at this node's place once more. Others have moved since, and
+    /// what was measured an hour ago still holds: so a few dozen pings place a node as well as
+    /// thousands that are used once.
+    fn relax(&mut self, now: Time) {
+        let fresh = |at: Time| now.since(at) < FORGET_AFTER;
+        let mut springs: Vec<NodeId> = self
+            .peers
+            .iter()
+            .filter(|(_, measured)| measured.rtt.is_some_and(|rtt| fresh(rtt.at())))
+            .map(|(peer, _)| peer)
+            .collect();
+        self.rng.shuffle(&mut springs);
+        for peer in springs {
+            self.locate(peer);
+        }
+    }
+
+    /// Lets what is believed of a round trip pull at this node's place.
+    fn locate(&mut self, peer: NodeId) {
+        let coordinate = self.nodes.get(&peer).and_then(|node| node.coordinate);
+        if let (Some(rtt), Some(other)) = (self.peers.round_trip(peer), coordinate) {
+            self.locator.update(rtt.as_secs_f64(), &other, &mut self.rng);
+        } else if let Some(rtt) = self.peers.round_trip(peer).filter(|_| !self.locator.is_placed())
+        {
+            // Somebody must be the first to be anywhere.
+            self.locator.update(rtt.as_secs_f64(), &Coordinate::ORIGIN, &mut self.rng);
+        }
+    }
+
+    fn record(&mut self, now: Time, owner: NodeId, body: Option<&Bytes>) {
+        let report = body.and_then(|body| Report::from_body(body).ok());
+        if owner == self.me {
+            if let Some(coordinate) = report.and_then(|report| report.coordinate()) {
+                self.locator.remember(coordinate);
+            }
+            return;
+        }
+        let Some(report) = report else {
+            self.nodes.remove(&owner);
+            return;
+        };
+        self.node(now, owner, |node| {
+            node.coordinate = report.coordinate().or(node.coordinate);
+            node.place = report.place();
+            node.at = now;
+        });
+    }
+
+    fn node(&mut self, now: Time, id: NodeId, change: impl FnOnce(&mut Node)) {
+        if self.nodes.len() >= MAX_NODES && !self.nodes.contains_key(&id) {
+            return;
+        }
+        let unknown = Node { coordinate: None, place: None, at: now };
+        change(self.nodes.entry(id).or_insert(unknown));
+    }
+}
+
+fn send(to: NodeId, message: &Message, out: &mut Outbox<Output>) {
+    out.push(Output::Send { to, body: encode(message).into() });
+}

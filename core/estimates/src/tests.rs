@@ -1,0 +1,5 @@
+//! Two or more machines, and what passes between them in virtual time.
+
+mod convergence;
+mod links;
+mod net;
