@@ -45,6 +45,8 @@ pub mod kind {
     pub const FLOOD: u8 = 0x30;
     /// Pings and trains that measure: `skep-estimates`.
     pub const ESTIMATES: u8 = 0x28;
+    /// Requests that are passed on from link to link: `skep-routing`.
+    pub const ROUTED: u8 = 0x38;
     /// Which chunks of which image, asked and answered, on the bulk lane: `skep-wave`.
     pub const CHUNKS: u8 = 0x40;
 }
