@@ -149,7 +149,11 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn load_identity(config: &Config) -> anyhow::Result<Identity> {
+/// The identity that this node has from its CA.
+///
+/// # Errors
+/// Where it was looked for, what is wrong with it and how to get one.
+pub(crate) fn load_identity(config: &Config) -> anyhow::Result<Identity> {
     let dir = &config.node.identity_dir;
     Identity::load(dir).with_context(|| {
         format!(

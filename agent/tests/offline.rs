@@ -150,3 +150,41 @@ fn an_image_is_built_by_a_queen_only_and_told_apart_from_what_changed() {
     assert!(told.contains("more is not in the image"), "{told}");
     assert!(failed(dir, "image verify other --config queen-1.toml").contains("no image other"));
 }
+
+#[test]
+fn a_configuration_of_floodd_is_imported_and_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/floodd.conf");
+    fs::copy(sample, dir.join("floodd.conf")).unwrap();
+    let state = format!("[node]\nstate_dir = \"{}\"\n", dir.join("state").display());
+    fs::write(dir.join("base.toml"), state).unwrap();
+    let toml = done(dir, "config import floodd.conf --site inferno --config base.toml");
+    fs::write(dir.join("skep.toml"), &toml).unwrap();
+    assert!(done(dir, "config check skep.toml").contains("is sound"));
+    let output = skep(dir, "config import floodd.conf --site master");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("notice: floodd.conf:"));
+
+    let wrong = failed(dir, "config import floodd.conf --site styx --config base.toml");
+    assert!(wrong.contains("no site is named styx"), "{wrong}");
+    let wrong = failed(dir, "config import floodd.conf --config base.toml");
+    assert!(wrong.contains("name it with --site: master, inferno"), "{wrong}");
+    fs::write(dir.join("wrong.conf"), "(:local\n (:export-comand cat))").unwrap();
+    let wrong = failed(dir, "config import wrong.conf --site inferno");
+    assert!(wrong.contains("wrong.conf:2:3: unknown parameter `:export-comand`"), "{wrong}");
+    assert!(wrong.contains("did you mean :export-command?"), "{wrong}");
+
+    // Which site an agent runs, its certificate says.
+    let wrong = failed(dir, "agent --floodd floodd.conf --config base.toml");
+    assert!(wrong.contains("no usable identity"), "{wrong}");
+    done(dir, "ca init --bloc example --dir ca");
+    done(dir, "ca issue styx --dir ca --out state/identity");
+    let wrong = failed(dir, "agent --floodd floodd.conf --config base.toml");
+    assert!(wrong.contains("it defines master, inferno"), "{wrong}");
+    done(dir, "ca issue inferno --dir ca --out inferno");
+    fs::remove_dir_all(dir.join("state/identity")).unwrap();
+    fs::rename(dir.join("inferno"), dir.join("state/identity")).unwrap();
+    let shown = done(dir, "config show --floodd floodd.conf --config base.toml --origin");
+    assert!(shown.contains("# floodd.conf:38"), "{shown}");
+    assert!(done(dir, "config import floodd.conf --config base.toml").contains("site inferno"));
+}

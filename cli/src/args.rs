@@ -12,7 +12,8 @@ mod online;
 
 pub use offline::{
     AgentArgs, BeaconArgs, CaDirectory, CaInit, CaInvite, CaIssue, CertShow, ConfigCheck,
-    ConfigFile, ConfigShow, DemoArgs, ImageBuild, ImageVerify, JoinArgs, RoleArg, check_address,
+    ConfigFile, ConfigImport, ConfigShow, DemoArgs, ImageBuild, ImageVerify, JoinArgs, RoleArg,
+    check_address,
 };
 pub use online::{
     EventsArgs, FloodSend, FloodTail, GroupArgs, ImageShow, JoinAddressArgs, LeaveArgs, Listing,
@@ -112,7 +113,8 @@ pub enum Verb {
     /// Run the agent of this host
     #[command(after_help = "The agent stays in the foreground and logs to standard error. On \
         SIGTERM it announces a restart,\nhands over what is in flight and stops.\n\n\
-        EXAMPLE\n  skep agent --config /etc/skep/skep.toml")]
+        EXAMPLE\n  skep agent --config /etc/skep/skep.toml\n  \
+        skep agent --floodd /etc/floodd.conf")]
     Agent(AgentArgs),
     /// Check, print and explain the configuration
     #[command(subcommand, arg_required_else_help = true, disable_help_subcommand = true)]
@@ -224,6 +226,11 @@ pub enum ConfigVerb {
     /// Print the configuration in force
     #[command(after_help = "EXAMPLE\n  skep config show --origin")]
     Show(ConfigShow),
+    /// Print a configuration of floodd as one of Skep
+    #[command(after_help = "What floodd did otherwise stands in comments, and on standard \
+        error.\n\nEXAMPLE\n  skep config import floodd.conf | sudo tee /etc/skep/skep.toml\n  \
+        skep config import floodd.conf --site inferno")]
+    Import(ConfigImport),
 }
 
 /// `skep ca ..`
@@ -324,6 +331,8 @@ pub enum Offline {
     ConfigDefault,
     /// `skep config show`
     ConfigShow(ConfigShow),
+    /// `config import`
+    ConfigImport(ConfigImport),
     /// `skep ca init`
     CaInit(CaInit),
     /// `skep ca issue`
@@ -395,6 +404,9 @@ impl Cli {
             Verb::Config(ConfigVerb::Default) => return Task::Offline(Offline::ConfigDefault),
             Verb::Config(ConfigVerb::Show(args)) => {
                 return Task::Offline(Offline::ConfigShow(args));
+            }
+            Verb::Config(ConfigVerb::Import(args)) => {
+                return Task::Offline(Offline::ConfigImport(args));
             }
             Verb::Ca(CaVerb::Init(args)) => return Task::Offline(Offline::CaInit(args)),
             Verb::Ca(CaVerb::Issue(args)) => return Task::Offline(Offline::CaIssue(args)),

@@ -23,8 +23,7 @@ use super::{ENVIRONMENT, Override, TEST_CLOCK_OFFSET};
 mod client;
 mod groups;
 
-/// Makes the configuration of the values of the file, of the layer over it, of the environment and of
-/// the flags.
+/// Makes the configuration of the file's values, the layer over it, the environment and the flags.
 pub(super) fn build(
     low: File,
     source: &Source<'_>,

@@ -8,6 +8,7 @@
 //! * [`high`] is what the agent works with: typed, complete, checked. Numbers belong to the parts
 //!   they steer, so `high` is made of those parts' own `Config` values.
 //! * `layer` are settings from another kind of file, which stand over the TOML file's.
+//! * [`floodd`] reads such files: floodd's own.
 //! * [`origin`] remembers of each setting where its value comes from: default, file and line,
 //!   environment, flag. Later ones win.
 //!
@@ -16,6 +17,7 @@
 
 mod build;
 mod error;
+pub mod floodd;
 pub mod high;
 mod layer;
 mod low;
@@ -30,6 +32,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::{ConfigError, ConfigErrors};
 pub use high::Config;
+use layer::Layered;
 pub use origin::{Origin, Setting};
 
 /// Where the configuration is unless the command line says otherwise.
@@ -71,6 +74,14 @@ impl Override {
 /// # Errors
 /// Everything that is wrong, each with its place and what to do.
 pub fn load(path: Option<&Path>, flags: &[Override]) -> Result<Config, ConfigErrors> {
+    load_with(path, &[], flags)
+}
+
+fn load_with(
+    path: Option<&Path>,
+    layer: &[Layered],
+    flags: &[Override],
+) -> Result<Config, ConfigErrors> {
     let environment = |name: &str| std::env::var_os(name);
     let environment = |name: &str| environment(name).map(|value| value.to_string_lossy().into());
     let file = match path {
@@ -83,7 +94,7 @@ pub fn load(path: Option<&Path>, flags: &[Override]) -> Result<Config, ConfigErr
         None => None,
     };
     let file = file.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
-    parse(file, &environment, flags)
+    parse_with(file, layer, &environment, flags)
 }
 
 /// The same from a text that was read already; reads nothing by itself.
@@ -95,10 +106,19 @@ pub fn parse(
     environment: &dyn Fn(&str) -> Option<String>,
     flags: &[Override],
 ) -> Result<Config, ConfigErrors> {
+    parse_with(file, &[], environment, flags)
+}
+
+fn parse_with(
+    file: Option<(&Path, &str)>,
+    layer: &[Layered],
+    environment: &dyn Fn(&str) -> Option<String>,
+    flags: &[Override],
+) -> Result<Config, ConfigErrors> {
     let (path, text) = file.unwrap_or((Path::new(""), ""));
     let source = error::Source { path, text };
     let low = low::read(&source)?;
-    build::build(low, &source, &[], environment, flags)
+    build::build(low, &source, layer, environment, flags)
 }
 
 fn read(path: &Path) -> Result<String, ConfigErrors> {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `ca` | `ca init`, `ca issue`, `ca invite` |
 //! | `certificate` | `join`, `cert show` |
-//! | `settings` | `config check`, `config default`, `config show` |
+//! | `settings` | `config check`, `config default`, `config show`, `config import` |
 //! | `image` | `image build`, `image verify` |
 //! | `beacon` | `beacon serve` |
 //! | `demo` | `demo` |
@@ -44,6 +44,7 @@ fn carry_out(verb: Offline) -> anyhow::Result<Exit> {
         Offline::ConfigCheck(args) => settings::check(&args)?,
         Offline::ConfigDefault => say(config::reference::TEXT)?,
         Offline::ConfigShow(args) => settings::show(&args)?,
+        Offline::ConfigImport(args) => settings::import(&args)?,
         Offline::CaInit(args) => ca::init(&args)?,
         Offline::CaIssue(args) => ca::issue(&args)?,
         Offline::CaInvite(args) => ca::invite(&args)?,
@@ -60,7 +61,10 @@ fn carry_out(verb: Offline) -> anyhow::Result<Exit> {
 /// `skep agent`, `skep ca serve`.
 fn agent(args: &AgentArgs, serve_ca: bool) -> anyhow::Result<()> {
     let flags = if serve_ca { vec![Override::serve_ca()] } else { Vec::new() };
-    let mut config = load(&args.config, &flags)?;
+    let mut config = match &args.floodd {
+        Some(file) => settings::over(file, &args.config, &flags)?,
+        None => load(&args.config, &flags)?,
+    };
     for address in &args.join {
         let parsed = address.parse();
         config.join.addresses.push(parsed.with_context(|| format!("cannot join at {address}"))?);

@@ -24,6 +24,9 @@ pub struct AgentArgs {
     /// Which configuration.
     #[command(flatten)]
     pub config: ConfigFile,
+    /// Run the site of this node's name from a configuration of floodd; it stands over --config
+    #[arg(long, value_name = "FILE")]
+    pub floodd: Option<PathBuf>,
     /// Dial this node besides those of the configuration; may be given several times
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = check_address)]
     pub join: Vec<String>,
@@ -37,12 +40,29 @@ pub struct ConfigCheck {
     pub file: PathBuf,
 }
 
+/// `skep config import`
+#[derive(Clone, Debug, Args)]
+pub struct ConfigImport {
+    /// The configuration of floodd; one file may define many sites
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// For which of its sites [default: this node's name, else the one on this host]
+    #[arg(long, value_name = "NAME")]
+    pub site: Option<NodeName>,
+    /// Which configuration.
+    #[command(flatten)]
+    pub config: ConfigFile,
+}
+
 /// `skep config show`
 #[derive(Clone, Debug, Args)]
 pub struct ConfigShow {
     /// Which configuration.
     #[command(flatten)]
     pub config: ConfigFile,
+    /// With this configuration of floodd over it
+    #[arg(long, value_name = "FILE")]
+    pub floodd: Option<PathBuf>,
     /// Say of each setting where it comes from: default, file and line, environment, flag
     #[arg(long)]
     pub origin: bool,

@@ -45,6 +45,8 @@ pub const TARGETS: &[Target] = &[
     discovery::BEACON,
     text::CONFIG,
     text::ADDRESSES,
+    text::SEXP,
+    text::FLOODD,
     flood::PACKET,
     flood::STORED,
     log::SEGMENT,
