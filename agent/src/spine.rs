@@ -535,8 +535,16 @@ impl Spine {
                     self.disk.address(node, name, addresses);
                 }
                 Output::Flood(output) => self.flood_output(output),
+                Output::Routed(output) => self.routed(output),
                 Output::Event(event) => self.node_event(event),
             }
+        }
+    }
+
+    fn routed(&mut self, output: skep_routing::Output) {
+        if let skep_routing::Output::Request { ticket, .. } = output {
+            let outcome = Err(skep_routing::Failure::NoService);
+            self.take(Input::Answer { ticket, outcome });
         }
     }
 

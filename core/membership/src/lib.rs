@@ -25,6 +25,7 @@ mod machine;
 mod message;
 mod name;
 mod presence;
+mod route;
 
 pub use event::{
     DialFailure, DialId, DownReason, Goodbye, Input, Layout, LinkId, Output, Peer, Source,

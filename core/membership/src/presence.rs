@@ -19,10 +19,10 @@ pub(crate) type Index = u32;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Heard {
-    to: Index,
+    pub(crate) to: Index,
     incarnation: Incarnation,
     nonce: u32,
-    verdict: Verdict,
+    pub(crate) verdict: Verdict,
 }
 
 #[derive(Debug)]
@@ -75,6 +75,16 @@ impl Members {
             heard_by: 0,
         });
         Some(at)
+    }
+
+    /// The number of the member with this identity.
+    pub(crate) fn number(&self, id: NodeId) -> Option<Index> {
+        self.index.get(&id).copied()
+    }
+
+    /// The member with this number, which this list gave out.
+    pub(crate) fn numbered(&self, at: Index) -> Option<&Member> {
+        self.list.get(at as usize)
     }
 
     pub(crate) fn get(&self, id: NodeId) -> Option<&Member> {
@@ -304,7 +314,7 @@ impl Membership {
 
     /// What a watcher hears in the newest life of it that this node knows. After a restart of many
     /// at once, disks are full of what was heard before it.
-    fn heard_by<'a>(&self, watcher: &'a Member) -> &'a [Heard] {
+    pub(crate) fn heard_by<'a>(&self, watcher: &'a Member) -> &'a [Heard] {
         let linked = self.links.get(&watcher.id).map(|link| link.incarnation);
         let newest = linked.unwrap_or_default().max(watcher.incarnation);
         if watcher.watched_as >= newest { &watcher.edges } else { &[] }

@@ -71,6 +71,27 @@ pub enum Input {
     },
     /// For the flood machine: publishes, cursors, and what the disk answers.
     Flood(skep_flood::Input),
+    /// Ask something of a node that this one may have no link to.
+    /// [`skep_routing::Output::Answered`] tells what came of it.
+    Ask {
+        /// Names it.
+        token: skep_routing::Token,
+        /// Of whom.
+        to: NodeId,
+        /// What is asked: one of [`crate::service`].
+        service: u8,
+        /// What the service says.
+        body: Bytes,
+        /// How long to wait.
+        within: Duration,
+    },
+    /// An answer to what another node asked.
+    Answer {
+        /// Which request.
+        ticket: skep_routing::Ticket,
+        /// What came of it.
+        outcome: Result<Bytes, skep_routing::Failure>,
+    },
     /// Say that this node stops: nothing is dialled any more, and all links are closed.
     Stop(Farewell),
 }
@@ -150,6 +171,8 @@ pub enum Output {
     },
     /// What the flood machine wants of the disk and of subscribers. Its `Send` never shows here.
     Flood(skep_flood::Output),
+    /// Requests of other nodes, and answers to this node's. `Send` and `Reject` never show here.
+    Routed(skep_routing::Output),
     /// Something that people or other parts of the agent may want to know.
     Event(Event),
 }

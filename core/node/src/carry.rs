@@ -30,6 +30,8 @@ impl Node {
                 self.hand_neighbours(now);
             }
             self.carry_from_flood(out);
+            self.hand_peers(now);
+            self.carry_from_routing(out);
             let laid_out = core::mem::take(&mut self.laid_out);
             if !laid_out && self.from_records.is_empty() && self.from_membership.is_empty() {
                 return;
@@ -138,6 +140,7 @@ impl Node {
                     out.push(Output::Close { link, why });
                 }
                 skep_membership::Output::Linked { peer, link } => {
+                    self.peers_changed = true;
                     self.record(now, skep_records::Input::PeerUp { peer });
                     // A link that replaces another begins anew: what was sent on the old one may
                     // never have arrived.
@@ -148,6 +151,7 @@ impl Node {
                     out.push(Output::Event(Event::Linked { peer, link }));
                 }
                 skep_membership::Output::Unlinked { peer } => {
+                    self.peers_changed = true;
                     self.record(now, skep_records::Input::PeerDown { peer });
                     self.flood_over(peer, false);
                     out.push(Output::Event(Event::Unlinked { peer }));
@@ -260,7 +264,7 @@ impl Node {
         }
     }
 
-    fn send(&self, to: NodeId, kind: u8, body: Bytes, out: &mut Outbox<Output>) {
+    pub(crate) fn send(&self, to: NodeId, kind: u8, body: Bytes, out: &mut Outbox<Output>) {
         if let Some(link) = self.membership.link(to) {
             out.push(Output::Send { link, kind, body });
         }

@@ -14,7 +14,8 @@
 //!
 //! After [`Node::handle`] or [`Node::tick`] the outbox is carried out in order, and
 //! [`Node::deadline`] says when the next tick is due. Only control-lane links come here; the bulk
-//! lane goes straight from the transport to whoever moves chunks. Serves BLOC-9, 10, 15–18, 39, 40;
+//! lane goes straight from the transport to whoever moves chunks. What nodes without a link ask of
+//! each other goes over others ([`Input::Ask`]). Serves BLOC-9, 10, 15–18, 39, 40;
 //! MULTI-13; FLOOD-1.
 
 #![no_std]
@@ -25,6 +26,8 @@ extern crate alloc;
 mod api;
 mod carry;
 mod node;
+mod routed;
 
 pub use api::*;
 pub use node::Node;
+pub use routed::service;

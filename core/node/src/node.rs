@@ -9,6 +9,7 @@ use skep_base::{GroupName, Incarnation, NodeId, Outbox, Rng, Time};
 use skep_flood::Flood;
 use skep_membership::{Heartbeat, Membership, Watch};
 use skep_records::{Message, Records, Stored, kind as record};
+use skep_routing::Routing;
 use skep_topology::{Layout, LayoutSource, Shape};
 use skep_wire::{Frame, decode, kind};
 
@@ -26,6 +27,7 @@ pub struct Node {
     pub(crate) records: Records,
     pub(crate) membership: Membership,
     pub(crate) flood: Flood,
+    pub(crate) routing: Routing,
     pub(crate) layouts: alloc::boxed::Box<dyn LayoutSource + Send>,
     pub(crate) shape: Shape,
     pub(crate) layout: Option<Arc<Layout>>,
@@ -35,12 +37,15 @@ pub struct Node {
     /// Links over which updates are flooded.
     pub(crate) flood_peers: BTreeMap<NodeId, LinkId>,
     pub(crate) flood_peers_changed: bool,
+    /// Links have come or gone, and the routed requests do not know yet.
+    pub(crate) peers_changed: bool,
     pub(crate) state: NodeState,
     /// Frames of a kind that no machine here knows: a newer peer's.
     pub(crate) unknown_frames: u64,
     pub(crate) from_records: Outbox<skep_records::Output>,
     pub(crate) from_membership: Outbox<skep_membership::Output>,
     pub(crate) from_flood: Outbox<skep_flood::Output>,
+    pub(crate) from_routing: Outbox<skep_routing::Output>,
 }
 
 impl Node {
@@ -52,6 +57,7 @@ impl Node {
         let records =
             Records::new(id, config.records, rng.fork(), now, birth.signer, birth.verifier);
         let stored = birth.me.stored;
+        let routing = Routing::new(id, birth.me.nonce.0);
         let membership = Membership::new(birth.me, config.membership, rng.fork(), now);
         let groups =
             config.flood.groups.iter().filter(|group| **group != GroupName::all()).cloned();
@@ -63,6 +69,7 @@ impl Node {
             records,
             membership,
             flood,
+            routing,
             layouts: birth.layouts,
             shape: config.shape,
             layout: None,
@@ -70,11 +77,13 @@ impl Node {
             groups,
             flood_peers: BTreeMap::new(),
             flood_peers_changed: false,
+            peers_changed: false,
             state: NodeState::Up,
             unknown_frames: 0,
             from_records: Outbox::new(),
             from_membership: Outbox::new(),
             from_flood: Outbox::new(),
+            from_routing: Outbox::new(),
         };
         node.restore(now, birth.records, birth.address_book, birth.clock_went_back);
         node
@@ -107,6 +116,15 @@ impl Node {
                 self.record(now, skep_records::Input::Publish { kind, schema, body });
             }
             Input::Flood(input) => self.flood.handle(now, input, &mut self.from_flood),
+            Input::Ask { token, to, service, body, within } => {
+                let routes =
+                    self.membership.routes(to, skep_routing::MAX_HOPS, skep_routing::MAX_ROUTES);
+                let input = skep_routing::Input::Ask { token, routes, service, body, within };
+                self.routed(now, input);
+            }
+            Input::Answer { ticket, outcome } => {
+                self.routed(now, skep_routing::Input::Answer { ticket, outcome });
+            }
             Input::Stop(farewell) => self.stop(now, farewell, out),
         }
         self.settle(now, out);
@@ -115,10 +133,15 @@ impl Node {
     /// When [`Node::tick`] has work, and why.
     #[must_use]
     pub fn deadline(&self) -> Option<Deadline> {
-        [self.records.deadline(), self.membership.deadline(), self.flood.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.records.deadline(),
+            self.membership.deadline(),
+            self.flood.deadline(),
+            self.routing.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Does what is due.
@@ -126,6 +149,7 @@ impl Node {
         self.records.tick(now, &mut self.from_records);
         self.membership.tick(now, &mut self.from_membership);
         self.flood.tick(now, &mut self.from_flood);
+        self.routing.tick(now, &mut self.from_routing);
         self.settle(now, out);
     }
 
@@ -137,10 +161,12 @@ impl Node {
         self.records.check();
         self.membership.check();
         self.flood.check();
+        self.routing.check();
         assert!(
             self.from_records.is_empty()
                 && self.from_membership.is_empty()
-                && self.from_flood.is_empty(),
+                && self.from_flood.is_empty()
+                && self.from_routing.is_empty(),
             "a machine's output was left lying"
         );
         let present = self.membership.present();
@@ -241,6 +267,10 @@ impl Node {
                 let body = frame.body;
                 let input = skep_flood::Input::Received { from, body };
                 self.flood.handle(now, input, &mut self.from_flood);
+            }
+            kind::ROUTED => {
+                let body = frame.body;
+                self.routed(now, skep_routing::Input::Received { from, body });
             }
             _ => self.unknown_frames += 1,
         }

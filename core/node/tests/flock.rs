@@ -17,6 +17,7 @@ use skep_node::{
     Node, Output, Peer, Source, Status,
 };
 use skep_records::{Signatory, Signer, Verifier};
+use skep_routing::{AskError, Token};
 use skep_topology::LayoutCache;
 use skep_wire::{Address, Frame};
 
@@ -75,6 +76,7 @@ struct Net {
     queue: VecDeque<(usize, Input)>,
     next_link: u64,
     events: Vec<(usize, Event)>,
+    answers: Vec<Result<Bytes, AskError>>,
 }
 
 impl Net {
@@ -87,6 +89,7 @@ impl Net {
             queue: VecDeque::new(),
             next_link: 0,
             events: Vec::new(),
+            answers: Vec::new(),
         }
     }
 
@@ -173,6 +176,12 @@ impl Net {
                     self.hosts.get_mut(&n).unwrap().stored = incarnation;
                 }
                 Output::Event(event) => self.events.push((n, event)),
+                Output::Routed(skep_routing::Output::Request { ticket, body, .. }) => {
+                    self.queue.push_back((n, Input::Answer { ticket, outcome: Ok(body) }));
+                }
+                Output::Routed(skep_routing::Output::Answered { outcome, .. }) => {
+                    self.answers.push(outcome);
+                }
                 _ => {}
             }
         }
@@ -389,6 +398,39 @@ fn a_second_process_of_a_name_publishes_nothing_until_the_first_is_gone() {
     net.pass(seconds(15));
     assert!(net.hosts[&3].node.has_begun());
     net.assert_one_flock();
+}
+
+#[test]
+fn every_member_can_be_asked_over_the_links_of_others() {
+    let mut net = flock_of(24);
+    // Not the seed, to which all have dialled.
+    let me = 5;
+    let asker = net.hosts[&me].node.links().map(|link| link.peer).collect::<Vec<_>>();
+    let ask = |n: usize| Input::Ask {
+        token: Token(n as u64),
+        to: id(n),
+        service: skep_node::service::DIAL_BACK,
+        body: Bytes::copy_from_slice(&n.to_be_bytes()),
+        within: seconds(5),
+    };
+    let mut strangers = 0;
+    for n in (0..24).filter(|n| *n != me) {
+        net.give(me, ask(n));
+        let answer = net.answers.pop().expect("an answer");
+        assert_eq!(answer, Ok(Bytes::copy_from_slice(&n.to_be_bytes())));
+        strangers += usize::from(!asker.contains(&id(n)));
+    }
+    assert!(strangers > 5, "hardly anybody needed another's link");
+    // The first hop of a shortest way falls silent without a word: another way is found.
+    let far = (0..24).find(|n| *n != me && !asker.contains(&id(*n))).expect("a stranger");
+    let first = asker.iter().map(|peer| id_index(*peer)).collect::<Vec<_>>();
+    let dead = first[0];
+    net.cut = Box::new(move |from, to| from == dead || to == dead);
+    net.give(me, ask(far));
+    net.pass(seconds(6));
+    assert_eq!(net.answers, [Ok(Bytes::copy_from_slice(&far.to_be_bytes()))]);
+    net.give(me, ask(me));
+    assert_eq!(net.answers.pop(), Some(Err(AskError::NoRoute)), "a node asks itself nothing");
 }
 
 #[test]

@@ -206,6 +206,11 @@ impl World {
             Input::Renewed(_) => ("renewed", None, (0, 0)),
             Input::Publish { kind, .. } => ("publish", None, (u64::from(*kind), 0)),
             Input::Flood(_) => ("flood-input", None, (0, 0)),
+            Input::Ask { to, service, .. } => {
+                let other = self.by_id.get(to).map(|host| u64::from(host.0));
+                ("ask", other, (u64::from(*service), 0))
+            }
+            Input::Answer { ticket, .. } => ("answer", None, (ticket.key.serial, 0)),
             Input::Stop(_) => ("stop", None, (0, 0)),
         };
         self.line(Some(host), event, other, numbers, || match input {
@@ -218,6 +223,8 @@ impl World {
             | Input::Addresses(_)
             | Input::Renewed(_)
             | Input::Publish { .. }
+            | Input::Ask { .. }
+            | Input::Answer { .. }
             | Input::Flood(_) => None,
         });
     }
