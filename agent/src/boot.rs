@@ -289,6 +289,7 @@ fn machine_config(config: &Config) -> skep_node::Config {
         records: config.records.clone(),
         membership: config.membership.clone(),
         flood: config.flood.clone(),
+        estimates: crate::measure::config(config),
         shape: skep_topology::Shape::default(),
     }
 }

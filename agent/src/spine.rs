@@ -24,6 +24,7 @@ use skep_records::kind as record;
 use skep_transport::{RefuseReason, TransportHandle};
 use skep_wire::{Address, Lane, write_frame};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::authority::Authority;
 use crate::clock::Clock;
@@ -70,6 +71,8 @@ pub enum Request {
     AskCa(Bytes),
     /// What the CA served here answers to the node at the other end of a link.
     CaAnswers(LinkId, Bytes),
+    /// A bare connection to a node was there after this long, or none came to be.
+    Knocked(NodeId, Option<Duration>),
     /// Note an event.
     Note(EventKind),
     /// Stop.
@@ -107,6 +110,10 @@ pub struct Spine {
     pub rollout: Rollout,
     /// Links that are up, by the transport's number.
     pub links: BTreeMap<LinkId, LinkNote>,
+    /// Bulk links that are up, and to whom.
+    pub bulk_links: BTreeMap<skep_transport::LinkId, NodeId>,
+    /// A knock that is waited for.
+    pub knocking: Option<AbortOnDropHandle<()>>,
     /// Where this node listens.
     pub addresses: Vec<Address>,
     /// When the process started, by both clocks.
@@ -135,7 +142,8 @@ pub struct Spine {
     asking_ca: Option<Bytes>,
     renewal: mpsc::Sender<Bytes>,
     renewal_answers: Option<mpsc::Receiver<Bytes>>,
-    requests: mpsc::Sender<Request>,
+    /// Where other tasks ask this one.
+    pub requests: mpsc::Sender<Request>,
     /// This life could not be kept: nothing may be said as it.
     unheard: bool,
     flock_changed: bool,
@@ -190,6 +198,8 @@ impl Spine {
             authority,
             rollout,
             links: BTreeMap::new(),
+            bulk_links: BTreeMap::new(),
+            knocking: None,
             addresses,
             version,
             publishing: BTreeMap::new(),
@@ -311,6 +321,7 @@ impl Spine {
                 self.ask_ca_over(id, who);
             }
             Happened::LinkUp { link, lane: Lane::Bulk, peer, dialled, remote: _ } => {
+                self.bulk_links.insert(link, peer.cert.id);
                 self.rollout.link_up(link, &peer.cert, dialled);
             }
             Happened::Frame { link, frame, credit } => {
@@ -329,6 +340,7 @@ impl Spine {
                     self.note(EventKind::LinkDown { node: note.name, why: why.to_string() });
                     self.take(Input::LinkDown { link: id, why: down_reason(&why) });
                 } else {
+                    self.bulk_links.remove(&link);
                     self.rollout.link_down(link);
                 }
             }
@@ -476,6 +488,7 @@ impl Spine {
                 write_frame(skep_transport::ENROLMENT_KIND, &answer, frames);
                 self.flush();
             }
+            Request::Knocked(peer, took) => self.feed(Input::Knocked { peer, took }).await,
             Request::Note(kind) => self.note(kind),
             Request::Stop(farewell) => self.stopping = Some(farewell),
         }
@@ -534,6 +547,8 @@ impl Spine {
                 Output::PersistAddress { node, name, addresses } => {
                     self.disk.address(node, name, addresses);
                 }
+                Output::Look => self.look(),
+                Output::Knock { peer, addresses } => self.knock(peer, addresses),
                 Output::Flood(output) => self.flood_output(output),
                 Output::Routed(output) => self.routed(output),
                 Output::Event(event) => self.node_event(event),

@@ -139,11 +139,16 @@ pub struct Costs {
     pairs: Vec<Measurement>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Measurement {
+/// What was measured between two members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measurement {
     ends: (u32, u32),
-    rtt_us: u32,
-    rate_kib: u32,
+    /// The round trip, in microseconds.
+    pub rtt_us: u32,
+    /// How far samples were from it on average, in microseconds.
+    pub deviation_us: u32,
+    /// Bandwidth in KiB a second; 0 where it was not measured.
+    pub rate_kib: u32,
 }
 
 impl Costs {
@@ -167,7 +172,8 @@ impl Costs {
             let known = report.pairs().iter().filter_map(|pair| {
                 let to = place_of(pair.peer).filter(|to| *to != at)?;
                 let ends = (at.min(to), at.max(to));
-                Some(Measurement { ends, rtt_us: pair.rtt_us, rate_kib: pair.rate_kib })
+                let Pair { rtt_us, deviation_us, rate_kib, .. } = *pair;
+                Some(Measurement { ends, rtt_us, deviation_us, rate_kib })
             });
             costs.pairs.extend(known);
         }
@@ -199,10 +205,9 @@ impl Costs {
         self.whereabouts.is_empty()
     }
 
-    /// How many pairs were measured.
-    #[must_use]
-    pub fn measured(&self) -> usize {
-        self.pairs.len()
+    /// The pairs that were measured, by the places of their members.
+    pub fn pairs(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        self.pairs.iter().map(|pair| (pair.ends.0 as usize, pair.ends.1 as usize))
     }
 
     /// The round trip between two members, and what that rests on; nothing where it is unknown.
@@ -214,20 +219,15 @@ impl Costs {
         predict(self.whereabouts.get(a)?, self.whereabouts.get(b)?)
     }
 
-    /// Bytes a second between two members, where that was measured.
-    #[must_use]
-    pub fn rate(&self, a: usize, b: usize) -> Option<u64> {
-        let rate = self.measurement(a, b)?.rate_kib;
-        (rate > 0).then(|| u64::from(rate) * 1024)
-    }
-
     /// Where a member is on the earth.
     #[must_use]
     pub fn place(&self, at: usize) -> Option<Place> {
         self.whereabouts.get(at)?.1
     }
 
-    fn measurement(&self, a: usize, b: usize) -> Option<&Measurement> {
+    /// What was measured between two members.
+    #[must_use]
+    pub fn measurement(&self, a: usize, b: usize) -> Option<&Measurement> {
         let ends = (u32::try_from(a.min(b)).ok()?, u32::try_from(a.max(b)).ok()?);
         let at = self.pairs.binary_search_by_key(&ends, |pair| pair.ends).ok()?;
         self.pairs.get(at)

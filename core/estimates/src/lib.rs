@@ -38,7 +38,7 @@ mod report;
 mod window;
 
 pub use coordinate::{Coordinate, DIMENSIONS, MAX_COMPONENT};
-pub use costs::{Basis, Between, Costs, Reports};
+pub use costs::{Basis, Between, Costs, Measurement, Reports};
 pub use machine::{Config, Estimates, Input, MAX_MEASURED, MAX_NODES, Output, Sample};
 pub use message::{Message, Pong};
 pub use place::{KM_PER_MS, Place};

@@ -9,6 +9,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 use skep_base::{Incarnation, NodeId, NodeName, Time};
+pub use skep_estimates::Sample;
 use skep_flood::Position;
 pub use skep_membership::{
     DialFailure, DialId, DownReason, Goodbye, LinkId, LinkView, Me, MemberView, NodeFacts,
@@ -68,6 +69,15 @@ pub enum Input {
         schema: u16,
         /// The fact; nothing retracts it.
         body: Option<Bytes>,
+    },
+    /// The answer to [`Output::Look`].
+    Looked(Vec<Sample>),
+    /// The answer to [`Output::Knock`].
+    Knocked {
+        /// At whose door.
+        peer: NodeId,
+        /// How long the connection took to be there; nothing where none came to be.
+        took: Option<Duration>,
     },
     /// For the flood machine: publishes, cursors, and what the disk answers.
     Flood(skep_flood::Input),
@@ -169,6 +179,15 @@ pub enum Output {
         /// Where.
         addresses: Vec<SocketAddr>,
     },
+    /// Ask the kernel about all links, of both lanes.
+    Look,
+    /// Open a bare connection to one of these addresses, and close it again without a word.
+    Knock {
+        /// At whose door.
+        peer: NodeId,
+        /// Where it listens.
+        addresses: Vec<SocketAddr>,
+    },
     /// What the flood machine wants of the disk and of subscribers. Its `Send` never shows here.
     Flood(skep_flood::Output),
     /// Requests of other nodes, and answers to this node's. `Send` and `Reject` never show here.
@@ -240,6 +259,8 @@ pub struct Config {
     pub membership: skep_membership::Config,
     /// Of the flood; its groups are those of the node.
     pub flood: skep_flood::Config,
+    /// Of what is measured.
+    pub estimates: skep_estimates::Config,
     /// Of the overlay.
     pub shape: Shape,
 }

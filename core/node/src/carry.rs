@@ -22,6 +22,7 @@ impl Node {
     /// so this ends.
     pub(crate) fn settle(&mut self, now: Time, out: &mut Outbox<Output>) {
         loop {
+            self.carry_from_estimates(now, out);
             self.carry_from_records(now, out);
             self.membership.settle(now, &mut self.from_membership);
             self.carry_from_membership(now, out);
@@ -33,7 +34,10 @@ impl Node {
             self.hand_peers(now);
             self.carry_from_routing(out);
             let laid_out = core::mem::take(&mut self.laid_out);
-            if !laid_out && self.from_records.is_empty() && self.from_membership.is_empty() {
+            let nothing_left = self.from_records.is_empty()
+                && self.from_membership.is_empty()
+                && self.from_estimates.is_empty();
+            if !laid_out && nothing_left {
                 return;
             }
         }
@@ -79,6 +83,7 @@ impl Node {
                 }
                 skep_records::Output::Forgotten { owner } => {
                     self.member(now, skep_membership::Input::Forgotten { node: owner });
+                    self.estimate(now, skep_estimates::Input::Forgotten { node: owner });
                     out.push(Output::ForgetRecords { owner });
                     out.push(Output::Event(Event::Forgotten { node: owner }));
                 }
@@ -109,6 +114,9 @@ impl Node {
         let Some(stored) = self.records.get(owner, kind) else {
             return;
         };
+        if kind == record::ESTIMATES {
+            return self.estimates_changed(now, owner);
+        }
         let incarnation = stored.version.incarnation;
         let input = match kind {
             record::NODE => facts_of(stored).map(|facts| skep_membership::Input::Facts {
@@ -148,12 +156,14 @@ impl Node {
                     if core::mem::take(&mut self.flood_peers_changed) {
                         self.hand_neighbours(now);
                     }
+                    self.estimate(now, skep_estimates::Input::Link { peer, up: true });
                     out.push(Output::Event(Event::Linked { peer, link }));
                 }
                 skep_membership::Output::Unlinked { peer } => {
                     self.peers_changed = true;
                     self.record(now, skep_records::Input::PeerDown { peer });
                     self.flood_over(peer, false);
+                    self.estimate(now, skep_estimates::Input::Link { peer, up: false });
                     out.push(Output::Event(Event::Unlinked { peer }));
                 }
                 skep_membership::Output::Flood { peer, on } => {
@@ -193,6 +203,7 @@ impl Node {
 
     /// Who is present has changed: everybody's place in the overlay follows.
     fn lay_out(&mut self, now: Time, present: &[NodeId], absent: &[NodeId]) {
+        self.estimate(now, skep_estimates::Input::Present(present.to_vec()));
         let layout = self.layouts.layout(present, self.shape);
         let ring = layout.watch_ring();
         let chased = absent

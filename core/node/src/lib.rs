@@ -25,6 +25,7 @@ extern crate alloc;
 
 mod api;
 mod carry;
+mod measure;
 mod node;
 mod routed;
 

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 use skep_base::{GroupName, Incarnation, NodeId, Outbox, Rng, Time};
+use skep_estimates::Estimates;
 use skep_flood::Flood;
 use skep_membership::{Heartbeat, Membership, Watch};
 use skep_records::{Message, Records, Stored, kind as record};
@@ -28,6 +29,9 @@ pub struct Node {
     pub(crate) membership: Membership,
     pub(crate) flood: Flood,
     pub(crate) routing: Routing,
+    pub(crate) estimates: Estimates,
+    /// Numbers dials for errands.
+    pub(crate) errands: u64,
     pub(crate) layouts: alloc::boxed::Box<dyn LayoutSource + Send>,
     pub(crate) shape: Shape,
     pub(crate) layout: Option<Arc<Layout>>,
@@ -46,6 +50,7 @@ pub struct Node {
     pub(crate) from_membership: Outbox<skep_membership::Output>,
     pub(crate) from_flood: Outbox<skep_flood::Output>,
     pub(crate) from_routing: Outbox<skep_routing::Output>,
+    pub(crate) from_estimates: Outbox<skep_estimates::Output>,
 }
 
 impl Node {
@@ -64,12 +69,15 @@ impl Node {
         let groups = groups.collect();
         let mut flood = Flood::new(id, stored.next(), config.flood, rng.fork());
         flood.restore(now, birth.log, birth.log_next, birth.clock_went_back);
+        let estimates = Estimates::new(id, config.estimates, rng.fork(), now);
         let mut node = Self {
             id,
             records,
             membership,
             flood,
             routing,
+            estimates,
+            errands: 0,
             layouts: birth.layouts,
             shape: config.shape,
             layout: None,
@@ -84,6 +92,7 @@ impl Node {
             from_membership: Outbox::new(),
             from_flood: Outbox::new(),
             from_routing: Outbox::new(),
+            from_estimates: Outbox::new(),
         };
         node.restore(now, birth.records, birth.address_book, birth.clock_went_back);
         node
@@ -115,6 +124,12 @@ impl Node {
             Input::Publish { kind, schema, body } => {
                 self.record(now, skep_records::Input::Publish { kind, schema, body });
             }
+            Input::Looked(samples) => {
+                self.estimate(now, skep_estimates::Input::Looked(samples));
+            }
+            Input::Knocked { peer, took } => {
+                self.estimate(now, skep_estimates::Input::Knocked { peer, took });
+            }
             Input::Flood(input) => self.flood.handle(now, input, &mut self.from_flood),
             Input::Ask { token, to, service, body, within } => {
                 let routes =
@@ -138,6 +153,7 @@ impl Node {
             self.membership.deadline(),
             self.flood.deadline(),
             self.routing.deadline(),
+            self.estimates.deadline(),
         ]
         .into_iter()
         .flatten()
@@ -150,6 +166,7 @@ impl Node {
         self.membership.tick(now, &mut self.from_membership);
         self.flood.tick(now, &mut self.from_flood);
         self.routing.tick(now, &mut self.from_routing);
+        self.estimates.tick(now, &mut self.from_estimates);
         self.settle(now, out);
     }
 
@@ -162,11 +179,13 @@ impl Node {
         self.membership.check();
         self.flood.check();
         self.routing.check();
+        self.estimates.check();
         assert!(
             self.from_records.is_empty()
                 && self.from_membership.is_empty()
                 && self.from_flood.is_empty()
-                && self.from_routing.is_empty(),
+                && self.from_routing.is_empty()
+                && self.from_estimates.is_empty(),
             "a machine's output was left lying"
         );
         let present = self.membership.present();
@@ -271,6 +290,10 @@ impl Node {
             kind::ROUTED => {
                 let body = frame.body;
                 self.routed(now, skep_routing::Input::Received { from, body });
+            }
+            kind::ESTIMATES => {
+                let body = frame.body;
+                self.estimate(now, skep_estimates::Input::Message { from, body });
             }
             _ => self.unknown_frames += 1,
         }

@@ -9,19 +9,23 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use skep_base::NodeId;
 use skep_wire::Lane;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::event::{DialFailure, DialId, Event, expected_text};
 use crate::fault::HandshakeError;
 use crate::handshake::{self, Established};
 use crate::shared::Shared;
 use crate::socket::Socket;
+use crate::sys::tcp_info;
 
 /// Addresses tried in one dial; any more are left out.
 pub(crate) const MAX_DIAL_ADDRESSES: usize = 16;
@@ -195,6 +199,33 @@ fn connect_failure(error: &io::Error) -> DialFailure {
     }
 }
 
+/// Connects and hangs up: how long that took by the kernel's own clock.
+pub(crate) async fn knock(
+    addresses: Vec<SocketAddr>,
+    limit: Duration,
+    closing: &CancellationToken,
+) -> Option<Duration> {
+    for address in distinct(addresses) {
+        let begun = Instant::now();
+        let connecting = timeout(limit, TcpStream::connect(address));
+        let stream = tokio::select! {
+            () = closing.cancelled() => return None,
+            outcome = connecting => match outcome {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(_)) | Err(_) => continue,
+            },
+        };
+        let took = begun.elapsed();
+        let handshake = tcp_info::read(&stream).ok().map(|tcp| tcp.rtt);
+        // A reset leaves nothing behind in either kernel.
+        if let Err(error) = SockRef::from(&stream).set_linger(Some(Duration::ZERO)) {
+            tracing::trace!(%error, "a knock is closed the slow way");
+        }
+        return Some(handshake.filter(|rtt| !rtt.is_zero()).map_or(took, |rtt| rtt.min(took)));
+    }
+    None
+}
+
 fn distinct(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let mut kept = Vec::new();
     for address in addresses {
@@ -208,6 +239,20 @@ fn distinct(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_knock_finds_the_address_where_somebody_listens() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let there = listener.local_addr().unwrap();
+        let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let closing = CancellationToken::new();
+        let limit = Duration::from_secs(5);
+        let took = knock(vec![gone, there], limit, &closing).await;
+        assert!(took.is_some_and(|took| took > Duration::ZERO && took < limit), "{took:?}");
+        assert_eq!(knock(vec![gone], limit, &closing).await, None);
+        closing.cancel();
+        assert_eq!(knock(Vec::new(), limit, &closing).await, None);
+    }
 
     #[test]
     fn an_address_is_tried_once_and_only_so_many_are() {

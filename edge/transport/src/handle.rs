@@ -233,6 +233,14 @@ impl TransportHandle {
         self.shared.registry.get(link)?.socket.sample()
     }
 
+    /// How long a bare connection to one of `addresses` takes to be there, in turn until one is;
+    /// nothing where none comes to be. It is closed again without a word: the kernels of both ends
+    /// make it, and no process has a part in the time. The other end counts it as abandoned.
+    pub async fn knock(&self, addresses: Vec<SocketAddr>) -> Option<Duration> {
+        let limit = self.shared.config.connect_timeout;
+        dial::knock(addresses, limit, &self.shared.closing).await
+    }
+
     /// The lane of a link that is up.
     #[must_use]
     pub fn lane(&self, link: LinkId) -> Option<Lane> {

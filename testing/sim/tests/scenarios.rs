@@ -80,6 +80,7 @@ scenarios! {
     outage: "outage", 14, 1..3;
     survivors: "flood-survives-k-minus-1", 10, 1..9;
     churn: "churn", 10, 1..2;
+    estimates: "estimates", 40, 1..3;
 }
 
 #[test]

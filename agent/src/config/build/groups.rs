@@ -82,9 +82,10 @@ impl Build<'_> {
         let seconds = Duration::from_secs;
         let mut period =
             |key: &'static str, low, default| self.take(key, low, Span(default), a_period).0;
-        let ping_period = period("groups.ping_period", low.ping_period, seconds(15));
-        let bandwidth_period = period("groups.bandwidth_period", low.bandwidth_period, seconds(60));
-        let estimates_period = period("groups.estimates_period", low.estimates_period, seconds(30));
+        let ping_period = period("groups.ping_period", low.ping_period, seconds(60));
+        let bandwidth_period =
+            period("groups.bandwidth_period", low.bandwidth_period, seconds(6 * 3600));
+        let estimates_period = period("groups.estimates_period", low.estimates_period, seconds(60));
         let update_period = period("groups.update_period", low.update_period, seconds(120));
         let connectivity = self.take("groups.connectivity", low.connectivity, 3, a_connectivity);
         Common { connectivity, ping_period, bandwidth_period, estimates_period, update_period }

@@ -2,6 +2,7 @@
 
 mod churn;
 mod discovery;
+mod estimates;
 mod faults;
 mod forming;
 mod splits;
@@ -63,6 +64,7 @@ pub const ALL: &[Scenario] = &[
     updates::OUTAGE,
     survivors::SURVIVORS,
     churn::CHURN,
+    estimates::ESTIMATES,
 ];
 
 /// The scenario of that name.

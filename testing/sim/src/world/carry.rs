@@ -1,7 +1,9 @@
 //! Carrying out what nodes want done.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
+use skep_base::NodeId;
 use skep_flood::{Input as FloodInput, Output as FloodOutput, Position};
 use skep_node::{Event, Input, Output, Status};
 use skep_wire::Frame;
@@ -9,6 +11,9 @@ use skep_wire::Frame;
 use super::{Happening, World};
 use crate::host::HostIx;
 use crate::report::Checker;
+
+/// How long a knock that nobody answers is waited for.
+const KNOCK_LIMIT: Duration = Duration::from_secs(3);
 
 impl World {
     /// Does what a node wants, or queues it behind what its disk has not kept yet.
@@ -80,11 +85,43 @@ impl World {
             Output::PersistAddress { node, name, addresses } => {
                 self.host_mut(host).disk.put_address(node, name, addresses);
             }
+            Output::Look => self.look(host),
+            Output::Knock { peer, .. } => self.knock(host, peer),
             Output::Flood(output) => self.carry_out_flood(host, output),
             // Hosts of the simulator dial one another wherever the network lets them.
             Output::Routed(_) => {}
             Output::Event(event) => self.heard(host, event),
         }
+    }
+
+    /// The kernel's least round trip of each link is that of the quickest packet there and back.
+    fn look(&mut self, host: HostIx) {
+        let links = self.node(host).into_iter().flat_map(skep_node::Node::links);
+        let samples = links.filter_map(|link| {
+            let other = *self.by_id.get(&link.peer)?;
+            Some(skep_node::Sample {
+                peer: link.peer,
+                bulk: false,
+                least_rtt: self.net.round_trip(host, other),
+                acked: 0,
+                rate: 0,
+                sender_limited: true,
+            })
+        });
+        let input = Input::Looked(samples.collect());
+        self.net.give(host, input);
+    }
+
+    /// Kernels answer for their processes, also for those that were stopped.
+    fn knock(&mut self, host: HostIx, peer: NodeId) {
+        let other = self.by_id.get(&peer).copied().filter(|other| {
+            let there = self.host(*other).process.is_some();
+            there && self.net.passes(host, *other) && self.net.passes(*other, host)
+        });
+        let took = other.map(|other| self.net.one_way(host, other) + self.net.one_way(other, host));
+        let epoch = self.host(host).epoch;
+        let at = self.now + took.unwrap_or(KNOCK_LIMIT);
+        self.queue.push(at, Happening::Knocked { host, epoch, peer, took });
     }
 
     fn carry_out_flood(&mut self, host: HostIx, output: FloodOutput) {

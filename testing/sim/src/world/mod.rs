@@ -99,6 +99,13 @@ pub(crate) enum Happening {
         host: HostIx,
         epoch: u32,
     },
+    /// A bare connection was made, or none.
+    Knocked {
+        host: HostIx,
+        epoch: u32,
+        peer: NodeId,
+        took: Option<Duration>,
+    },
     /// Addresses reach a node.
     Found {
         host: HostIx,
@@ -252,6 +259,12 @@ impl World {
     #[must_use]
     pub fn node(&self, host: HostIx) -> Option<&Node> {
         self.host(host).machine().map(|machine| machine.node())
+    }
+
+    /// The quickest round trip between two hosts: what their nodes try to find out.
+    #[must_use]
+    pub fn round_trip(&self, a: HostIx, b: HostIx) -> Duration {
+        self.net.round_trip(a, b)
     }
 
     /// What the network carried so far.

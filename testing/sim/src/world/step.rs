@@ -70,6 +70,11 @@ impl World {
                     self.ask_beacon(host);
                 }
             }
+            Happening::Knocked { host, epoch, peer, took } => {
+                if self.host(host).epoch == epoch {
+                    self.net.give(host, Input::Knocked { peer, took });
+                }
+            }
             Happening::Found { host, epoch, addresses, source } => {
                 if self.host(host).epoch == epoch {
                     self.net.give(host, Input::Found { addresses: addresses.into(), source });
@@ -205,6 +210,8 @@ impl World {
             Input::Addresses(addresses) => ("addresses", None, (addresses.len() as u64, 0)),
             Input::Renewed(_) => ("renewed", None, (0, 0)),
             Input::Publish { kind, .. } => ("publish", None, (u64::from(*kind), 0)),
+            Input::Looked(samples) => ("looked", None, (samples.len() as u64, 0)),
+            Input::Knocked { took, .. } => ("knocked", None, (u64::from(took.is_some()), 0)),
             Input::Flood(_) => ("flood-input", None, (0, 0)),
             Input::Ask { to, service, .. } => {
                 let other = self.by_id.get(to).map(|host| u64::from(host.0));
@@ -225,6 +232,8 @@ impl World {
             | Input::Publish { .. }
             | Input::Ask { .. }
             | Input::Answer { .. }
+            | Input::Looked(_)
+            | Input::Knocked { .. }
             | Input::Flood(_) => None,
         });
     }
@@ -282,6 +291,7 @@ const fn frame_name(number: u8) -> &'static str {
         kind::RECORDS => "records",
         kind::MEMBERSHIP => "heartbeat",
         kind::FLOOD => "flood",
+        kind::ESTIMATES => "estimates",
         _ => "frame",
     }
 }

@@ -1,0 +1,92 @@
+//! Estimates among the other machines: what they are told, and what is done with what they say.
+
+use core::net::SocketAddr;
+
+use skep_base::{NodeId, Outbox, Time};
+use skep_estimates::{Between, Costs, Estimates, Report};
+use skep_records::kind as record;
+use skep_wire::kind;
+
+use crate::api::{DialId, Event, Output};
+use crate::node::{Node, SCHEMA};
+
+/// Dials for errands are numbered from here: the membership counts its own from one, and is not
+/// told how these end.
+const FIRST_ERRAND: u64 = 1 << 62;
+
+impl Node {
+    /// What this node measures.
+    #[must_use]
+    pub const fn estimates(&self) -> &Estimates {
+        &self.estimates
+    }
+
+    /// What is known of the round trip between two nodes; nothing where nobody knows anything.
+    #[must_use]
+    pub fn between(&self, now: Time, a: NodeId, b: NodeId) -> Option<Between> {
+        self.estimates.between(now, a, b, &|node| self.report_of(node))
+    }
+
+    /// What is known of all pairs of `members`.
+    #[must_use]
+    pub fn costs(&self, members: &[NodeId]) -> Costs {
+        Costs::new(members, &|node| self.report_of(node))
+    }
+
+    /// The estimates that a node published last.
+    #[must_use]
+    pub fn report_of(&self, node: NodeId) -> Option<Report> {
+        let stored = self.records.get(node, record::ESTIMATES)?;
+        (stored.schema == SCHEMA && !stored.retracted)
+            .then(|| Report::from_body(&stored.body).ok())
+            .flatten()
+    }
+
+    pub(crate) fn estimate(&mut self, now: Time, input: skep_estimates::Input) {
+        self.estimates.handle(now, input, &mut self.from_estimates);
+    }
+
+    pub(crate) fn carry_from_estimates(&mut self, now: Time, out: &mut Outbox<Output>) {
+        while let Some(output) = self.from_estimates.pop() {
+            match output {
+                skep_estimates::Output::Send { to, body } => {
+                    self.send(to, kind::ESTIMATES, body, out);
+                }
+                skep_estimates::Output::Knock { peer } => {
+                    let addresses = self.addresses_of(peer);
+                    out.push(Output::Knock { peer, addresses });
+                }
+                skep_estimates::Output::Reach { peer } => {
+                    self.errands += 1;
+                    let dial = DialId(FIRST_ERRAND + self.errands);
+                    let addresses = self.addresses_of(peer);
+                    out.push(Output::Dial { dial, expect: Some(peer), addresses });
+                }
+                skep_estimates::Output::Look => out.push(Output::Look),
+                skep_estimates::Output::Publish { body } => {
+                    let (kind, body) = (record::ESTIMATES, Some(body));
+                    self.record(now, skep_records::Input::Publish { kind, schema: SCHEMA, body });
+                }
+                skep_estimates::Output::Reject { from, reason } => {
+                    let reason = alloc::string::String::from(reason);
+                    out.push(Output::Event(Event::Rejected { peer: from, reason }));
+                }
+            }
+        }
+    }
+
+    /// A record of estimates is new or newer.
+    pub(crate) fn estimates_changed(&mut self, now: Time, owner: NodeId) {
+        let body = self.records.get(owner, record::ESTIMATES).and_then(|stored| {
+            (stored.schema == SCHEMA && !stored.retracted).then(|| stored.body.clone())
+        });
+        self.estimate(now, skep_estimates::Input::Record { node: owner, body });
+    }
+
+    fn addresses_of(&self, peer: NodeId) -> alloc::vec::Vec<SocketAddr> {
+        let facts = self.membership.member(peer).and_then(|member| member.facts);
+        facts.map_or_else(Default::default, |facts| {
+            facts.addresses.iter().map(|address| address.socket).collect()
+        })
+    }
+}
