@@ -6,10 +6,10 @@ use std::sync::Arc;
 use skep_base::GroupName;
 use skep_control::Reply;
 use skep_control::api::{
-    Accepted, Body, Code, Commit, Committed, Cursor, EventKind, Published, ReadUpdates, Refusal,
-    Update, UpdateId, Updates,
+    Accepted, Body, Code, Commit, Committed, Cursor, EventKind, Missing, Published, ReadUpdates,
+    Refusal, Update, UpdateId, Updates,
 };
-use skep_flood::{Delivered, Input, LogEntry, Output, Position, PublishToken};
+use skep_flood::{Delivered, Input, LogEntry, Missed, Output, Position, PublishToken};
 use skep_node::Input as NodeInput;
 use skep_store::state::SavedCursor;
 
@@ -26,6 +26,7 @@ struct Reader {
     durable: bool,
     /// The last hand-over, until it is committed.
     given: VecDeque<Delivered>,
+    gaps: Vec<(Position, Missed)>,
     next: Option<Position>,
     /// Records that were purged before it had them.
     lost: u64,
@@ -64,7 +65,9 @@ impl Spine {
                     reply.refuse(Refusal::new(Code::Refused, reason.to_string()));
                 }
             }
-            Output::HandOver { name, updates, next } => self.handed_over(&name, updates, next),
+            Output::HandOver { name, updates, gaps, next } => {
+                self.handed_over(&name, updates, gaps, next);
+            }
             Output::PersistCursor { name, group, position } => {
                 self.disk.cursor(name.to_string(), group, position.0);
             }
@@ -130,6 +133,7 @@ impl Spine {
                 group: group.clone(),
                 durable,
                 given: VecDeque::new(),
+                gaps: Vec::new(),
                 next: None,
                 lost: 0,
                 waiting: None,
@@ -165,7 +169,7 @@ impl Spine {
                 if let Some((reply, _)) = reader.waiting.take() {
                     let next = reader.next.map_or(Cursor(0), |next| Cursor(next.0));
                     let lost = std::mem::take(&mut reader.lost);
-                    reply.ok(Updates { updates: Vec::new(), next, lost });
+                    reply.ok(Updates { next, lost, ..Updates::default() });
                 }
                 !reader.durable
             });
@@ -177,8 +181,8 @@ impl Spine {
 
     /// Notes what comes into the log, for those who follow or measure.
     fn note_updates(&mut self, entries: &[LogEntry]) {
-        for entry in entries {
-            let (group, header) = (&entry.head.group, &entry.head.header);
+        for head in entries.iter().filter_map(|entry| entry.head.update()) {
+            let (group, header) = (&head.group, &head.header);
             let id = self.update_id(header.id);
             let bytes = u64::from(header.length);
             self.note(EventKind::Update { group: group.clone(), id, bytes, age_ms: header.age_ms });
@@ -189,14 +193,18 @@ impl Spine {
         let Some(reader) = self.readers.by_name.get_mut(name) else {
             return true;
         };
-        let (Some(next), false) = (reader.next, reader.given.is_empty()) else {
+        let nothing = reader.given.is_empty() && reader.gaps.is_empty();
+        let (Some(next), false) = (reader.next, nothing) else {
             return false;
         };
         let Some((reply, max)) = reader.waiting.take() else {
             return true;
         };
         let given: Vec<Delivered> = reader.given.iter().take(max as usize).cloned().collect();
-        let cursor = given.last().map_or(next, |last| last.position.next());
+        // A part of a hand-over ends at its last update; all of it where everything stands.
+        let all = given.len() == reader.given.len();
+        let cursor = given.last().filter(|_| !all).map_or(next, |last| last.position.next());
+        let gaps: Vec<_> = reader.gaps.iter().filter(|gap| gap.0 < cursor).cloned().collect();
         let lost = std::mem::take(&mut reader.lost);
         let wall = self.clock.wall();
         let updates = given
@@ -210,16 +218,38 @@ impl Spine {
                 body: Body(update.body.to_vec()),
             })
             .collect();
-        reply.ok(Updates { updates, next: Cursor(cursor.0), lost });
+        let gaps = gaps.into_iter().map(|(position, missed)| self.missing(position, missed));
+        let gaps = gaps.collect();
+        reply.ok(Updates { updates, next: Cursor(cursor.0), lost, gaps });
         true
     }
 
-    fn handed_over(&mut self, name: &Arc<str>, updates: Vec<Delivered>, next: Position) {
+    fn missing(&self, position: Position, missed: Missed) -> Missing {
+        let id = |serial| {
+            let id = skep_flood::UpdateId { origin: missed.origin, serial };
+            self.update_id(id)
+        };
+        Missing {
+            cursor: Cursor(position.next().0),
+            after: missed.after.map(id),
+            up_to: id(missed.up_to),
+            why: missed.reason.to_string(),
+        }
+    }
+
+    fn handed_over(
+        &mut self,
+        name: &Arc<str>,
+        updates: Vec<Delivered>,
+        gaps: Vec<(Position, Missed)>,
+        next: Position,
+    ) {
         for update in &updates {
             tracing::trace!(id = %update.id, "handed over");
         }
         if let Some(reader) = self.readers.by_name.get_mut(name) {
             reader.given = updates.into();
+            reader.gaps = gaps;
             reader.next = Some(next);
             self.answer_reader(name);
         }
@@ -241,6 +271,7 @@ impl Spine {
         };
         let up_to = Position(commit.cursor.0);
         reader.given.retain(|update| update.position >= up_to);
+        reader.gaps.retain(|(position, _)| *position >= up_to);
         let input = Input::CursorCommit { name, up_to };
         self.feed(NodeInput::Flood(input)).await;
         reply.ok(Committed { cursor: commit.cursor });
@@ -272,6 +303,7 @@ impl Spine {
                 group: group.clone(),
                 durable: true,
                 given: VecDeque::new(),
+                gaps: Vec::new(),
                 next: None,
                 lost: 0,
                 waiting: None,

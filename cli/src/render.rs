@@ -14,7 +14,7 @@ mod flood;
 mod node;
 mod rollout;
 
-pub use flood::{event, group, groups, update};
+pub use flood::{event, group, groups, missing, update};
 pub use node::{certificate, flock, health, links, members, metrics, status};
 pub use rollout::{image, images, wave, wave_node_line, waves};
 

@@ -291,6 +291,10 @@ async fn flood_tail(args: FloodTail, screen: &mut Screen<'_>) -> anyhow::Result<
                 read.lost
             )?;
         }
+        for gap in &read.gaps {
+            let mut err = io::stderr().lock();
+            writeln!(err, "skep: {}", render::missing(gap))?;
+        }
         for update in &read.updates {
             screen.line(args.json, update, |update, _| render::update(update))?;
             if let Some(subscriber) = &args.subscriber {
@@ -298,8 +302,11 @@ async fn flood_tail(args: FloodTail, screen: &mut Screen<'_>) -> anyhow::Result<
                 client.commit(&args.group, subscriber, commit).await?;
             }
         }
+        if let Some(subscriber) = args.subscriber.as_ref().filter(|_| !read.gaps.is_empty()) {
+            client.commit(&args.group, subscriber, Commit { cursor: read.next }).await?;
+        }
         left = left.saturating_sub(read.updates.len() as u64);
-        if read.updates.is_empty() && args.no_follow {
+        if read.updates.is_empty() && read.gaps.is_empty() && args.no_follow {
             return Ok(());
         }
         after = Some(read.next);

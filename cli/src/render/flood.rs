@@ -2,7 +2,7 @@
 
 use comfy_table::Color;
 use skep_base::ByteSize;
-use skep_control::api::{Event, EventKind, Group, Presence, Update};
+use skep_control::api::{Event, EventKind, Group, Missing, Presence, Update};
 
 use super::{Style, clean, count, facts, finish, joined, names, right};
 use crate::human;
@@ -93,6 +93,13 @@ pub fn update(update: &Update) -> String {
         }
         Ok(_) | Err(_) => format!("{head}\n(binary; --json prints it in base64)\n"),
     }
+}
+
+/// What a subscriber will not get, or not in its place.
+#[must_use]
+pub fn missing(gap: &Missing) -> String {
+    let after = gap.after.as_ref().map_or_else(String::new, |after| format!(" after {after}"));
+    format!("updates up to {}{after} are missing: {}", gap.up_to, clean(&gap.why))
 }
 
 /// One event on one line.

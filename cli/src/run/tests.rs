@@ -132,7 +132,8 @@ async fn a_subscribers_tail_commits_each_update_after_it_was_printed() {
             assert_eq!(query.subscriber.is_some(), query.after.is_none());
             let mut update = samples::update(format!("update {first}").as_bytes());
             update.cursor = Cursor(first);
-            reply.ok(Updates { updates: vec![update], next: Cursor(first), lost: 0 });
+            let next = Cursor(first);
+            reply.ok(Updates { updates: vec![update], next, ..Updates::default() });
         }
         Request::Commit { subscriber, commit, reply, .. } => {
             committed.push((subscriber, commit.cursor.0));

@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::event::LogEntry;
+use crate::id::Position;
 use crate::message::StoredHead;
 
 /// Entries kept at most, whatever their size.
@@ -28,14 +28,14 @@ impl Cache {
     }
 
     /// Adds what goes to the log. Large bodies are not kept.
-    pub(crate) fn push(&mut self, entry: &LogEntry) {
-        if self.entries.is_empty() || entry.position.0 != self.next() {
+    pub(crate) fn push(&mut self, position: Position, head: &StoredHead, body: &Bytes) {
+        if self.entries.is_empty() || position.0 != self.next() {
             self.truncate(0);
-            self.first = entry.position.0;
+            self.first = position.0;
         }
-        let body = if entry.head.header.is_large() { Bytes::new() } else { entry.body.clone() };
+        let body = if head.header.is_large() { Bytes::new() } else { body.clone() };
         self.bytes += body.len() + ENTRY_BYTES;
-        self.entries.push_back((entry.head.clone(), body));
+        self.entries.push_back((head.clone(), body));
         while self.bytes > self.limit || self.entries.len() > MAX_ENTRIES {
             let Some((_, body)) = self.entries.pop_front() else {
                 break;

@@ -7,7 +7,7 @@ use core::time::Duration;
 use bytes::Bytes;
 use skep_base::{GroupName, Outbox, Time};
 
-use crate::event::{CursorName, Delivered, LogRecord, Output};
+use crate::event::{CursorName, Delivered, LogRecord, Missed, Output};
 use crate::id::Position;
 use crate::machine::{Flood, ReadFor, age_ms};
 use crate::message::StoredHead;
@@ -30,6 +30,22 @@ pub(crate) struct Cursor {
     pub(crate) committed: Position,
     /// Whether updates are being read for it, or wait for its commit.
     busy: bool,
+}
+
+/// What is handed over at once.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    positions: Vec<Position>,
+    gaps: Vec<(Position, Missed)>,
+    /// The first position after it.
+    next: Position,
+}
+
+impl Cursor {
+    /// Whose updates it reads.
+    pub(crate) const fn group(&self) -> &GroupName {
+        &self.group
+    }
 }
 
 impl Flood {
@@ -95,63 +111,63 @@ impl Flood {
 
     /// Hands over what is written and not handed over yet, or starts to read it.
     fn feed_cursor(&mut self, now: Time, name: &CursorName, out: &mut Outbox<Output>) {
-        let Some((positions, next)) = self.collect(name, out) else {
+        let Some(batch) = self.collect(name, out) else {
             return;
         };
         let Some(cursor) = self.cursors.get_mut(name) else {
             return;
         };
-        if positions.is_empty() {
-            cursor.next = next;
+        if batch.positions.is_empty() && batch.gaps.is_empty() {
+            cursor.next = batch.next;
             return;
         }
         cursor.busy = true;
-        let cached = positions.iter().map(|at| self.cache.get(at.0).cloned());
+        let cached = batch.positions.iter().map(|at| self.cache.get(at.0).cloned());
         if let Some(cached) = cached.collect::<Option<Vec<_>>>() {
-            let updates = positions.iter().zip(cached);
+            let updates = batch.positions.iter().zip(cached);
             let updates =
                 updates.filter_map(|(at, (head, body))| self.delivered(now, *at, &head, body));
             let updates = updates.collect();
-            return self.hand_over(now, name, updates, next, out);
+            return self.hand_over(now, name, updates, batch, out);
         }
-        let items = positions.iter().filter_map(|at| {
+        let items = batch.positions.iter().filter_map(|at| {
             let entry = self.index.entry(at.0)?;
             Some(entry.item(entry.bytes))
         });
         let items = items.collect();
         let name = name.clone();
-        let token = self.next_read(ReadFor::Cursor { name, positions, next });
+        let token = self.next_read(ReadFor::Cursor { name, batch });
         out.push(Output::Read { token, items });
     }
 
     /// The next positions for a subscriber, and the one after them.
-    fn collect(
-        &mut self,
-        name: &CursorName,
-        out: &mut Outbox<Output>,
-    ) -> Option<(Vec<Position>, Position)> {
+    fn collect(&mut self, name: &CursorName, out: &mut Outbox<Output>) -> Option<Batch> {
         let cursor = self.cursors.get_mut(name).filter(|it| !it.busy)?;
         let group = self.groups.get(&cursor.group)?.ix;
-        let mut positions = Vec::new();
+        let mut batch = Batch::default();
         let (mut at, mut bytes) = (cursor.next.0, 0);
         let mut purged = Vec::new();
         if at < self.index.first() {
             purged.push((at, self.index.first()));
             at = self.index.first();
         }
-        while at < self.written.0 && positions.len() < BATCH_UPDATES {
+        while at < self.written.0 && batch.positions.len() + batch.gaps.len() < BATCH_UPDATES {
             match self.index.entry(at) {
                 Some(entry) if entry.key.group.sure() == group => {
                     bytes += entry.bytes as usize;
-                    if bytes > BATCH_BODY_BYTES && !positions.is_empty() {
+                    if bytes > BATCH_BODY_BYTES && !batch.positions.is_empty() {
                         break;
                     }
-                    positions.push(Position(at));
+                    batch.positions.push(Position(at));
                 }
                 Some(_) => {}
-                None => match purged.last_mut() {
-                    Some((_, end)) if *end == at => *end = at + 1,
-                    _ => purged.push((at, at + 1)),
+                None => match (self.notes.get(&at), purged.last_mut()) {
+                    (Some(note), _) if note.group == group => {
+                        batch.gaps.push((Position(at), note.missed.clone()));
+                    }
+                    (Some(_), _) => {}
+                    (None, Some((_, end))) if *end == at => *end = at + 1,
+                    (None, _) => purged.push((at, at + 1)),
                 },
             }
             at += 1;
@@ -163,7 +179,8 @@ impl Flood {
                 to: Position(to),
             });
         }
-        Some((positions, Position(at)))
+        batch.next = Position(at);
+        Some(batch)
     }
 
     fn delivered(
@@ -187,13 +204,13 @@ impl Flood {
         &mut self,
         now: Time,
         name: &CursorName,
-        (positions, next): (&[Position], Position),
+        batch: Batch,
         records: Vec<Option<LogRecord>>,
         out: &mut Outbox<Output>,
     ) {
         let mut updates = Vec::new();
         let records = records.into_iter().chain(core::iter::repeat_with(|| None));
-        for (position, record) in positions.iter().zip(records) {
+        for (position, record) in batch.positions.iter().zip(records) {
             let update = record.and_then(|record| {
                 let head = StoredHead::from_bytes(&record.head)?;
                 let whole = record.body.len() == head.header.length as usize;
@@ -208,7 +225,7 @@ impl Flood {
                 }),
             }
         }
-        self.hand_over(now, name, updates, next, out);
+        self.hand_over(now, name, updates, batch, out);
     }
 
     fn hand_over(
@@ -216,17 +233,17 @@ impl Flood {
         now: Time,
         name: &CursorName,
         updates: Vec<Delivered>,
-        next: Position,
+        Batch { gaps, next, .. }: Batch,
         out: &mut Outbox<Output>,
     ) {
         let Some(cursor) = self.cursors.get_mut(name) else {
             return;
         };
         cursor.next = next.min(Position(self.index.next()));
-        if updates.is_empty() {
+        if updates.is_empty() && gaps.is_empty() {
             cursor.busy = false;
             return self.feed_cursor(now, name, out);
         }
-        out.push(Output::HandOver { name: name.clone(), updates, next });
+        out.push(Output::HandOver { name: name.clone(), updates, gaps, next });
     }
 }

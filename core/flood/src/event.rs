@@ -6,10 +6,11 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use skep_base::{GroupName, NodeId};
 
 use crate::id::{Position, Serial, UpdateId};
-use crate::message::StoredHead;
+use crate::message::{self, StoredHead};
 
 /// Names a publish until it is acknowledged or refused. Chosen by the publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -174,8 +175,11 @@ pub enum Output {
     HandOver {
         /// To whom.
         name: CursorName,
-        /// In the order of this node's log, never empty.
+        /// In the order of this node's log. Empty only where there are gaps.
         updates: Vec<Delivered>,
+        /// What stands between them in the log in place of updates that did not come, or that were
+        /// dropped before this subscriber had them.
+        gaps: Vec<(Position, Missed)>,
         /// What to commit when they are dealt with.
         next: Position,
     },
@@ -220,13 +224,67 @@ pub enum Output {
     },
 }
 
+/// Updates that a node did not get, or dropped before a subscriber had them. Each subscriber is told
+/// in its turn; what to do about it is the application's to say (FLOOD-2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missed {
+    /// In which group.
+    pub group: GroupName,
+    /// Whose updates.
+    pub origin: NodeId,
+    /// The last one before them, if any was ever seen.
+    pub after: Option<Serial>,
+    /// The last one that is missing.
+    pub up_to: Serial,
+    /// Why.
+    pub reason: GapReason,
+}
+
+/// What a record of the log is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogHead {
+    /// An update; its body follows.
+    Update(StoredHead),
+    /// A gap, for those who read the log.
+    Gap(Missed),
+}
+
+impl LogHead {
+    /// The bytes for the log.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Update(head) => head.to_bytes(),
+            Self::Gap(missed) => message::missed_to_bytes(missed),
+        }
+    }
+
+    /// Reads what [`LogHead::to_bytes`] made; nothing when it is of another version or broken.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        match message::missed_from_bytes(bytes) {
+            Some(missed) => Some(Self::Gap(missed)),
+            None => StoredHead::from_bytes(bytes).map(Self::Update),
+        }
+    }
+
+    /// The update, if it is one.
+    #[must_use]
+    pub const fn update(&self) -> Option<&StoredHead> {
+        match self {
+            Self::Update(head) => Some(head),
+            Self::Gap(_) => None,
+        }
+    }
+}
+
 /// One record for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
     /// The number it must get.
     pub position: Position,
-    /// Kept with the body; [`StoredHead::to_bytes`] makes the bytes.
-    pub head: StoredHead,
+    /// Kept with the body; [`LogHead::to_bytes`] makes the bytes.
+    pub head: LogHead,
     /// The opaque body.
     pub body: Bytes,
 }
@@ -234,7 +292,7 @@ pub struct LogEntry {
 /// One record out of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogRecord {
-    /// What [`StoredHead::to_bytes`] made.
+    /// What [`LogHead::to_bytes`] made.
     pub head: Bytes,
     /// The part of the body that was asked for.
     pub body: Bytes,
@@ -256,7 +314,7 @@ pub struct ReadItem {
 pub struct Restored {
     /// Its number.
     pub position: Position,
-    /// What [`StoredHead::to_bytes`] made.
+    /// What [`LogHead::to_bytes`] made.
     pub head: Bytes,
     /// The length of its body.
     pub body_bytes: u32,
@@ -309,7 +367,9 @@ pub enum Refusal {
 }
 
 /// Why updates are missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, thiserror::Error,
+)]
 pub enum GapReason {
     /// No peer gave them within the pull time-out.
     #[error("no neighbour gave them within the pull time-out")]
@@ -317,6 +377,12 @@ pub enum GapReason {
     /// A peer says that they are over the purge age.
     #[error("they are over the purge age")]
     Purged,
+    /// A peer dropped them while this node was away; they are delivered late if another has them.
+    #[error("a neighbour dropped them for lack of room while this node was away")]
+    Dropped,
+    /// This node dropped them before every subscriber had them.
+    #[error("this node dropped them for lack of room before they were read")]
+    NoRoom,
 }
 
 /// What a peer did wrong.

@@ -19,6 +19,10 @@ pub(crate) const MAX_PURGED: usize = 65_536;
 /// peer offers them.
 const UNSURE: u32 = 1 << 31;
 const DEAD: u32 = u32::MAX;
+/// The life of a place that holds a note for subscribers and no update.
+const NOTE: u32 = u32::MAX - 1;
+/// What a record takes on disk beside its body: its header and its head, in a round number.
+pub(crate) const RECORD_OVERHEAD_BYTES: u64 = 96;
 
 /// What is kept for each position.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +32,14 @@ struct Slot {
     /// When it was published, in milliseconds of the machine's clock; may be before its zero.
     born: i64,
     sequence: u64,
+}
+
+impl Slot {
+    /// What it takes on disk, if it holds an update or held one.
+    const fn occupies(&self) -> u64 {
+        // Sequences begin at 1: without one it is a note, or a hole in what a disk gave back.
+        if self.sequence == 0 { 0 } else { self.bytes as u64 + RECORD_OVERHEAD_BYTES }
+    }
 }
 
 /// One entry as others see it.
@@ -62,7 +74,10 @@ pub(crate) struct Index {
     slots: VecDeque<Slot>,
     base: u64,
     live: usize,
+    /// What live entries take on disk.
     bytes: u64,
+    /// What dead entries take that stand behind a live one.
+    holes: u64,
     purged: BTreeMap<(GroupIx, NodeId), Serial>,
     /// Whether any group has updates of unknown age.
     unsure: bool,
@@ -87,8 +102,14 @@ impl Index {
         self.live
     }
 
+    /// What the live entries take on disk.
     pub(crate) const fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// The same with what is dropped and not free yet.
+    pub(crate) const fn occupied(&self) -> u64 {
+        self.bytes + self.holes
     }
 
     /// Starts an empty index at a position.
@@ -241,7 +262,7 @@ impl Index {
         life.touched = now;
         self.slots.push_back(Slot { life: at, bytes, born, sequence });
         self.live += 1;
-        self.bytes += u64::from(bytes);
+        self.bytes += u64::from(bytes) + RECORD_OVERHEAD_BYTES;
         Ok(position)
     }
 
@@ -259,9 +280,26 @@ impl Index {
         self.slots.push_back(Slot { life: DEAD, bytes: 0, born: 0, sequence: 0 });
     }
 
+    /// Keeps the next position for a note; says which it is.
+    pub(crate) fn append_note(&mut self, born: i64) -> u64 {
+        let position = self.next();
+        self.slots.push_back(Slot { life: NOTE, bytes: 0, born, sequence: 0 });
+        position
+    }
+
+    /// The note at a position is of no use any more.
+    pub(crate) fn clear_note(&mut self, position: Position) {
+        let at = position.0.checked_sub(self.base).and_then(|at| usize::try_from(at).ok());
+        let slot = at.and_then(|at| self.slots.get_mut(at));
+        if let Some(slot) = slot.filter(|slot| slot.life == NOTE) {
+            slot.life = DEAD;
+        }
+        self.drop_dead_front();
+    }
+
     pub(crate) fn entry(&self, position: u64) -> Option<Entry> {
         let at = usize::try_from(position.checked_sub(self.base)?).ok()?;
-        let slot = self.slots.get(at).filter(|slot| slot.life != DEAD)?;
+        let slot = self.slots.get(at).filter(|slot| slot.life < NOTE)?;
         let life = self.lives.get(slot.life as usize)?.as_ref()?;
         Some(Entry {
             key: life.key,
@@ -285,18 +323,21 @@ impl Index {
     /// Removes the entry at a position; its place stays until those before it are gone.
     fn clear(&mut self, position: u64) -> Option<Slot> {
         let at = usize::try_from(position.checked_sub(self.base)?).ok()?;
-        let slot = self.slots.get_mut(at).filter(|slot| slot.life != DEAD)?;
+        let slot = self.slots.get_mut(at).filter(|slot| slot.life < NOTE)?;
         let was = *slot;
         slot.life = DEAD;
+        let bytes = was.occupies();
         self.live -= 1;
-        self.bytes -= u64::from(was.bytes);
+        self.bytes -= bytes;
+        self.holes += bytes;
         Some(was)
     }
 
     fn drop_dead_front(&mut self) {
-        while self.slots.front().is_some_and(|slot| slot.life == DEAD) {
+        while let Some(slot) = self.slots.front().copied().filter(|slot| slot.life == DEAD) {
             self.slots.pop_front();
             self.base += 1;
+            self.holes -= slot.occupies();
         }
     }
 
@@ -315,7 +356,7 @@ impl Index {
                 let oldest = first.is_some_and(|first| first.0 == entry.sequence);
                 life.remove(entry.sequence);
                 if oldest {
-                    life.raise_floor(entry.sequence);
+                    life.raise_aged(entry.sequence);
                 }
             }
         }
@@ -329,16 +370,17 @@ impl Index {
         gone
     }
 
-    /// Drops the oldest entry for lack of room; says at which position it was.
-    pub(crate) fn drop_oldest(&mut self) -> Option<u64> {
-        self.drop_dead_front();
-        let entry = self.entry(self.base)?;
+    /// Drops an entry for lack of room.
+    pub(crate) fn drop_entry(&mut self, entry: Entry) {
         self.clear(entry.position);
         if let Ok((_, life)) = self.life_mut(entry.key, 0) {
+            let first = life.entries_after(0).next();
             life.remove(entry.sequence);
+            if first.is_some_and(|first| first.0 == entry.sequence) {
+                life.raise_floor(entry.sequence);
+            }
         }
         self.drop_dead_front();
-        Some(entry.position)
     }
 
     /// Takes back everything from a position on: the log could not keep it, so it is missing.
@@ -353,7 +395,9 @@ impl Index {
                     life.lose(entry.sequence);
                 }
             }
-            self.slots.pop_back();
+            if let Some(slot) = self.slots.pop_back().filter(|slot| slot.life == DEAD) {
+                self.holes -= slot.occupies();
+            }
         }
         lost
     }
@@ -434,8 +478,10 @@ impl Index {
 
     pub(crate) fn check(&self) {
         let indexed: usize = self.lives.iter().flatten().map(Life::len).sum();
-        let live = self.slots.iter().filter(|slot| slot.life != DEAD);
-        let bytes: u64 = live.clone().map(|slot| u64::from(slot.bytes)).sum();
+        let live = self.slots.iter().filter(|slot| slot.life < NOTE);
+        let bytes: u64 = live.clone().map(Slot::occupies).sum();
+        let dead = self.slots.iter().filter(|slot| slot.life == DEAD);
+        assert_eq!(self.holes, dead.map(Slot::occupies).sum::<u64>(), "holes are counted");
         assert_eq!(live.count(), self.live, "live entries are counted");
         assert_eq!(indexed, self.live, "each entry is in exactly one life");
         assert_eq!(bytes, self.bytes, "bytes are counted");

@@ -5,9 +5,9 @@
 //! it in its group, so that a node in few groups sees no false gaps. The machine is *handed* the
 //! neighbours of each group and does three things with them:
 //!
-//! * **flood**: a small update goes to every neighbour but those that have it; over edges that only
-//!   ever brought an origin's updates too late goes its id; a large one is announced and pulled from
-//!   one holder;
+//! * **flood**: a small update goes to every neighbour but those that have it; over edges that
+//!   only ever brought an origin's updates too late goes its id; a large one is announced and pulled
+//!   from one holder;
 //! * **order**: what comes before its predecessor waits, and the predecessor is asked for; what
 //!   cannot be had within the pull time-out is a reported gap, and is delivered late if it comes;
 //! * **repair**: when a link comes up, and now and then, neighbours compare a digest. Where it
@@ -28,6 +28,7 @@
 //! | `lazy` `branch` `rumour` | which edges carry bodies and which ids; asking for what was lost |
 //! | `pull` `serve` `large` | repair: asking, answering, large bodies |
 //! | `life` `index` `cache` | what there is: per origin, per position, in memory |
+//! | `room` `note` | what goes when the log is full; telling who lost something |
 //! | `cursor` `restore` | subscribers; the log of an earlier life |
 
 #![no_std]
@@ -51,11 +52,13 @@ mod lazy;
 mod life;
 mod machine;
 pub mod message;
+mod note;
 mod publish;
 mod pull;
 mod receive;
 mod relay;
 mod restore;
+mod room;
 mod rumour;
 mod serve;
 mod stats;
@@ -64,8 +67,8 @@ mod tests;
 
 pub use config::{Config, ConfigError, FRAGMENT_BYTES, INLINE_BELOW_BYTES, MAX_BODY_BYTES};
 pub use event::{
-    CursorName, Delivered, GapReason, Input, LogEntry, LogRecord, Output, PublishToken, ReadItem,
-    ReadToken, Refusal, Rejection, Restored,
+    CursorName, Delivered, GapReason, Input, LogEntry, LogHead, LogRecord, Missed, Output,
+    PublishToken, ReadItem, ReadToken, Refusal, Rejection, Restored,
 };
 pub use figures::GroupFigures;
 pub use id::{Position, Serial, UpdateId};

@@ -48,8 +48,10 @@ pub(crate) struct Life {
     pub(crate) key: LifeKey,
     /// Everything up to here is there or was, but for the gaps.
     pub(crate) head: u64,
-    /// Everything up to here is over the purge age.
+    /// Everything up to here is gone from this log.
     pub(crate) floor: u64,
+    /// Everything up to here is over the purge age, so that nobody has it; at most the floor.
+    pub(crate) aged: u64,
     /// Ascending; at most [`GAPS_PER_LIFE`], the oldest are forgotten first.
     gaps: Vec<Gap>,
     /// Sequence and position of what the log still holds, ascending by sequence.
@@ -60,7 +62,7 @@ pub(crate) struct Life {
 
 impl Life {
     pub(crate) const fn new(key: LifeKey, touched: i64) -> Self {
-        Self { key, head: 0, floor: 0, gaps: Vec::new(), index: VecDeque::new(), touched }
+        Self { key, head: 0, floor: 0, aged: 0, gaps: Vec::new(), index: VecDeque::new(), touched }
     }
 
     pub(crate) fn place(&self, sequence: u64) -> Place {
@@ -116,6 +118,12 @@ impl Life {
     }
 
     /// Everything up to `floor` is over the purge age and is not waited for.
+    pub(crate) fn raise_aged(&mut self, floor: u64) {
+        self.aged = self.aged.max(floor);
+        self.raise_floor(floor);
+    }
+
+    /// Everything up to `floor` is gone and is not waited for.
     pub(crate) fn raise_floor(&mut self, floor: u64) {
         self.floor = self.floor.max(floor);
         self.head = self.head.max(floor);
@@ -194,6 +202,7 @@ impl Life {
         assert!(ordered.into_iter().all(|(a, b)| a.0 < b.0), "index in order");
         assert!(self.gaps.len() <= GAPS_PER_LIFE, "gaps are bounded");
         assert!(self.floor <= self.head, "the floor is below the head");
+        assert!(self.aged <= self.floor, "what is too old is gone");
         assert!(
             self.gaps.iter().all(|gap| gap.after < gap.last && gap.last <= self.head),
             "gaps are below the head"

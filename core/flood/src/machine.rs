@@ -12,8 +12,10 @@ use skep_base::{GroupName, Incarnation, NodeId, Outbox, Rng, Time};
 use crate::branch::Branches;
 use crate::cache::Cache;
 use crate::config::Config;
-use crate::cursor::Cursor;
-use crate::event::{CursorName, Input, LogEntry, Output, PublishToken, ReadToken, Rejection};
+use crate::cursor::{Batch, Cursor};
+use crate::event::{
+    CursorName, Input, LogEntry, Missed, Output, PublishToken, ReadToken, Rejection,
+};
 use crate::group::Group;
 use crate::held::Held;
 use crate::id::{Position, UpdateId};
@@ -21,7 +23,9 @@ use crate::index::Index;
 use crate::large::Want;
 use crate::life::GroupIx;
 use crate::message::{Message, Packet};
+use crate::note::Note;
 use crate::pull::Pull;
+use crate::room::Unread;
 use crate::rumour::Rumours;
 use crate::serve::{Fetching, Serving};
 use crate::stats::Stats;
@@ -70,6 +74,16 @@ pub struct Flood {
     pub(crate) serving: BTreeMap<(NodeId, GroupIx, u32), Serving>,
     pub(crate) wants: BTreeMap<(GroupIx, UpdateId), Want>,
     pub(crate) cursors: BTreeMap<CursorName, Cursor>,
+    /// Gaps in the log, by position, for those who read it.
+    pub(crate) notes: BTreeMap<u64, Note>,
+    /// Notes that the disk did not take.
+    pub(crate) failed_notes: Vec<Note>,
+    /// Gaps to report at the next flush.
+    pub(crate) reports: Vec<Missed>,
+    /// What was dropped unread since the last flush.
+    pub(crate) unread: Unread,
+    /// Where room was found last.
+    pub(crate) room_from: u64,
     pub(crate) reads: BTreeMap<ReadToken, ReadFor>,
     next_read: u64,
 
@@ -88,7 +102,7 @@ pub(crate) enum ReadFor {
     /// Updates that a neighbour asked for by id.
     Asked { peer: NodeId, group: GroupIx },
     /// A subscriber's next updates.
-    Cursor { name: CursorName, positions: Vec<Position>, next: Position },
+    Cursor { name: CursorName, batch: Batch },
 }
 
 impl Flood {
@@ -124,6 +138,11 @@ impl Flood {
             serving: BTreeMap::new(),
             wants: BTreeMap::new(),
             cursors: BTreeMap::new(),
+            notes: BTreeMap::new(),
+            failed_notes: Vec::new(),
+            reports: Vec::new(),
+            unread: Unread::new(),
+            room_from: 0,
             reads: BTreeMap::new(),
             next_read: 0,
             purge_at: Time::ZERO,
@@ -393,9 +412,12 @@ impl Flood {
     }
 
     fn purge(&mut self, now: Time, out: &mut Outbox<Output>) {
+        let failed = core::mem::take(&mut self.failed_notes);
+        self.renew_notes(now, failed);
         let age = i64::try_from(self.config.purge_age.as_millis()).unwrap_or(i64::MAX);
         let now = millis(now);
         let horizon = now.saturating_sub(age);
+        self.release_notes(horizon);
         self.stats.purged += self.index.purge(horizon, now.saturating_sub(age.saturating_mul(2)));
         self.tell_purged(out);
     }
@@ -416,6 +438,7 @@ impl Flood {
             "{}",
             format!("the log is bounded: {} bytes", self.index.bytes())
         );
+        assert!(self.notes.len() <= crate::note::MAX_NOTES, "notes are bounded");
         assert!(self.wants.len() <= crate::large::MAX_WANTS, "wants are bounded");
         assert!(self.serving.len() <= crate::serve::MAX_SERVING, "service is bounded");
     }

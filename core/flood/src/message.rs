@@ -21,6 +21,7 @@ use skep_base::{Digest, GroupName, Incarnation, NodeId};
 use skep_wire::{Lane, decode, encode};
 
 use crate::config::{FRAGMENT_BYTES, INLINE_BELOW_BYTES};
+use crate::event::Missed;
 use crate::id::{Serial, UpdateId};
 
 /// Heads and bodies of one frame together stay below this, which leaves room for the head's length
@@ -90,6 +91,17 @@ impl StoredHead {
 }
 
 const STORED_VERSION: u8 = 1;
+/// Told from updates by its first byte.
+const MISSED_VERSION: u8 = 2;
+
+pub(crate) fn missed_to_bytes(missed: &Missed) -> Vec<u8> {
+    encode(&(MISSED_VERSION, missed))
+}
+
+pub(crate) fn missed_from_bytes(bytes: &[u8]) -> Option<Missed> {
+    let (version, missed) = decode::<(u8, Missed)>("stored gap", bytes).ok()?;
+    (version == MISSED_VERSION).then_some(missed)
+}
 
 /// What one node has of one life of one origin in a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,15 +125,17 @@ pub struct Mark {
     pub lives: Vec<Life>,
 }
 
-/// Nothing up to here is to be had: it is over the purge age.
+/// Nothing up to here is to be had from the sender: it is over the purge age, or was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Floor {
     /// Whose updates.
     pub origin: NodeId,
-    /// The last one that was purged in that life.
+    /// The last one that is gone in that life.
     pub serial: Serial,
     /// Whether all earlier lives are purged as well.
     pub whole: bool,
+    /// Whether they went for lack of room and not for their age: another node may have them.
+    pub dropped: bool,
 }
 
 /// Updates of one life with consecutive sequences.

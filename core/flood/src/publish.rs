@@ -4,7 +4,7 @@ use bytes::Bytes;
 use skep_base::{Digest, GroupName, NodeId, Outbox, Time};
 
 use crate::config::INLINE_BELOW_BYTES;
-use crate::event::{LogEntry, Output, PublishToken, Refusal};
+use crate::event::{LogEntry, LogHead, Output, PublishToken, Refusal};
 use crate::group::Fresh;
 use crate::id::{Position, Serial, UpdateId};
 use crate::life::{GroupIx, LifeKey};
@@ -96,12 +96,12 @@ impl Flood {
         let mut header = header.clone();
         header.age_ms = age_ms(now, born);
         let head = StoredHead { group: name, header, late };
-        let entry = LogEntry { position, head, body: body.clone() };
-        self.cache.push(&entry);
-        if entry.head.header.is_large() {
+        if head.header.is_large() {
             self.unannounced.push_back((position, ix, from));
         }
-        self.appending.push(entry);
+        self.cache.push(position, &head, body);
+        let head = LogHead::Update(head);
+        self.appending.push(LogEntry { position, head, body: body.clone() });
         self.make_room();
         Some(position)
     }
@@ -149,6 +149,8 @@ impl Flood {
         self.stats.dropped_storage += self.index.truncate(from.0);
         self.cache.truncate(from.0);
         self.appending.retain(|entry| entry.position < from);
+        // Not at once: a disk that is full now is full a moment later.
+        self.failed_notes.extend(self.notes.split_off(&from.0).into_values());
         self.written = self.written.min(from);
         self.unannounced.retain(|(position, ..)| *position < from);
         while let Some(&(position, token, _)) = self.unacknowledged.back() {
@@ -163,24 +165,5 @@ impl Flood {
             cursor.next = cursor.next.min(Position(self.index.next()));
         }
         self.wake_at(now + self.config.compare_period, "compare");
-    }
-
-    /// Drops the oldest entries until what is kept is within its bounds: first those that every
-    /// subscriber has had, which wait for absent members only; they are the oldest, so the order
-    /// is that of the log (FLOOD-33).
-    pub(crate) fn make_room(&mut self) {
-        let read_by_all = self.cursors.values().map(|cursor| cursor.committed.0).min();
-        while self.index.live() > self.config.index_max
-            || self.index.bytes() > self.config.storage_max.0
-        {
-            let Some(position) = self.index.drop_oldest() else {
-                break;
-            };
-            if read_by_all.is_none_or(|read| position < read) {
-                self.stats.dropped_for_absent += 1;
-            } else {
-                self.stats.dropped_unread += 1;
-            }
-        }
     }
 }

@@ -247,24 +247,28 @@ impl Flood {
     fn take_floor(&mut self, now: Time, ix: GroupIx, floor: &Floor, out: &mut Outbox<Output>) {
         let (origin, serial) = (floor.origin, floor.serial);
         if self.index.settled(ix, origin, serial) {
-            if floor.whole {
+            if floor.whole && !floor.dropped {
                 self.index.note_purged(ix, origin, serial);
             }
             return;
         }
         let known = self.index.knows_origin(ix, origin);
         let after = self.index.highest(ix, origin);
-        if floor.whole {
+        if floor.whole && !floor.dropped {
             self.index.note_purged(ix, origin, serial);
         } else {
             let key = LifeKey { group: ix, origin, incarnation: serial.incarnation };
             match self.index.life_mut(key, millis(now)) {
-                Ok((_, life)) => life.raise_floor(serial.sequence),
+                // Another may have what this one dropped. What a newcomer never had is no loss.
+                Ok((_, life)) if floor.dropped && known => life.give_up(serial.sequence),
+                Ok((_, life)) if floor.dropped => life.raise_floor(serial.sequence),
+                Ok((_, life)) => life.raise_aged(serial.sequence),
                 Err(_) => return,
             }
         }
         if known {
-            self.report_gap(ix, origin, after, serial, GapReason::Purged, out);
+            let reason = if floor.dropped { GapReason::Dropped } else { GapReason::Purged };
+            self.report_gap(now, ix, origin, after, serial, reason);
         }
         self.release(now, ix, origin, out);
     }

@@ -264,22 +264,7 @@ impl Flood {
             return;
         };
         life.give_up(missing.sequence);
-        self.report_gap(ix, origin, after, missing, GapReason::PullTimeout, out);
+        self.report_gap(now, ix, origin, after, missing, GapReason::PullTimeout);
         self.release(now, ix, origin, out);
-    }
-
-    pub(crate) fn report_gap(
-        &mut self,
-        ix: GroupIx,
-        origin: NodeId,
-        after: Option<Serial>,
-        up_to: Serial,
-        reason: GapReason,
-        out: &mut Outbox<Output>,
-    ) {
-        self.stats.gaps += 1;
-        if let Some(group) = self.group_name(ix).cloned() {
-            out.push(Output::Gap { group, origin, after, up_to, reason });
-        }
     }
 }

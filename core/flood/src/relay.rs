@@ -38,18 +38,24 @@ impl Flood {
 
     pub(crate) fn has_unflushed(&self) -> bool {
         let unsent = |group: &Group| !group.fresh.is_empty() || !group.prunes.is_empty();
-        !self.appending.is_empty() || self.groups.values().any(unsent)
+        !self.appending.is_empty()
+            || !self.unread.is_empty()
+            || !self.reports.is_empty()
+            || self.groups.values().any(unsent)
     }
 
     /// Hands out everything that was queued.
     pub(crate) fn flush(&mut self, now: Time, out: &mut Outbox<Output>) {
-        self.tell_purged(out);
+        self.note_unread(now);
         if !self.appending.is_empty() {
             out.push(Output::Append {
                 entries: mem::take(&mut self.appending),
                 sync: mem::take(&mut self.sync),
             });
         }
+        // What was dropped unread is noted before it is forgotten.
+        self.tell_purged(out);
+        self.send_reports(out);
         let fresh = self.groups.values_mut().filter(|group| !group.fresh.is_empty());
         let fresh: Vec<_> = fresh.map(|group| (group.ix, mem::take(&mut group.fresh))).collect();
         for (ix, fresh) in fresh {

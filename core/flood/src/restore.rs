@@ -4,11 +4,12 @@ use core::time::Duration;
 
 use skep_base::Time;
 
-use crate::event::Restored;
+use crate::event::{LogHead, Missed, Restored};
 use crate::id::Position;
 use crate::life::{GroupIx, LifeKey, Place};
 use crate::machine::{Flood, born_ms, millis};
-use crate::message::{Header, StoredHead};
+use crate::message::Header;
+use crate::note::Note;
 
 impl Flood {
     /// Takes over what the log holds, before anything else is handled. Records come in the order of
@@ -53,8 +54,10 @@ impl Flood {
 
     /// Says whether the record is of any use.
     fn restore_one(&mut self, now: Time, record: &Restored, unknown_age: bool) -> bool {
-        let Some(head) = StoredHead::from_bytes(&record.head) else {
-            return false;
+        let head = match LogHead::from_bytes(&record.head) {
+            Some(LogHead::Update(head)) => head,
+            Some(LogHead::Gap(missed)) => return self.restore_note(now, record, missed),
+            None => return false,
         };
         let header = head.header;
         let Some(group) = self.groups.get_mut(&head.group) else {
@@ -88,7 +91,18 @@ impl Flood {
         self.index.append(key, sequence, header.predecessor, bytes, times).is_ok()
     }
 
-    /// What stands before the first record of a life was purged; what is missing after it was given
+    fn restore_note(&mut self, now: Time, record: &Restored, missed: Missed) -> bool {
+        let Some(group) = self.groups.get(&missed.group).map(|group| group.ix) else {
+            return false;
+        };
+        let stored = u64::try_from(record.stored_for.as_millis()).unwrap_or(u64::MAX);
+        let born = born_ms(now, stored);
+        let position = self.index.append_note(born);
+        self.notes.insert(position, Note { group, born, missed });
+        true
+    }
+
+    /// What stands before the first record of a life is gone; what is missing after it was given
     /// up, and may still come.
     fn restore_gap(&mut self, now: Time, ix: GroupIx, header: &Header) {
         let id = header.id;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use skep_base::{NodeId, Outbox, Time};
 
 use crate::event::{LogRecord, Output, ReadToken, Rejection};
-use crate::id::UpdateId;
+use crate::id::{Serial, UpdateId};
 use crate::index::Entry;
 use crate::life::{GroupIx, Life, LifeKey};
 use crate::machine::{Flood, ReadFor, age_ms};
@@ -17,8 +17,9 @@ use crate::message::{
 };
 use crate::relay::sent_age;
 
-/// Parts of an answer that may be on their way.
-const WINDOW: usize = 4;
+/// Parts of an answer that may be on their way: half a megabyte, so that ten minutes of a thousand
+/// updates a second come back within half a minute over a link round the world.
+const WINDOW: usize = 12;
 /// Answers under way for one neighbour.
 const MAX_SERVING_PER_PEER: usize = 32;
 /// Answers under way for all.
@@ -57,6 +58,14 @@ pub(crate) struct Fetching {
     pub(crate) offset: u32,
 }
 
+impl Serving {
+    /// Whether the neighbour has yet to get this update.
+    pub(crate) fn awaits(&self, key: LifeKey, sequence: u64) -> bool {
+        let mut spans = self.plan.iter();
+        spans.any(|span| span.key == key && (span.after + 1..=span.up_to).contains(&sequence))
+    }
+}
+
 type ServingKey = (NodeId, GroupIx, u32);
 
 impl Flood {
@@ -91,7 +100,8 @@ impl Flood {
                 break;
             }
             if mark_of(origin).and_then(|mark| mark.purged) < Some(serial) {
-                serving.floors.push_back(Floor { origin, serial, whole: true });
+                let floor = Floor { origin, serial, whole: true, dropped: false };
+                serving.floors.push_back(floor);
             }
         }
         for life in self.index.lives_from(ix, first) {
@@ -126,6 +136,11 @@ impl Flood {
                 continue;
             }
             let entries = self.next_part(now, key);
+            let floors = self.serving.get(&key).is_some_and(|it| !it.floors.is_empty());
+            if floors && entries.is_empty() {
+                // Something was dropped since this answer was planned: that is said first.
+                continue;
+            }
             let cached = entries.iter();
             let cached: Option<Vec<_>> =
                 cached.map(|entry| self.cache.head(entry.position).cloned()).collect();
@@ -160,6 +175,15 @@ impl Flood {
         while let Some(span) = serving.plan.front_mut() {
             let life = self.index.life(span.key);
             let mut full = false;
+            let dropped = life.filter(|life| life.floor.min(span.up_to) > span.after);
+            if let Some(life) = dropped {
+                if !entries.is_empty() {
+                    break;
+                }
+                serving.floors.extend(floors(life, span.after));
+                span.after = life.floor;
+                return entries;
+            }
             let start = span.after;
             for (sequence, position) in life.into_iter().flat_map(|it| it.entries_after(start)) {
                 if sequence > span.up_to {
@@ -233,8 +257,8 @@ impl Flood {
             Some(ReadFor::Asked { peer, group }) => {
                 self.asked_read(now, (group, peer), records, out)
             }
-            Some(ReadFor::Cursor { name, positions, next }) => {
-                self.cursor_read(now, &name, (&positions, next), records, out)
+            Some(ReadFor::Cursor { name, batch }) => {
+                self.cursor_read(now, &name, batch, records, out)
             }
             None => {}
         }
@@ -285,13 +309,7 @@ fn plan_life(life: &Life, mark: Option<&Mark>, serving: &mut Serving) {
         core::cmp::Ordering::Greater => u64::MAX,
     });
     let after = told.map_or(0, |it| it.head).max(purged);
-    if life.floor > after {
-        serving.floors.push_back(Floor {
-            origin: key.origin,
-            serial: crate::Serial { incarnation: key.incarnation, sequence: life.floor },
-            whole: false,
-        });
-    }
+    serving.floors.extend(floors(life, after));
     for &(after, up_to) in told.into_iter().flat_map(|it| &it.gaps) {
         serving.plan.push_back(Span { key, after, up_to });
     }
@@ -299,6 +317,20 @@ fn plan_life(life: &Life, mark: Option<&Mark>, serving: &mut Serving) {
         let up_to = life.head;
         serving.plan.push_back(Span { key, after, up_to });
     }
+}
+
+/// What of a life nobody need wait for who has everything up to `after`.
+fn floors(life: &Life, after: u64) -> impl Iterator<Item = Floor> + use<> {
+    let key = life.key;
+    let floor = move |sequence, dropped| Floor {
+        origin: key.origin,
+        serial: Serial { incarnation: key.incarnation, sequence },
+        whole: false,
+        dropped,
+    };
+    let aged = (life.aged > after).then(|| floor(life.aged, false));
+    let dropped = (life.floor > after.max(life.aged)).then(|| floor(life.floor, true));
+    aged.into_iter().chain(dropped)
 }
 
 /// Headers and bodies for one frame, with the ages of now.

@@ -26,6 +26,11 @@ pub struct Stats {
     /// Log entries dropped for lack of room that every subscriber had: they waited only for members
     /// that are away (FLOOD-33, dropped first).
     pub dropped_for_absent: u64,
+    /// Log entries dropped for lack of room that a linked neighbour had yet to get (FLOOD-33,
+    /// dropped second).
+    pub dropped_unsent: u64,
+    /// Notes of gaps that were dropped because there were too many.
+    pub dropped_notes: u64,
     /// Log entries dropped for lack of room that a subscriber had not had (FLOOD-33, dropped last).
     pub dropped_unread: u64,
     /// Log entries that the disk did not take.

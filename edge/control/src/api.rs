@@ -18,8 +18,8 @@ mod node;
 
 pub use event::{Event, EventKind, ReadEvents};
 pub use flood::{
-    Body, Commit, Committed, Cursor, Published, ReadUpdates, Update, UpdateId, UpdateIdError,
-    Updates,
+    Body, Commit, Committed, Cursor, Missing, Published, ReadUpdates, Update, UpdateId,
+    UpdateIdError, Updates,
 };
 pub use image::{
     Entry, Image, ImageDetail, StartWave, Wave, WaveDetail, WaveId, WaveNode, WaveState, WaveStep,

@@ -195,7 +195,7 @@ async fn updates(
         let query = ReadUpdates { max: Some(max), ..query.clone() };
         let group = group.clone();
         let read = ask(&backend, &caller, |reply| Request::Updates { group, query, reply }).await?;
-        if !read.updates.is_empty() || read.lost > 0 {
+        if !read.updates.is_empty() || !read.gaps.is_empty() || read.lost > 0 {
             return json(&read);
         }
         match tokio::time::timeout_at(deadline, backend.appended.changed()).await {

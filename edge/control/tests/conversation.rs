@@ -87,7 +87,7 @@ async fn log_keeper(BackendSide { mut calls, appended }: BackendSide) {
                 let updates: Vec<Update> =
                     log.iter().filter(|update| update.cursor > from).cloned().collect();
                 let next = updates.last().map_or(from, |update| update.cursor);
-                reply.ok(Updates { updates, next, lost: 0 });
+                reply.ok(Updates { updates, next, lost: 0, gaps: Vec::new() });
             }
             Request::Commit { commit, reply, .. } => {
                 committed = committed.max(commit.cursor);

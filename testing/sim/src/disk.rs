@@ -107,11 +107,13 @@ impl Disk {
         entry: LogEntry,
     ) -> Result<(), String> {
         let LogEntry { position, head, body } = entry;
-        let id = head.header.id;
+        let id = head.update().map(|head| head.header.id);
         if position != self.log_next {
             return Err(format!("appends at {position}, and the log ends at {}", self.log_next));
         }
-        if let Some(before) = self.appended.insert(id, position) {
+        if let Some(id) = id
+            && let Some(before) = self.appended.insert(id, position)
+        {
             return Err(format!("appends {id} at {position}, which stands at {before} already"));
         }
         self.log_next = position.next();

@@ -36,7 +36,7 @@ fn examples() -> Vec<(Packet, &'static str)> {
         purged: Some(serial(1, 2)),
         lives: vec![Life { incarnation: Incarnation(3), head: 300, gaps: vec![(4, 6)] }],
     };
-    let floor = Floor { origin: from, serial: serial(1, 2), whole: true };
+    let floor = Floor { origin: from, serial: serial(1, 2), whole: true, dropped: true };
     let body = || vec![Bytes::from_static(b"skep")];
     let with = |message, bodies| Packet { message, bodies };
     vec![
@@ -66,7 +66,7 @@ fn examples() -> Vec<(Packet, &'static str)> {
                 },
                 body(),
             ),
-            "00360303616c6c07010101010101010101010101010101010101020101ababababababababababababab\
+            "00370303616c6c0701010101010101010101010101010101010102010101ababababababababababababab\
              ababab03f403010209e807040001736b6570",
         ),
         (Packet::bare(Message::More { group: group(), token: 7 }), "00060403616c6c07"),
@@ -92,8 +92,8 @@ fn examples() -> Vec<(Packet, &'static str)> {
         ),
         (
             Packet::bare(Message::Graft { group: group(), origins: vec![from], runs: vec![run()] }),
-            "002c0a03616c6c010101010101010101010101010101010101abababababababababababababababab03f403\
-             ac02",
+            "002c0a03616c6c010101010101010101010101010101010101abababababababababababababababab03\
+             f403ac02",
         ),
     ]
 }
@@ -117,6 +117,17 @@ fn stored_heads_have_these_bytes_for_ever() {
     newer[0] += 1;
     assert_eq!(StoredHead::from_bytes(&newer), None);
     assert_eq!(StoredHead::from_bytes(&bytes[..5]), None);
+    let missed = Missed {
+        group: GroupName::all(),
+        origin: id().origin,
+        after: Some(serial(3, 500)),
+        up_to: serial(3, 502),
+        reason: crate::GapReason::Dropped,
+    };
+    let gap = crate::LogHead::Gap(missed);
+    let bytes = gap.to_bytes();
+    assert_eq!(hex(&bytes), "0203616c6cabababababababababababababababab0103f40303f60302");
+    assert_eq!(crate::LogHead::from_bytes(&bytes), Some(gap));
 }
 
 #[test]

@@ -53,7 +53,8 @@ fn what_a_subscriber_has_not_had_is_counted_apart() {
         net.publish(0, &Bytes::from(format!("{number}")));
     }
     net.run(SECOND);
-    assert_eq!(net.hosts[0].flood().stats().dropped_unread, 76);
+    // A thirty-second of the room at a time, so that gaps are few.
+    assert_eq!(net.hosts[0].flood().stats().dropped_unread, 3 * 33);
 }
 
 #[test]
@@ -65,7 +66,8 @@ fn bytes_are_bounded_as_well() {
         net.publish(0, &Bytes::from(vec![1; 10_000]));
     }
     net.run(SECOND);
-    assert_eq!(net.hosts[0].flood().len(), 10);
+    // Not ten: what a record takes beside its body counts as well.
+    assert_eq!(net.hosts[0].flood().len(), 9);
 }
 
 #[test]

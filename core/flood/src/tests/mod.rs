@@ -6,5 +6,6 @@ mod bounds;
 mod net;
 mod network;
 mod pruning;
+mod room;
 mod single;
 mod subscribers;

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use skep_base::{GroupName, Incarnation, NodeId, Outbox, Rng, Time};
 
 use crate::event::{
-    CursorName, Delivered, Input, LogRecord, Output, PublishToken, ReadItem, ReadToken, Refusal,
-    Restored,
+    CursorName, Delivered, Input, LogHead, LogRecord, Missed, Output, PublishToken, ReadItem,
+    ReadToken, Refusal, Restored,
 };
 use crate::message::StoredHead;
 use crate::{Config, Flood, Position, Serial, UpdateId};
@@ -48,6 +48,10 @@ pub(super) struct Host {
     /// Nothing while it is down.
     pub(super) flood: Option<Flood>,
     pub(super) log: Vec<Option<Stored>>,
+    /// Gaps in the log, where it holds no update.
+    pub(super) notes: BTreeMap<usize, (Missed, Time)>,
+    /// Gaps that subscribers were handed.
+    pub(super) told: Vec<(CursorName, Position, Missed)>,
     synced: usize,
     life: u64,
     pub(super) purged_below: u64,
@@ -115,6 +119,8 @@ impl Net {
             net.hosts.push(Host {
                 flood: None,
                 log: Vec::new(),
+                notes: BTreeMap::new(),
+                told: Vec::new(),
                 synced: 0,
                 life: 0,
                 purged_below: 0,
@@ -151,13 +157,18 @@ impl Net {
         let incarnation = Incarnation(host.life);
         let mut flood = Flood::new(node(on), incarnation, host.config.clone(), Rng::seeded(seed));
         let records = host.log.iter().enumerate().skip(usize::try_from(host.purged_below).unwrap());
+        let notes = &host.notes;
         let records = records.filter_map(|(at, stored)| {
-            let stored = stored.as_ref()?;
-            let stored_for = now.since(stored.at);
+            let (head, length, written) = match (stored, notes.get(&at)) {
+                (Some(stored), _) => (stored.head.to_bytes(), stored.body.len(), stored.at),
+                (None, Some((gap, at))) => (LogHead::Gap(gap.clone()).to_bytes(), 0, *at),
+                (None, None) => return None,
+            };
+            let stored_for = now.since(written);
             Some(Restored {
                 position: Position(at as u64),
-                head: stored.head.to_bytes().into(),
-                body_bytes: u32::try_from(stored.body.len()).unwrap(),
+                head: head.into(),
+                body_bytes: u32::try_from(length).unwrap(),
                 stored_for: if clock_went_back { Duration::ZERO } else { stored_for },
             })
         });
@@ -185,6 +196,7 @@ impl Net {
         host.life += 1;
         if power_cut {
             host.log.truncate(host.synced);
+            host.notes.retain(|at, _| *at < host.synced);
         }
         for peer in 0..self.hosts.len() {
             self.cut(on, peer);
@@ -346,12 +358,17 @@ impl Net {
                             self.input(on, Input::AppendFailed { from });
                             break;
                         }
-                        assert_eq!(entry.head.header.length as usize, entry.body.len());
-                        host.log.push(Some(Stored {
-                            head: entry.head,
-                            body: entry.body,
-                            at: self.now,
-                        }));
+                        let at = self.now;
+                        match entry.head {
+                            LogHead::Update(head) => {
+                                assert_eq!(head.header.length as usize, entry.body.len());
+                                host.log.push(Some(Stored { head, body: entry.body, at }));
+                            }
+                            LogHead::Gap(missed) => {
+                                host.notes.insert(host.log.len(), (missed, at));
+                                host.log.push(None);
+                            }
+                        }
                     }
                     let up_to = Position(self.hosts[on].log.len() as u64);
                     let delay = Duration::from_millis(if sync { 8 } else { 1 });
@@ -384,7 +401,9 @@ impl Net {
             Output::Refuse { token, reason } => {
                 host.refused.insert(token.0, reason);
             }
-            Output::HandOver { name, updates, next } => {
+            Output::HandOver { name, updates, gaps, next } => {
+                let gaps = gaps.into_iter().map(|(at, gap)| (name.clone(), at, gap));
+                host.told.extend(gaps);
                 let updates = updates.into_iter().map(|update| (name.clone(), update));
                 host.handed.extend(updates);
                 if host.commits {
@@ -401,6 +420,7 @@ impl Net {
                 host.purged_below = below.0;
                 let below = usize::try_from(below.0).unwrap().min(host.log.len());
                 host.log[..below].iter_mut().for_each(|stored| *stored = None);
+                host.notes.retain(|at, _| *at >= below);
             }
             Output::Send { .. }
             | Output::Append { .. }
@@ -501,6 +521,11 @@ impl Host {
     pub(super) fn ids(&self) -> BTreeSet<UpdateId> {
         let stored = self.log.iter().flatten();
         stored.map(|it| it.head.header.id).collect()
+    }
+
+    /// Updates in the log.
+    pub(super) fn count(&self) -> usize {
+        self.log.iter().flatten().count()
     }
 
     pub(super) fn flood(&self) -> &Flood {

@@ -145,6 +145,24 @@ pub struct Updates {
     /// Updates that are gone from the log though nobody of that name has read them: purged, or
     /// dropped as the drop order says (FLOOD-33).
     pub lost: u64,
+    /// Where in the log updates are missing that did not come or were dropped: whose, and which.
+    /// They are handed over late if they come.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Missing>,
+}
+
+/// Updates of one origin that a subscriber does not get, as far as is known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// Commit this, or a later one, when it is dealt with.
+    pub cursor: Cursor,
+    /// The last one before them; nothing where none was ever seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<UpdateId>,
+    /// The last one that is missing.
+    pub up_to: UpdateId,
+    /// Why.
+    pub why: String,
 }
 
 /// Body of `POST /v1/groups/{group}/subscribers/{subscriber}`: all up to here is done with.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use skep_base::{Digest, Incarnation, NodeId};
-use skep_flood::message::{Floor, Header, Life, Mark, Message, Packet, StoredHead};
+use skep_flood::message::{Floor, Header, Life, Mark, Message, Packet, Run, StoredHead};
 use skep_flood::{INLINE_BELOW_BYTES, Serial, UpdateId};
 
 use super::{Seed, Target, name};
@@ -79,9 +79,10 @@ fn packet_seeds() -> Vec<Seed> {
     let origin = NodeId::from_bytes([1; 16]);
     let life = Life { incarnation: Incarnation(3), head: 20, gaps: vec![(2, 5), (7, 9)] };
     let mark = Mark { origin, purged: Some(serial(1)), lives: vec![life] };
-    let floor = Floor { origin, serial: serial(1), whole: true };
+    let floor = Floor { origin, serial: serial(1), whole: true, dropped: false };
     let (from, to) = (NodeId::from_bytes([0; 16]), NodeId::from_bytes([255; 16]));
     let (offset, length) = (16_384, 4);
+    let run = Run { origin, incarnation: Incarnation(3), first: 5, count: 300 };
     vec![
         seed(
             "updates",
@@ -103,5 +104,12 @@ fn packet_seeds() -> Vec<Seed> {
             vec![body()],
         ),
         seed("missing", Message::Missing { group: group(), id: id(3) }, vec![]),
+        seed("have", Message::Have { group: group(), runs: vec![run] }, vec![]),
+        seed("prune", Message::Prune { group: group(), origins: vec![origin] }, vec![]),
+        seed(
+            "graft",
+            Message::Graft { group: group(), origins: vec![origin], runs: vec![run] },
+            vec![],
+        ),
     ]
 }

@@ -13,8 +13,8 @@ use crate::world::{Config, World};
 
 pub(super) const SURVIVORS: Scenario = Scenario {
     name: "flood-survives-k-minus-1",
-    about: "k - 1 nodes die at once amid updates: what a survivor holds all survivors get, and what \
-            only a dead one held comes when it is back",
+    about: "k - 1 nodes die at once amid updates: what any survivor holds, all get; the rest comes \
+            with the dead when they are back",
     nodes: 10,
     least: 6,
     configure: far_apart,

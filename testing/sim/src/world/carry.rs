@@ -145,7 +145,7 @@ impl World {
                 self.line(Some(host), "refuse", None, (token.0, 0), || Some(reason.to_string()));
                 self.ledger.refused(token);
             }
-            FloodOutput::HandOver { name, updates, next } => {
+            FloodOutput::HandOver { name, updates, next, .. } => {
                 let numbers = (updates.len() as u64, next.0);
                 self.line(Some(host), "hand-over", None, numbers, || None);
                 let verdict = self.ledger.handed_over(host, &updates);
