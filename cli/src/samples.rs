@@ -277,6 +277,7 @@ pub(crate) fn wave_detail() -> WaveDetail {
         bytes_have: have << 20,
         bytes_all: 64 << 20,
         fetched: have << 20,
+        from_queen: 0,
         sources: 3,
         elapsed_ms: 3_700,
         error: error.map(str::to_owned),

@@ -22,8 +22,8 @@ use skep_wave::{Arrival, Chunk, Limits, Message, Order, Part, Section, Status, S
 
 use super::facts::WaveKey;
 use super::library::{self, Loaded, QueensOf, Whole};
-use super::serve::Rate;
 use super::store::{Apply, Put, Trouble, Writer, chain};
+use super::tally::Fetched;
 use super::task::Task;
 
 /// The first pause after a failure; doubled each time.
@@ -40,8 +40,10 @@ pub(super) struct Job {
     pub(super) status: Status,
     pub(super) began: Time,
     pub(super) cancel: Arc<AtomicBool>,
+    /// Nodes it fetched from, in all lives of this node.
     pub(super) sources: BTreeSet<NodeId>,
-    /// Fetched before the part that is being fetched: in all, and from the queen.
+    /// Fetched before the part that is being fetched, in earlier lives too: in all, and from the
+    /// queen.
     fetched_before: (u64, u64),
     writer: Option<Writer>,
     failures: u32,
@@ -163,8 +165,19 @@ impl Task {
         let job = Job::new(attempt, key, order, self.clock.now());
         tracing::info!(image = %order.image, at = %order.at, wave = %self.wave_id(key), "begins");
         self.jobs.insert(key, job);
-        self.find_seal(key);
         self.say(key, true);
+        let tallies = self.tallies.clone();
+        let work = move || tallies.read(key);
+        self.on_disk(work, move |task, fetched| task.go_on((key, attempt), &fetched));
+    }
+
+    /// What was fetched before this agent was killed counts, and begins the search for the rest.
+    fn go_on(&mut self, id: (WaveKey, u32), fetched: &Fetched) {
+        if let Some(job) = self.current(id) {
+            job.fetched_before = (fetched.all(), fetched.by(id.0.queen));
+            job.sources.extend(fetched.from.keys());
+            self.find_seal(id.0);
+        }
     }
 
     /// Tries once more.
@@ -331,11 +344,11 @@ impl Task {
     /// Tells who asked before what is here, and asks everybody what they have.
     fn begin_fetching(&mut self, id: (WaveKey, u32)) {
         let blobs = Arc::clone(&self.blobs);
-        let commands = self.commands.clone();
+        let (tallies, commands) = (self.tallies.clone(), self.commands.clone());
         let Some(job) = self.current(id) else {
             return;
         };
-        match Writer::start(blobs, id, commands) {
+        match Writer::start((blobs, &tallies), id, commands) {
             Ok(writer) => job.writer = Some(writer),
             Err(error) => return self.job_failed(id, &Trouble::passing(&error)),
         }
@@ -358,9 +371,6 @@ impl Task {
     /// Asks for what may be asked for now.
     pub(super) fn pump(&mut self, key: WaveKey) {
         let now = self.clock.now();
-        if self.fetch_rate.free_at() > now {
-            return;
-        }
         let Some(job) = self.jobs.get_mut(&key) else {
             return;
         };
@@ -368,7 +378,8 @@ impl Task {
         let Some(transfer) = job.transfer_mut() else {
             return;
         };
-        for ask in transfer.asks(now) {
+        for ask in transfer.asks(now, self.fetch_rate.room(now)) {
+            self.fetch_rate.take(ask.bytes, now);
             let message = Message::Want { request: attempt, chunks: ask.chunks };
             match self.links.to(ask.from) {
                 Some(link) => self.send(link, &message),
@@ -386,7 +397,6 @@ impl Task {
         credit: Credit,
     ) {
         let now = self.clock.now();
-        Rate::take(&mut self.fetch_rate, bytes.len(), now);
         let Some((key, job)) = self.jobs.iter_mut().find(|(_, job)| job.attempt == request) else {
             return;
         };
@@ -553,6 +563,8 @@ impl Task {
         job.measure(now);
         status.elapsed_ms = job.status.elapsed_ms;
         self.jobs.remove(&id.0);
+        // The ledger has the figures, and was on disk before this.
+        self.tallies.remove(id.0);
         let wave = self.wave_id(id.0);
         tracing::info!(%wave, fetched = status.fetched, sources = status.sources, "done");
         self.publish_status(status, true);

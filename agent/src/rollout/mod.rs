@@ -17,6 +17,7 @@
 //! | `peers` | what other nodes say and ask |
 //! | `serve` | handing chunks to other nodes |
 //! | `store` | the threads that write chunks and apply trees |
+//! | `tally` | what was fetched and from whom, in all lives of this node |
 //! | `listing` | answers for `skep image` and `skep wave` |
 
 mod facts;
@@ -29,6 +30,7 @@ mod order;
 mod peers;
 mod serve;
 mod store;
+mod tally;
 mod task;
 #[cfg(test)]
 mod tests;

@@ -21,6 +21,9 @@ const READ_TOGETHER: usize = 4;
 /// Links for which chunks are read at one time.
 const READERS: usize = 3;
 
+/// How far ahead of its rate a node asks: twice as long as it takes to look again.
+const AHEAD: Duration = Duration::from_millis(500);
+
 /// A request of a peer.
 #[derive(Debug)]
 pub(super) struct Wanted {
@@ -51,13 +54,27 @@ impl Rate {
     }
 
     /// Takes `bytes` now and returns when the next may be taken.
-    pub(super) fn take(&mut self, bytes: usize, now: Time) -> Time {
+    pub(super) fn take(&mut self, bytes: u64, now: Time) -> Time {
         let Some(per_second) = self.per_second.filter(|rate| *rate > 0) else {
             return now;
         };
-        let nanos = (bytes as u64).saturating_mul(1_000_000_000) / per_second;
+        let nanos = bytes.saturating_mul(1_000_000_000) / per_second;
         self.free_at = self.free_at.max(now) + Duration::from_nanos(nanos);
         self.free_at
+    }
+
+    /// How much may be asked for now, so that what comes stays within the rate: whoever asks for
+    /// more than that ahead lets it come faster.
+    pub(super) fn room(&self, now: Time) -> u64 {
+        let Some(per_second) = self.per_second.filter(|rate| *rate > 0) else {
+            return u64::MAX;
+        };
+        let ahead = self.free_at.since(now);
+        let Some(left) = AHEAD.checked_sub(ahead).filter(|left| !left.is_zero()) else {
+            return 0;
+        };
+        let bytes = u128::from(per_second) * left.as_nanos() / 1_000_000_000;
+        u64::try_from(bytes).unwrap_or(u64::MAX).max(1)
     }
 
     /// When the next may be taken.
@@ -131,7 +148,7 @@ impl Server {
         let now = self.clock.now();
         let (size, free_at) = {
             let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
-            (frame.len(), rate.take(frame.len(), now))
+            (frame.len(), rate.take(frame.len() as u64, now))
         };
         if free_at > now {
             tracing::trace!(size, "waits for the sending rate");
@@ -163,5 +180,27 @@ mod tests {
         assert_eq!(rate.take(100, later), later + Duration::from_millis(100));
         assert_eq!(Rate::new(None).take(1 << 30, now), now);
         assert_eq!(Rate::new(Some(0)).take(1 << 30, now), now);
+    }
+
+    #[test]
+    fn what_is_asked_for_stays_within_the_rate_and_a_chunk() {
+        const CHUNK: u64 = 256 << 10;
+        for per_second in [10_000, 1 << 20, 100 << 20] {
+            let mut rate = Rate::new(Some(per_second));
+            let (start, mut asked) = (Time::from_millis(5000), 0);
+            for ms in (0..20_000).step_by(10) {
+                let now = start + Duration::from_millis(ms);
+                let mut room = rate.room(now);
+                while room > 0 {
+                    rate.take(CHUNK, now);
+                    (asked, room) = (asked + CHUNK, room.saturating_sub(CHUNK));
+                }
+                let due = per_second * (ms + 500) / 1000;
+                assert!(asked <= due + CHUNK, "{asked} of {due} after {ms} ms");
+            }
+            let due = per_second * 20;
+            assert!(asked + CHUNK >= due * 19 / 20, "{asked} of {due}: the rate is used");
+        }
+        assert_eq!(Rate::new(None).room(Time::ZERO), u64::MAX);
     }
 }

@@ -21,6 +21,7 @@ use super::Command;
 use super::facts::WaveKey;
 use super::ledger::Ledger;
 use super::library::Loaded;
+use super::tally::Tallies;
 use super::task::Task;
 
 /// What is to be done by the task once work on another thread is over.
@@ -84,17 +85,21 @@ pub(super) struct Writer(mpsc::Sender<Put>);
 impl Writer {
     /// Starts the thread for wave `key`; `job` tells this attempt from others.
     pub(super) fn start(
-        blobs: Arc<Blobs>,
+        (blobs, tallies): (Arc<Blobs>, &Tallies),
         (key, job): (WaveKey, u32),
         commands: UnboundedSender<Command>,
     ) -> std::io::Result<Self> {
         let (puts, inbox) = mpsc::channel::<Put>();
+        let mut tally = tallies.open(key)?;
         let work = move || {
             // While this lives nothing is collected, in whatever process.
             let writer = blobs.writer();
             for put in inbox {
                 let written = match &writer {
-                    Ok(writer) => writer.put(&put.digest, &put.bytes).map(drop),
+                    Ok(writer) => {
+                        let count = || tally.note(put.from, put.bytes.len());
+                        writer.put_after(&put.digest, &put.bytes, count).map(drop)
+                    }
                     Err(error) => Err(BlobError::Io {
                         what: format!("get leave to write: {error}"),
                         path: PathBuf::new(),

@@ -24,6 +24,7 @@ use super::links::Links;
 use super::peers::Query;
 use super::serve::{Rate, Server, frame};
 use super::store::Done;
+use super::tally::Tallies;
 use super::{Command, Config, Parts};
 use crate::clock::Clock;
 use crate::spine::Request;
@@ -48,6 +49,7 @@ pub(super) struct Task {
     pub(super) root: PathBuf,
     pub(super) blobs: Arc<Blobs>,
     pub(super) ledger: Arc<Mutex<Ledger>>,
+    pub(super) tallies: Tallies,
     pub(super) commands: mpsc::UnboundedSender<Command>,
     pub(super) facts: Facts,
     pub(super) links: Links,
@@ -108,6 +110,7 @@ impl Task {
             blobs,
             statuses: ledger.applied().clone(),
             ledger: Arc::new(Mutex::new(ledger)),
+            tallies: Tallies::new(parts.state_dir.join("fetched")),
             commands,
             facts,
             links: Links::default(),
@@ -247,6 +250,7 @@ impl Task {
             let stays = keys.contains(key);
             if !stays {
                 job.cancel.store(true, Ordering::Relaxed);
+                self.tallies.remove(*key);
             }
             stays
         });

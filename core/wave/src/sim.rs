@@ -119,7 +119,7 @@ impl World {
         self.now = self.now + STEP;
         let names: Vec<NodeId> = self.targets.keys().copied().collect();
         for name in &names {
-            let asks = self.targets.get_mut(name).unwrap().asks(self.now);
+            let asks = self.targets.get_mut(name).unwrap().asks(self.now, u64::MAX);
             for ask in asks {
                 let queue = self.uploads.entry(ask.from).or_default();
                 queue.extend(ask.chunks.into_iter().map(|chunk| (*name, chunk)));

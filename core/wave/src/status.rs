@@ -55,11 +55,11 @@ pub struct Status {
     pub bytes_have: u64,
     /// Bytes the image needs.
     pub bytes_all: u64,
-    /// Bytes that it fetched, the manifest's included.
+    /// Bytes that it fetched in all its lives, the manifest's included.
     pub fetched: u64,
     /// Of them, bytes that came from the queen.
     pub from_queen: u64,
-    /// Nodes it fetched from.
+    /// Nodes it fetched from in all its lives.
     pub sources: u16,
     /// Milliseconds from when it learnt of the wave until now or until it was done.
     pub elapsed_ms: u64,

@@ -37,6 +37,8 @@ pub struct Ask {
     pub from: NodeId,
     /// Which.
     pub chunks: Vec<Digest>,
+    /// How many bytes they have together.
+    pub bytes: u64,
 }
 
 /// What a chunk that came is to this transfer.
@@ -70,7 +72,7 @@ struct Peer {
 #[derive(Debug)]
 struct Fetching {
     from: NodeId,
-    queue: VecDeque<Digest>,
+    queue: VecDeque<(Digest, u32)>,
     asked: BTreeSet<Digest>,
     since: Time,
     moved: Time,
@@ -267,18 +269,36 @@ impl Transfer {
     }
 
     /// What to ask for now. Call it after anything changed, and at [`Transfer::deadline`].
-    pub fn asks(&mut self, now: Time) -> Vec<Ask> {
+    ///
+    /// No more is asked for than `room` bytes, but for the last chunk, which may go over: so a
+    /// caller that asks only for what a rate allows gets no more than that rate. Where all of
+    /// `room` was used, more may be asked for as soon as there is room again.
+    pub fn asks(&mut self, now: Time, mut room: u64) -> Vec<Ask> {
         self.give_up_stalled(now);
         if self.fetching.len() < self.limits.in_all || self.again_at.is_some_and(|at| at <= now) {
             self.plan(now);
         }
         let mut asks = Vec::new();
         for fetching in self.fetching.values_mut() {
-            while fetching.asked.len() + MAX_WANTED <= ASKED_AHEAD && !fetching.queue.is_empty() {
-                let count = fetching.queue.len().min(MAX_WANTED);
-                let chunks: Vec<Digest> = fetching.queue.drain(..count).collect();
+            while fetching.asked.len() + MAX_WANTED <= ASKED_AHEAD && room > 0 {
+                let (mut chunks, mut bytes) = (Vec::new(), 0);
+                while chunks.len() < MAX_WANTED
+                    && bytes < room
+                    && let Some((digest, len)) = fetching.queue.pop_front()
+                {
+                    bytes += u64::from(len);
+                    chunks.push(digest);
+                }
+                if chunks.is_empty() {
+                    break;
+                }
+                room = room.saturating_sub(bytes);
+                if fetching.asked.is_empty() {
+                    // It waited for room, not for the peer.
+                    fetching.moved = now;
+                }
                 fetching.asked.extend(&chunks);
-                asks.push(Ask { from: fetching.from, chunks });
+                asks.push(Ask { from: fetching.from, chunks, bytes });
             }
         }
         asks
@@ -287,7 +307,8 @@ impl Transfer {
     /// When [`Transfer::asks`] is to be called though nothing happened.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
-        let stalls = self.fetching.values().map(|fetching| fetching.moved + STALL);
+        let asked = self.fetching.values().filter(|fetching| !fetching.asked.is_empty());
+        let stalls = asked.map(|fetching| fetching.moved + STALL);
         stalls.chain(self.again_at).min()
     }
 
@@ -356,8 +377,9 @@ impl Transfer {
         self.again_at = plan.again_at;
         self.report = report;
         for fetch in plan.fetch {
-            let lacks = self.lacking.get(&fetch.piece).into_iter().flat_map(BTreeMap::keys);
-            let queue = lacks.filter(|digest| !self.storing.contains(digest)).copied().collect();
+            let lacks = self.lacking.get(&fetch.piece).into_iter().flatten();
+            let lacks = lacks.filter(|(digest, _)| !self.storing.contains(digest));
+            let queue = lacks.map(|(digest, len)| (*digest, *len)).collect();
             let fetching = Fetching {
                 from: fetch.from,
                 queue,
@@ -420,10 +442,10 @@ mod tests {
         let (mut transfer, chunks) = transfer(5, &here);
         assert_eq!(transfer.have().count(), 1);
         assert!(transfer.peer_has(node(0), Bitmap::full(3).as_bytes(), at(0)));
-        let asks = transfer.asks(at(0));
+        let asks = transfer.asks(at(0), u64::MAX);
         let asked: BTreeSet<Digest> = asks.iter().flat_map(|ask| ask.chunks.clone()).collect();
         assert_eq!(asked, chunks[3..].iter().map(|chunk| chunk.digest).collect());
-        assert_eq!(transfer.asks(at(1)), []);
+        assert_eq!(transfer.asks(at(1), u64::MAX), []);
         for (chunk, piece) in chunks[3..].iter().zip([1, 2]) {
             assert_eq!(transfer.arrived(node(0), &chunk.digest, at(2)), Arrival::Wanted);
             assert_eq!(transfer.arrived(node(0), &chunk.digest, at(2)), Arrival::Unasked);
@@ -439,14 +461,14 @@ mod tests {
     fn who_sends_wrong_bytes_is_marked_and_another_is_asked() {
         let (mut transfer, chunks) = transfer(1, &BTreeSet::new());
         transfer.peer_has(node(2), &[1], at(0));
-        let asks = transfer.asks(at(0));
-        assert_eq!(asks, [Ask { from: node(2), chunks: vec![chunks[0].digest] }]);
+        let asks = transfer.asks(at(0), u64::MAX);
+        assert_eq!(asks, [Ask { from: node(2), chunks: vec![chunks[0].digest], bytes: 100 }]);
         assert_eq!(transfer.arrived(node(3), &chunks[0].digest, at(1)), Arrival::Unasked);
         assert_eq!(transfer.arrived(node(2), &chunks[0].digest, at(1)), Arrival::Wanted);
         transfer.wrong(node(2), &chunks[0].digest, at(1));
-        assert_eq!(transfer.asks(at(2)), []);
+        assert_eq!(transfer.asks(at(2), u64::MAX), []);
         transfer.peer_has(node(3), &[1], at(3));
-        assert_eq!(transfer.asks(at(3))[0].from, node(3));
+        assert_eq!(transfer.asks(at(3), u64::MAX)[0].from, node(3));
         assert_eq!(transfer.report().avoided, 1);
     }
 
@@ -454,33 +476,55 @@ mod tests {
     fn who_stalls_lacks_or_goes_is_replaced() {
         let (mut transfer, chunks) = transfer(1, &BTreeSet::new());
         transfer.peer_has(node(2), &[1], at(0));
-        assert_eq!(transfer.asks(at(0)).len(), 1);
+        assert_eq!(transfer.asks(at(0), u64::MAX).len(), 1);
         assert_eq!(transfer.deadline(), Some(Time::ZERO + STALL));
-        assert_eq!(transfer.asks(Time::ZERO + STALL), []);
+        assert_eq!(transfer.asks(Time::ZERO + STALL, u64::MAX), []);
         let later = Time::ZERO + STALL + AVOID_STALLED;
         assert_eq!(transfer.deadline(), Some(later));
-        assert_eq!(transfer.asks(later)[0].from, node(2));
+        assert_eq!(transfer.asks(later, u64::MAX)[0].from, node(2));
         transfer.lacks(node(2), &chunks[0].digest);
-        assert_eq!(transfer.asks(later), []);
+        assert_eq!(transfer.asks(later, u64::MAX), []);
         transfer.peer_has(node(3), &[1], later);
-        assert_eq!(transfer.asks(later)[0].from, node(3));
+        assert_eq!(transfer.asks(later, u64::MAX)[0].from, node(3));
         transfer.peer_gone(node(3));
-        assert_eq!(transfer.asks(later), []);
+        assert_eq!(transfer.asks(later, u64::MAX), []);
         transfer.peer_got(node(4), &[0, 77], later);
-        assert_eq!(transfer.asks(later)[0].from, node(4));
+        assert_eq!(transfer.asks(later, u64::MAX)[0].from, node(4));
+    }
+
+    #[test]
+    fn no_more_is_asked_for_than_there_is_room_for() {
+        let (mut transfer, chunks) = transfer(8, &BTreeSet::new());
+        transfer.peer_has(node(2), Bitmap::full(4).as_bytes(), at(0));
+        assert_eq!(transfer.asks(at(0), 0), []);
+        assert_eq!(transfer.deadline(), None, "nobody was asked for anything");
+        let asks = transfer.asks(at(1), 150);
+        assert_eq!(asks.iter().map(|ask| ask.bytes).sum::<u64>(), 200, "the last may go over");
+        for digest in asks.iter().flat_map(|ask| &ask.chunks) {
+            assert_eq!(transfer.arrived(node(2), digest, at(2)), Arrival::Wanted);
+            transfer.stored(node(2), digest, at(2));
+        }
+        // Who was not asked for want of room is not taken for stalled.
+        let late = at(3) + STALL;
+        let asks = transfer.asks(late, u64::MAX);
+        assert!(asks.iter().any(|ask| ask.from == node(2)), "{asks:?}");
+        assert_eq!(transfer.report().avoided, 0);
+        assert!(transfer.asks(late, u64::MAX).is_empty(), "each is asked for once");
+        let asked = asks.iter().flat_map(|ask| &ask.chunks);
+        assert!(asked.clone().all(|digest| chunks.iter().any(|chunk| chunk.digest == *digest)));
     }
 
     #[test]
     fn a_chunk_that_could_not_be_stored_is_asked_for_again() {
         let (mut transfer, chunks) = transfer(2, &BTreeSet::new());
         transfer.peer_has(node(2), &[1], at(0));
-        assert_eq!(transfer.asks(at(0))[0].chunks.len(), 2);
+        assert_eq!(transfer.asks(at(0), u64::MAX)[0].chunks.len(), 2);
         for chunk in &chunks {
             assert_eq!(transfer.arrived(node(2), &chunk.digest, at(1)), Arrival::Wanted);
         }
         transfer.not_stored(&chunks[0].digest);
-        let asks = transfer.asks(at(2));
-        assert_eq!(asks, [Ask { from: node(2), chunks: vec![chunks[0].digest] }]);
+        let asks = transfer.asks(at(2), u64::MAX);
+        assert_eq!(asks, [Ask { from: node(2), chunks: vec![chunks[0].digest], bytes: 100 }]);
         assert_eq!(transfer.stored(node(2), &chunks[1].digest, at(3)), None);
     }
 

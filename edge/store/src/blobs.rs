@@ -343,6 +343,19 @@ impl Writer<'_> {
     /// # Errors
     /// [`BlobError::WrongBytes`] when it is not; [`BlobError::Full`] when the disk is.
     pub fn put(&self, digest: &Digest, bytes: &[u8]) -> Result<Put, BlobError> {
+        self.put_after(digest, bytes, || Ok(()))
+    }
+
+    /// The same; `first` is done once the bytes are known to be right, and before they are stored.
+    ///
+    /// # Errors
+    /// As [`Writer::put`], and what `first` says, with this store's name: nothing is stored then.
+    pub fn put_after(
+        &self,
+        digest: &Digest,
+        bytes: &[u8],
+        first: impl FnOnce() -> io::Result<()>,
+    ) -> Result<Put, BlobError> {
         let blobs = self.blobs;
         if bytes.len() > MAX_CHUNK_BYTES {
             return Err(BlobError::TooLong {
@@ -355,6 +368,7 @@ impl Writer<'_> {
         if found != *digest {
             return Err(BlobError::WrongBytes { expected: *digest, found });
         }
+        first().map_err(blobs.failed(|| format!("note chunk {digest}")))?;
         if blobs.has(digest) {
             return Ok(Put::Present);
         }

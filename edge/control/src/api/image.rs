@@ -221,9 +221,11 @@ pub struct WaveNode {
     pub bytes_have: u64,
     /// Bytes of chunks that the image needs.
     pub bytes_all: u64,
-    /// Bytes it fetched over the network.
+    /// Bytes it fetched over the network, the manifest's included, also before it was last started.
     pub fetched: u64,
-    /// Nodes it fetched from.
+    /// Of them, bytes from the queen.
+    pub from_queen: u64,
+    /// Nodes it fetched from, also before it was last started.
     pub sources: u32,
     /// Milliseconds from the wave's start until it had it, or until now.
     pub elapsed_ms: u64,
