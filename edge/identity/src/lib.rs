@@ -17,7 +17,8 @@
 //! | join, renew | [`Joining`], [`Renewing`], and [`message`] between them and the CA |
 //!
 //! Nothing here waits or reads a clock: the time by which certificates are judged is an argument
-//! ([`judgement_time`] says how to make it). `docs/protocol/identity.md` is the protocol in prose.
+//! ([`judgement_time_of`] says how to make it). `docs/protocol/identity.md` is the protocol in
+//! prose.
 
 #![warn(missing_docs)]
 
@@ -57,4 +58,4 @@ pub use invitation::{
 pub use key::{KeyError, PUBLIC_KEY_BYTES, SIGNATURE_BYTES, SigningKey, verify_signature};
 pub use ledger::LedgerError;
 pub use roles::{Role, RoleError, Roles};
-pub use trust::{DEFAULT_GRACE, MAX_AUTHORITIES, Trust, judgement_time};
+pub use trust::{DEFAULT_GRACE, MAX_AUTHORITIES, Trust, judgement_time, judgement_time_of};

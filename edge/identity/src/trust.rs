@@ -202,3 +202,21 @@ impl fmt::Debug for Trust {
 pub fn judgement_time(wall: WallTime, built: WallTime, last_written: WallTime) -> WallTime {
     wall.max(built).max(last_written)
 }
+
+/// The same for a node that has a certificate, which says more of the time: it is later than when
+/// the certificate was made. And where the last time that was written is one at which nothing of
+/// this node would hold any more, while by its clock all is well, then the clock ran ahead for a
+/// while and was set right: what it wrote meanwhile must not lock the node out.
+#[must_use]
+pub fn judgement_time_of(
+    own: &CertInfo,
+    grace: Duration,
+    wall: WallTime,
+    built: WallTime,
+    last_written: WallTime,
+) -> WallTime {
+    let sure = wall.max(built).max(own.not_before);
+    let ran_ahead =
+        wall >= own.not_before && sure < own.not_after && last_written.since(own.not_after) > grace;
+    if ran_ahead { sure } else { sure.max(last_written) }
+}

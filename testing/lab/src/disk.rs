@@ -113,6 +113,17 @@ impl BlockDisk {
         &self.path
     }
 
+    /// The device itself, such as `/dev/loop3`: a machine may mount it at a place of its own.
+    ///
+    /// # Errors
+    /// When the kernel does not name it.
+    pub fn device(&self) -> Result<PathBuf> {
+        let place = Path::new("/sys/dev/block").join(&self.device);
+        let target = fs::read_link(&place).with_context(|| format!("no {}", place.display()))?;
+        let name = target.file_name().context("a device without a name")?;
+        Ok(Path::new("/dev").join(name))
+    }
+
     /// Lets `process` write at most so many bytes a second to this disk. What stays in the page
     /// cache is not slowed; what is synced is.
     ///

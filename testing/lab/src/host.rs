@@ -13,7 +13,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use skep_base::ByteSize;
 
-use crate::CLOCK_OFFSET_ENV;
 use crate::command::{self, HostCommand};
 use crate::disk::{BlockDisk, Disk};
 use crate::fabric::Fabric;
@@ -23,6 +22,7 @@ use crate::process::Logs;
 use crate::rules::Port;
 use crate::tools;
 use crate::traffic::Traffic;
+use crate::{CLOCK_FILE_ENV, CLOCK_OFFSET_ENV};
 
 /// A host of a lab. A cheap handle: clones are the same host. It is of no use after its lab ended.
 #[derive(Clone, Debug)]
@@ -124,6 +124,23 @@ impl Host {
     /// milliseconds.
     pub fn set_clock_offset_ms(&self, offset: i64) {
         self.set_env(CLOCK_OFFSET_ENV, offset.to_string());
+    }
+
+    /// Moves the wall clock of the host's agents, as somebody does who sets it: those that run see
+    /// it jump, those that are started later see it where it is. Agents that were started before
+    /// the first call see nothing of it. The kernel has one wall clock for all hosts, so it is the
+    /// agent that reads it from a file.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn jump_clock(&self, offset_ms: i64) -> Result<()> {
+        let file = self.dir().join("clock");
+        let next = file.with_extension("next");
+        fs::write(&next, offset_ms.to_string())?;
+        // At no time is there half a number.
+        fs::rename(&next, &file).context("cannot move the clock")?;
+        self.set_env(CLOCK_FILE_ENV, file);
+        Ok(())
     }
 
     /// Pulls the cable: the interface stays, its carrier is gone.

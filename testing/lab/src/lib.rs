@@ -79,6 +79,8 @@ use switch::Switch;
 
 /// The environment variable by which an agent's wall clock is set wrong, in milliseconds.
 pub const CLOCK_OFFSET_ENV: &str = "SKEP_TEST_CLOCK_OFFSET_MS";
+/// The same from a file, which may change while the agent runs.
+pub const CLOCK_FILE_ENV: &str = "SKEP_TEST_CLOCK_OFFSET_FILE";
 /// Set to anything, it makes labs stay after their tests, for a look by hand.
 const KEEP_ENV: &str = "SKEP_LAB_KEEP";
 

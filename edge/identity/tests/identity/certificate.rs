@@ -10,7 +10,8 @@ use rcgen::{
 };
 use skep_base::WallTime;
 use skep_identity::{
-    CertError, IssueRequest, Role, Roles, Trust, Validity, judgement_time, parse_certificate,
+    CertError, IssueRequest, Role, Roles, Trust, Validity, judgement_time, judgement_time_of,
+    parse_certificate,
 };
 
 use crate::common::{Bloc, DAY, START, after, bloc, node};
@@ -194,6 +195,25 @@ fn the_latest_of_three_clocks_judges() {
     assert_eq!(judgement_time(at(3), at(2), at(1)), at(3));
     assert_eq!(judgement_time(at(0), at(2), at(1)), at(2));
     assert_eq!(judgement_time(at(0), at(2), at(5)), at(5));
+}
+
+#[test]
+fn a_clock_that_was_wrong_for_a_while_locks_nobody_out() {
+    let own = bloc("example").node("a").info().clone();
+    let (built, zero) = (WallTime::from_unix_ms(1), WallTime::default());
+    let judged = |wall, noted| judgement_time_of(&own, DAY * 7, wall, built, noted);
+    let day = u64::try_from(DAY.as_millis()).unwrap();
+    let days = |days: u64| WallTime::from_unix_ms(own.not_before.unix_ms + days * day);
+    // It was never set, or went back: no earlier than our own certificate, and than what was noted.
+    assert_eq!(judged(zero, zero), own.not_before);
+    assert_eq!(judged(zero, days(3)), days(3));
+    assert_eq!(judged(days(1), days(3)), days(3));
+    assert_eq!(judged(days(5), days(3)), days(5));
+    // It ran ahead by more than a year, and was set right.
+    assert_eq!(judged(days(5), days(400)), days(5));
+    // It went back to a time at which there was no such certificate: what was noted stands.
+    assert_eq!(judged(zero, days(400)), days(400));
+    assert_eq!(judged(days(400), days(390)), days(400));
 }
 
 #[test]
