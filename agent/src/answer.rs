@@ -6,8 +6,7 @@ use std::time::Duration;
 use skep_base::{GroupName, NodeId, NodeName};
 use skep_control::api::{
     Accepted, AgentState, CaStatus, Certificate, Check, Code, Flock, Group, Health, JoinAddress,
-    Link, LinkKind, Member, Metric, MetricKind, Presence, Problem, Refusal, Shutdown, Status, Text,
-    Wait,
+    Link, LinkKind, Member, Metric, MetricKind, Presence, Refusal, Shutdown, Status, Text, Wait,
 };
 use skep_control::{Reply, Request};
 use skep_identity::CertInfo;
@@ -19,8 +18,6 @@ use crate::spine::{Spine, presence};
 
 /// How long a planned stop may keep this node away before others see it silent.
 const BACK_WITHIN: Duration = Duration::from_secs(30);
-/// A certificate with less than this of its life left is a problem to be shown.
-const EXPIRES_SOON: Duration = Duration::from_secs(3 * 24 * 3600);
 
 impl Spine {
     /// Answers one question.
@@ -122,28 +119,6 @@ impl Spine {
             waits.push(Wait { what, since_ms, until_ms: Some(3000) });
         }
         waits
-    }
-
-    fn problems(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let since_ms = millis(self.clock.now().since(self.started.0));
-        if self.duplicate {
-            problems.push(Problem {
-                message: "another live process holds this node's name".into(),
-                hint: Some("stop one of the two, or issue it a certificate of its own".into()),
-                since_ms,
-            });
-        }
-        let identity = self.identity.current();
-        let left = identity.info().not_after.since(self.clock.wall());
-        if left < EXPIRES_SOON.min(identity.info().life() / 4) {
-            problems.push(Problem {
-                message: format!("the certificate expires in {} s", left.as_secs()),
-                hint: Some("make sure that a node which serves the CA can be reached".into()),
-                since_ms: 0,
-            });
-        }
-        problems
     }
 
     fn health(&self) -> Health {

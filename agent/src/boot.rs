@@ -57,7 +57,7 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     let info = identity.info().clone();
     tracing::info!(node = %info.node, bloc = %info.bloc, "starting");
 
-    let (disk, found, disk_done) = Disk::open(&config.node.state_dir, clock)?;
+    let (disk, found, disk_done) = Disk::open(&config.node.state_dir, clock, info.not_before)?;
     let identity = IdentityHandle::new(identity);
     let nonce = Nonce(random()?);
     let stored = found.incarnation;
@@ -81,6 +81,7 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
         version: version.clone(),
     };
     let cursors = found.cursors.clone();
+    let problems = found.problems.clone();
     let born = birth(me, random()?, &identity, found);
     let node = Node::new(clock.now(), born, machine_config(&config));
     let rollout = Rollout::start(crate::rollout::Parts {
@@ -110,6 +111,7 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
         version,
         requests.clone(),
     );
+    spine.found_on_disk(problems);
     spine.open_cursors(cursors).await;
     let discovery = Discovery {
         join: config.join.clone(),
@@ -198,9 +200,13 @@ fn start_transport(
     anyhow::ensure!(!listeners.is_empty(), "nothing to listen on: see `listen.addresses`");
     // Certificates are judged by a clock that never falls behind the build or what was noted.
     let built = WallTime::from_unix_ms(crate::BUILT_UNIX_MS);
-    let judge = move || skep_identity::judgement_time(clock.wall(), built, noted);
+    let (own, grace) = (identity.clone(), config.node.expiry_grace);
+    let judge = move || {
+        let wall = clock.wall();
+        skep_identity::judgement_time_of(own.current().info(), grace, wall, built, noted)
+    };
     let mut settings = tls::Settings::new(Arc::new(judge));
-    settings.grace = config.node.expiry_grace;
+    settings.grace = grace;
     let listening: Vec<SocketAddr> =
         listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let addresses = own_addresses(config, &listening);
@@ -303,6 +309,7 @@ fn birth(me: Me, seed: u64, identity: &IdentityHandle, found: Found) -> Birth {
         layouts: Box::new(LayoutCache::default()),
         records: found.records,
         address_book: found.address_book,
+        purged: found.purged,
         log: found.log,
         log_next: found.log_next,
         clock_went_back: found.clock_went_back,

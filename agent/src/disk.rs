@@ -15,9 +15,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use bytes::Bytes;
 use skep_base::{GroupName, Incarnation, NodeId, NodeName, WallTime};
-use skep_flood::{LogEntry, LogRecord, Position, ReadItem, ReadToken, Restored};
+use skep_flood::{
+    LogEntry, LogRecord, Position, PurgedMark, ReadItem, ReadToken, Restored, Serial,
+};
 use skep_store::log::{Entry, LogError, Options};
-use skep_store::state::{Change, SavedCursor, SavedRecord, State};
+use skep_store::state::{Change, SavedCursor, SavedPurged, SavedRecord, State};
 use skep_store::{Log, StateLock};
 use tokio::sync::{mpsc, oneshot};
 
@@ -80,12 +82,16 @@ pub struct Found {
     pub log: Vec<Restored>,
     /// The position after the last of them.
     pub log_next: Position,
+    /// The highest update of each origin that was purged.
+    pub purged: Vec<PurgedMark>,
     /// Subscribers: name, group, first position not committed.
     pub cursors: Vec<SavedCursor>,
     /// What the wall clock showed last time; certificates are judged by no earlier time.
     pub noted: WallTime,
     /// The wall clock is behind that.
     pub clock_went_back: bool,
+    /// What is torn or damaged.
+    pub problems: Vec<skep_control::api::Problem>,
 }
 
 struct Worker {
@@ -94,6 +100,7 @@ struct Worker {
     log: Log,
     clock: Clock,
     noted: WallTime,
+    not_before: WallTime,
     gathered: Gathered,
     done: mpsc::Sender<Done>,
     /// The log failed, and this was said.
@@ -103,17 +110,22 @@ struct Worker {
 }
 
 impl Disk {
-    /// Opens the state directory, which must belong to nobody else, and starts the thread.
+    /// Opens the state directory, which must belong to nobody else, and starts the thread. What the
+    /// wall clock shows before `not_before` it shows wrongly, and that is never noted.
     ///
     /// # Errors
     /// What cannot be opened, and why.
-    pub fn open(dir: &Path, clock: Clock) -> anyhow::Result<(Self, Found, mpsc::Receiver<Done>)> {
+    pub fn open(
+        dir: &Path,
+        clock: Clock,
+        not_before: WallTime,
+    ) -> anyhow::Result<(Self, Found, mpsc::Receiver<Done>)> {
         let lock = StateLock::acquire(dir)?;
         let state = State::open(dir)?;
         let wall = clock.wall();
         let noted = state.wall()?;
         let mut log_found = Vec::new();
-        let (log, _) = Log::open(&dir.join("log"), Options::default(), |found| {
+        let (log, opened) = Log::open(&dir.join("log"), Options::default(), |found| {
             log_found.push(Restored {
                 position: Position(found.position),
                 head: Bytes::copy_from_slice(found.head),
@@ -130,10 +142,12 @@ impl Disk {
                 .map(|saved| (saved.node, saved.name, saved.addresses))
                 .collect(),
             log_next: Position(log.next()),
+            purged: state.purged()?.into_iter().map(mark).collect(),
             log: log_found,
             cursors: state.cursors()?,
             noted,
             clock_went_back: wall < noted,
+            problems: crate::problems::of_log(&opened),
         };
         let (done, results) = mpsc::channel(1024);
         let (jobs, queue) = std::sync::mpsc::channel();
@@ -142,6 +156,7 @@ impl Disk {
             state,
             log,
             clock,
+            not_before,
             noted: wall,
             gathered: Gathered::default(),
             done,
@@ -204,6 +219,17 @@ impl Disk {
     /// Reads from the update log.
     pub fn read(&self, token: ReadToken, items: Vec<ReadItem>) {
         self.send(Job::Read { token, items });
+    }
+
+    /// Keeps what was purged of each origin. Said before [`Disk::purge`], so that the log never
+    /// lacks what is not noted as purged.
+    pub fn purged(&self, marks: Vec<PurgedMark>) {
+        let change = |mark: PurgedMark| {
+            let PurgedMark { group, origin, serial } = mark;
+            let (incarnation, sequence) = (serial.incarnation, serial.sequence);
+            Change::Purged(SavedPurged { group, origin, incarnation, sequence })
+        };
+        self.send(Job::Keep(marks.into_iter().map(change).collect()));
     }
 
     /// Lets old records of the update log go.
@@ -308,15 +334,19 @@ impl Worker {
             }
         }
         let wall = self.clock.wall();
-        let note_clock = wall.since(self.noted) >= NOTE_CLOCK || wall < self.noted;
+        let plausible = wall >= self.not_before;
+        let moved = wall.since(self.noted) >= NOTE_CLOCK || wall < self.noted;
+        let note_clock = plausible && moved;
         let due = closing || self.gathered.due().is_some_and(|at| now >= at);
         if urgent.is_empty() && !note_clock && !due {
             return;
         }
-        self.noted = wall;
         let mut changes = self.gathered.take();
         changes.append(&mut urgent);
-        changes.push(Change::Wall(wall));
+        if plausible {
+            self.noted = wall;
+            changes.push(Change::Wall(wall));
+        }
         // Only the node's life must survive a power cut at once; the rest is known to the peers.
         if let Err(error) = self.state.apply(&changes, !waiting.is_empty()) {
             // Whoever waits sees that nobody answered: his life is not on disk.
@@ -423,6 +453,11 @@ fn reached(tell: oneshot::Sender<()>) {
 
 fn is_state(job: &Job) -> bool {
     matches!(job, Job::Incarnation(..) | Job::Keep(_) | Job::Gather(_))
+}
+
+fn mark(saved: SavedPurged) -> PurgedMark {
+    let SavedPurged { group, origin, incarnation, sequence } = saved;
+    PurgedMark { group, origin, serial: Serial { incarnation, sequence } }
 }
 
 /// A record with its owner's age now: it grew over the stop by the wall clock's advance.

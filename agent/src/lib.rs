@@ -2,8 +2,9 @@
 //!
 //! [`boot`] reads as a boot log: it makes every part and hands it what it needs. [`spine`] is the
 //! one loop that owns the node ([`skep_node::Node`]) and carries its wishes out; [`answer`] and
-//! [`updates`] make the answers of the control socket from its state. Beside it run the disk's
-//! thread ([`disk`]), measuring ([`measure`]), discovery ([`discovery`]), renewal ([`renewal`]) and the waves ([`rollout`]).
+//! [`updates`] make the answers of the control socket from its state, [`problems`] what an
+//! administrator should look at. Beside it run the disk's thread ([`disk`]), measuring
+//! ([`measure`]), discovery ([`discovery`]), renewal ([`renewal`]) and the waves ([`rollout`]).
 //! Commands that need no agent live in [`offline`].
 
 pub mod answer;
@@ -16,6 +17,7 @@ pub mod disk;
 pub mod keys;
 pub mod measure;
 pub mod offline;
+pub mod problems;
 pub mod renewal;
 pub mod rollout;
 pub mod spine;

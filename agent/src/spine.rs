@@ -126,6 +126,8 @@ pub struct Spine {
     pub next_token: u64,
     /// The name is taken.
     pub duplicate: bool,
+    /// What was found on the disk at the start.
+    pub disk_findings: Vec<skep_control::api::Problem>,
     /// The agent is stopping.
     pub stopping: Option<Farewell>,
     /// Who reads the logs of groups.
@@ -205,6 +207,7 @@ impl Spine {
             publishing: BTreeMap::new(),
             next_token: 0,
             duplicate: false,
+            disk_findings: Vec::new(),
             stopping: None,
             readers: crate::updates::Readers::default(),
             reading: std::collections::VecDeque::new(),

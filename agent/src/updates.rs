@@ -54,6 +54,7 @@ impl Spine {
                 self.disk.read(token, items);
             }
             Output::Purge { below } => self.disk.purge(below),
+            Output::Purged(marks) => self.disk.purged(marks),
             Output::Acknowledge { token, id } => {
                 if let Some(reply) = self.publishing.remove(&token.0) {
                     let id = self.update_id(id);

@@ -88,6 +88,7 @@ fn key(change: &Change) -> Option<Key> {
         | Change::Wall(_)
         | Change::Forget { .. }
         | Change::Cursor { .. }
+        | Change::Purged(_)
         | Change::ForgetCursor { .. } => None,
     }
 }

@@ -125,6 +125,17 @@ pub enum Input {
     },
 }
 
+/// The highest update of an origin that was purged in a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PurgedMark {
+    /// In which group.
+    pub group: GroupName,
+    /// Whose.
+    pub origin: NodeId,
+    /// Which.
+    pub serial: Serial,
+}
+
 /// What it wants done.
 #[derive(Clone, Debug)]
 pub enum Output {
@@ -156,6 +167,11 @@ pub enum Output {
         /// The first one that is still wanted.
         below: Position,
     },
+    /// These were over the purge age. Keep the highest of each origin for as long as anything is
+    /// known of it, which is longer than the log has it, and give them to
+    /// [`crate::Flood::restore_purged`]: a later life then neither takes them again nor waits for
+    /// them.
+    Purged(Vec<PurgedMark>),
     /// The update is durable here and will reach every live member.
     Acknowledge {
         /// Of which publish.

@@ -79,6 +79,8 @@ pub(crate) struct Index {
     /// What dead entries take that stand behind a live one.
     holes: u64,
     purged: BTreeMap<(GroupIx, NodeId), Serial>,
+    /// What was purged since it was last taken, the highest of each.
+    newly_purged: BTreeMap<(GroupIx, NodeId), Serial>,
     /// Whether any group has updates of unknown age.
     unsure: bool,
 }
@@ -237,6 +239,11 @@ impl Index {
         }
     }
 
+    /// What was purged since the last call, the highest of each origin in each group.
+    pub(crate) fn take_newly_purged(&mut self) -> BTreeMap<(GroupIx, NodeId), Serial> {
+        core::mem::take(&mut self.newly_purged)
+    }
+
     pub(crate) fn note_purged(&mut self, group: GroupIx, origin: NodeId, serial: Serial) {
         if self.purged.len() >= MAX_PURGED && !self.purged.contains_key(&(group, origin)) {
             self.purged.pop_first();
@@ -351,6 +358,13 @@ impl Index {
             };
             self.clear(position);
             gone += 1;
+            if entry.key.group.0 & UNSURE == 0 {
+                let (group, origin) = (entry.key.group, entry.key.origin);
+                let serial =
+                    Serial { incarnation: entry.key.incarnation, sequence: entry.sequence };
+                let newly = self.newly_purged.entry((group, origin)).or_insert(serial);
+                *newly = serial.max(*newly);
+            }
             if let Ok((_, life)) = self.life_mut(entry.key, 0) {
                 let first = life.entries_after(0).next();
                 let oldest = first.is_some_and(|first| first.0 == entry.sequence);
@@ -417,6 +431,7 @@ impl Index {
             self.forget_life(key);
         }
         self.purged.retain(|(group, origin), _| !of(*group, *origin));
+        self.newly_purged.retain(|(group, origin), _| !of(*group, *origin));
         self.drop_dead_front();
     }
 

@@ -68,7 +68,7 @@ mod tests;
 pub use config::{Config, ConfigError, FRAGMENT_BYTES, INLINE_BELOW_BYTES, MAX_BODY_BYTES};
 pub use event::{
     CursorName, Delivered, GapReason, Input, LogEntry, LogHead, LogRecord, Missed, Output,
-    PublishToken, ReadItem, ReadToken, Refusal, Rejection, Restored,
+    PublishToken, PurgedMark, ReadItem, ReadToken, Refusal, Rejection, Restored,
 };
 pub use figures::GroupFigures;
 pub use id::{Position, Serial, UpdateId};

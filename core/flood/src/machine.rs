@@ -14,7 +14,7 @@ use crate::cache::Cache;
 use crate::config::Config;
 use crate::cursor::{Batch, Cursor};
 use crate::event::{
-    CursorName, Input, LogEntry, Missed, Output, PublishToken, ReadToken, Rejection,
+    CursorName, Input, LogEntry, Missed, Output, PublishToken, PurgedMark, ReadToken, Rejection,
 };
 use crate::group::Group;
 use crate::held::Held;
@@ -424,6 +424,17 @@ impl Flood {
 
     /// Tells the log when its beginning has moved.
     pub(crate) fn tell_purged(&mut self, out: &mut Outbox<Output>) {
+        let newly = self.index.take_newly_purged();
+        let names: BTreeMap<_, _> = self.groups.values().map(|it| (it.ix, &it.name)).collect();
+        let marks = newly.into_iter().filter_map(|((ix, origin), serial)| {
+            let group = (*names.get(&ix)?).clone();
+            Some(PurgedMark { group, origin, serial })
+        });
+        let marks: Vec<_> = marks.collect();
+        // Before the log loses them: a kill between the two leaves them in both.
+        if !marks.is_empty() {
+            out.push(Output::Purged(marks));
+        }
         let first = Position(self.index.first());
         if first > self.purged_below {
             self.purged_below = first;

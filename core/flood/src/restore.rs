@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use skep_base::Time;
 
-use crate::event::{LogHead, Missed, Restored};
+use crate::event::{LogHead, Missed, PurgedMark, Restored};
 use crate::id::Position;
 use crate::life::{GroupIx, LifeKey, Place};
 use crate::machine::{Flood, born_ms, millis};
@@ -44,6 +44,15 @@ impl Flood {
         }
         self.written = Position(self.index.next());
         self.make_room();
+    }
+
+    /// Takes over what an earlier life purged, before [`Flood::restore`].
+    pub fn restore_purged(&mut self, marks: impl IntoIterator<Item = PurgedMark>) {
+        for mark in marks {
+            if let Some(group) = self.groups.get(&mark.group) {
+                self.index.note_purged(group.ix, mark.origin, mark.serial);
+            }
+        }
     }
 
     fn skip_to(&mut self, position: Position) {

@@ -285,6 +285,8 @@ pub struct Birth {
     pub log: Vec<skep_flood::Restored>,
     /// The position after the log's last record.
     pub log_next: Position,
+    /// The highest update of each origin that is known to have been purged.
+    pub purged: Vec<skep_flood::PurgedMark>,
     /// The wall clock went back over the stop, or is unset: ages of what is on disk are unknown.
     pub clock_went_back: bool,
 }

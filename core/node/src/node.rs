@@ -68,6 +68,7 @@ impl Node {
             config.flood.groups.iter().filter(|group| **group != GroupName::all()).cloned();
         let groups = groups.collect();
         let mut flood = Flood::new(id, stored.next(), config.flood, rng.fork());
+        flood.restore_purged(birth.purged);
         flood.restore(now, birth.log, birth.log_next, birth.clock_went_back);
         let estimates = Estimates::new(id, config.estimates, rng.fork(), now);
         let mut node = Self {

@@ -115,6 +115,7 @@ impl Net {
             address_book: Vec::new(),
             log: Vec::new(),
             log_next: Position::default(),
+            purged: Vec::new(),
             clock_went_back: false,
         };
         let node = Node::new(self.now, birth, Config::default());

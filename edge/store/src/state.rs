@@ -27,6 +27,9 @@ use crate::files;
 pub const MAX_ADDRESS_BOOK: usize = 4096;
 /// Longest record: well above what the protocol lets pass.
 pub const MAX_RECORD_BYTES: usize = 64 * 1024;
+/// Marks of what was purged, over all groups: as many as the flood machine remembers. Beyond that,
+/// those of origins that are in no address book go first.
+pub const MAX_PURGED: usize = 65_536;
 /// Addresses kept of one node.
 pub const MAX_ADDRESSES: usize = 16;
 
@@ -72,6 +75,9 @@ pub enum Change {
         /// At most [`MAX_ADDRESSES`] are kept.
         addresses: Vec<SocketAddr>,
     },
+    /// What was purged of an origin; kept as long as the origin is in the address book, and what is
+    /// lower than what is kept already changes nothing.
+    Purged(SavedPurged),
     /// How far a subscriber has read.
     Cursor {
         /// Who.
@@ -121,6 +127,19 @@ pub struct SavedCursor {
     pub group: GroupName,
     /// The first position it has not committed.
     pub position: u64,
+}
+
+/// The highest update of an origin that was purged in a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedPurged {
+    /// In which group.
+    pub group: GroupName,
+    /// Whose.
+    pub origin: NodeId,
+    /// In which of its lives.
+    pub incarnation: Incarnation,
+    /// Which of that life.
+    pub sequence: u64,
 }
 
 /// Why the state could not be read or kept.
@@ -291,6 +310,9 @@ impl State {
         for change in changes {
             write(&transaction, change).map_err(failed)?;
         }
+        if changes.iter().any(|change| matches!(change, Change::Purged(_))) {
+            forget_far_marks(&transaction).map_err(failed)?;
+        }
         transaction.commit().map_err(failed)
     }
 
@@ -312,6 +334,7 @@ impl State {
                 | Change::Age { .. }
                 | Change::Forget { .. }
                 | Change::Address { .. }
+                | Change::Purged(_)
                 | Change::Cursor { .. }
                 | Change::ForgetCursor { .. } => {}
             }
@@ -372,6 +395,23 @@ impl State {
             let addresses = addresses.split_whitespace().map(str::parse).collect();
             let entry = name.parse().ok().zip(Result::ok(addresses));
             Ok(entry.map(|(name, addresses)| SavedAddress { node, name, addresses }))
+        })
+    }
+
+    /// What was purged, of every origin in every group.
+    ///
+    /// # Errors
+    /// [`StateError::Damaged`] names what cannot be one.
+    pub fn purged(&self) -> Result<Vec<SavedPurged>, StateError> {
+        let query = "SELECT origin, in_group, incarnation, sequence FROM purged
+                     ORDER BY origin, in_group";
+        self.rows(query, |row| {
+            let group: String = row.get(1)?;
+            let (incarnation, sequence) = (unsigned(row.get(2)?), unsigned(row.get(3)?));
+            let origin = NodeId::from_bytes(row.get(0)?);
+            let group = group.parse().ok();
+            let incarnation = Incarnation(incarnation);
+            Ok(group.map(|group| SavedPurged { group, origin, incarnation, sequence }))
         })
     }
 
@@ -440,11 +480,23 @@ fn write(db: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
                  (?1, ?2, ?3, (SELECT coalesce(max(reached), 0) + 1 FROM address_book))",
             )?
             .execute(params![node.as_bytes(), name.as_str(), kept])?;
+            forget_far_addresses(db)?;
+        }
+        Change::Purged(mark) => {
+            let SavedPurged { group, origin, incarnation, sequence } = mark;
             db.prepare_cached(
-                "DELETE FROM address_book WHERE node IN
-                 (SELECT node FROM address_book ORDER BY reached DESC LIMIT -1 OFFSET ?1)",
+                "INSERT INTO purged VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (origin, in_group) DO UPDATE
+                 SET incarnation = excluded.incarnation, sequence = excluded.sequence
+                 WHERE (excluded.incarnation, excluded.sequence)
+                     > (purged.incarnation, purged.sequence)",
             )?
-            .execute([i64::try_from(MAX_ADDRESS_BOOK).unwrap_or(i64::MAX)])?;
+            .execute(params![
+                origin.as_bytes(),
+                group.as_str(),
+                signed(incarnation.0),
+                signed(*sequence)
+            ])?;
         }
         Change::Cursor { name, group, position } => {
             db.prepare_cached("INSERT OR REPLACE INTO cursors VALUES (?1, ?2, ?3)")?
@@ -453,6 +505,30 @@ fn write(db: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
         Change::ForgetCursor { name } => {
             db.execute("DELETE FROM cursors WHERE name = ?1", [name])?;
         }
+    }
+    Ok(())
+}
+
+/// Forgets the nodes that were reached longest ago, with all that is kept for their sake.
+fn forget_far_addresses(db: &Transaction<'_>) -> rusqlite::Result<()> {
+    let far = "SELECT node FROM address_book ORDER BY reached DESC LIMIT -1 OFFSET ?1";
+    let most = [i64::try_from(MAX_ADDRESS_BOOK).unwrap_or(i64::MAX)];
+    db.prepare_cached(&format!("DELETE FROM purged WHERE origin IN ({far})"))?.execute(most)?;
+    db.prepare_cached(&format!("DELETE FROM address_book WHERE node IN ({far})"))?.execute(most)?;
+    Ok(())
+}
+
+/// Keeps marks within their bound, once a batch: the order costs a walk over all of them.
+fn forget_far_marks(db: &Transaction<'_>) -> rusqlite::Result<()> {
+    let count: i64 = db.query_row("SELECT count(*) FROM purged", [], |row| row.get(0))?;
+    let most = i64::try_from(MAX_PURGED).unwrap_or(i64::MAX);
+    if count > most {
+        db.execute(
+            "DELETE FROM purged WHERE (origin, in_group) IN
+             (SELECT origin, in_group FROM purged LEFT JOIN address_book ON node = origin
+              ORDER BY reached IS NULL, reached DESC LIMIT -1 OFFSET ?1)",
+            [most],
+        )?;
     }
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use skep_base::{Incarnation, NodeId, NodeName, Time};
-use skep_flood::{LogEntry, LogRecord, Position, ReadItem, Restored, UpdateId};
+use skep_base::{GroupName, Incarnation, NodeId, NodeName, Time};
+use skep_flood::{LogEntry, LogRecord, Position, PurgedMark, ReadItem, Restored, UpdateId};
 
 /// How fast a disk is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +60,7 @@ pub(crate) struct Disk {
     /// The updates that were ever appended to this log, and where.
     pub(crate) appended: BTreeMap<UpdateId, Position>,
     pub(crate) cursor: Position,
+    pub(crate) purged: BTreeMap<(GroupName, NodeId), PurgedMark>,
     /// Operations complete in order.
     busy_until: Time,
 }
@@ -127,6 +128,16 @@ impl Disk {
         let from = (item.offset as usize).min(row.body.len());
         let to = from.saturating_add(item.length as usize).min(row.body.len());
         Some(LogRecord { head: row.head.clone(), body: row.body.slice(from..to) })
+    }
+
+    pub(crate) fn note_purged(&mut self, marks: Vec<PurgedMark>) {
+        for mark in marks {
+            let key = (mark.group.clone(), mark.origin);
+            let higher = self.purged.get(&key).is_none_or(|kept| kept.serial < mark.serial);
+            if higher {
+                self.purged.insert(key, mark);
+            }
+        }
     }
 
     pub(crate) fn purge(&mut self, below: Position) {

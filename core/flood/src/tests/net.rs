@@ -11,8 +11,8 @@ use bytes::Bytes;
 use skep_base::{GroupName, Incarnation, NodeId, Outbox, Rng, Time};
 
 use crate::event::{
-    CursorName, Delivered, Input, LogHead, LogRecord, Missed, Output, PublishToken, ReadItem,
-    ReadToken, Refusal, Restored,
+    CursorName, Delivered, Input, LogHead, LogRecord, Missed, Output, PublishToken, PurgedMark,
+    ReadItem, ReadToken, Refusal, Restored,
 };
 use crate::message::StoredHead;
 use crate::{Config, Flood, Position, Serial, UpdateId};
@@ -55,6 +55,7 @@ pub(super) struct Host {
     synced: usize,
     life: u64,
     pub(super) purged_below: u64,
+    pub(super) purged: BTreeMap<(GroupName, NodeId), Serial>,
     pub(super) acknowledged: BTreeMap<u64, UpdateId>,
     pub(super) refused: BTreeMap<u64, Refusal>,
     pub(super) gaps: Vec<(NodeId, Serial)>,
@@ -124,6 +125,7 @@ impl Net {
                 synced: 0,
                 life: 0,
                 purged_below: 0,
+                purged: BTreeMap::new(),
                 acknowledged: BTreeMap::new(),
                 refused: BTreeMap::new(),
                 gaps: Vec::new(),
@@ -172,6 +174,12 @@ impl Net {
                 stored_for: if clock_went_back { Duration::ZERO } else { stored_for },
             })
         });
+        let marks = host.purged.iter().map(|((group, origin), serial)| PurgedMark {
+            group: group.clone(),
+            origin: *origin,
+            serial: *serial,
+        });
+        flood.restore_purged(marks);
         flood.restore(now, records, Position(host.log.len() as u64), clock_went_back);
         flood.check();
         host.flood = Some(flood);
@@ -385,6 +393,7 @@ impl Net {
                     self.hosts[on].acknowledged.insert(token.0, id);
                 }
                 other @ (Output::Purge { .. }
+                | Output::Purged(_)
                 | Output::Refuse { .. }
                 | Output::HandOver { .. }
                 | Output::PersistCursor { .. }
@@ -416,6 +425,12 @@ impl Net {
             Output::CursorGap { from, to, .. } => host.cursor_gaps.push((from, to)),
             Output::Gap { origin, up_to, .. } => host.gaps.push((origin, up_to)),
             Output::Reject { from, reason } => host.rejected.push((from, format!("{reason}"))),
+            Output::Purged(marks) => {
+                for PurgedMark { group, origin, serial } in marks {
+                    let kept = host.purged.entry((group, origin)).or_insert(serial);
+                    *kept = serial.max(*kept);
+                }
+            }
             Output::Purge { below } => {
                 host.purged_below = below.0;
                 let below = usize::try_from(below.0).unwrap().min(host.log.len());

@@ -12,7 +12,7 @@ use skep_base::{Digest, GroupName, Incarnation, NodeId, Outbox, Rng, Time};
 
 use super::net::node;
 use crate::message::{Floor, Header, Life, Mark, Message, Packet};
-use crate::{Config, Flood, Input, LogEntry, Output, Serial, UpdateId};
+use crate::{Config, Flood, Input, LogEntry, Output, PurgedMark, Serial, UpdateId};
 
 struct Bench {
     flood: Flood,
@@ -153,6 +153,40 @@ fn an_update_over_the_purge_age_is_not_taken() {
     old.age_ms = u64::try_from(Config::default().purge_age.as_millis()).unwrap() + 1;
     assert_eq!(appended(&bench.updates(vec![old])), 0);
     assert_eq!(bench.flood.stats().stale, 1);
+}
+
+#[test]
+fn what_was_purged_is_no_news_to_a_later_life() {
+    let mut bench = Bench::new();
+    bench.updates(vec![header(node(3), 1, None), header(node(3), 2, Some(1))]);
+    bench.updates(vec![header(node(4), 7, None)]);
+    bench.now = bench.now + Config::default().purge_age + Duration::from_secs(61);
+    let outputs = bench.handle(Input::Neighbours { group: GroupName::all(), peers: vec![] });
+    let told: Vec<&PurgedMark> = outputs
+        .iter()
+        .filter_map(|output| if let Output::Purged(marks) = output { Some(marks) } else { None })
+        .flatten()
+        .collect();
+    let mark = |of, sequence| PurgedMark {
+        group: GroupName::all(),
+        origin: node(of),
+        serial: Serial { incarnation: Incarnation(1), sequence },
+    };
+    assert_eq!(told, [&mark(3, 2), &mark(4, 7)], "the highest of each origin");
+    let at = |wanted: fn(&Output) -> bool| outputs.iter().position(wanted).unwrap();
+    let marked = at(|output| matches!(output, Output::Purged(_)));
+    assert!(marked < at(|output| matches!(output, Output::Purge { .. })), "before the log goes");
+
+    // A life that begins with an empty log, and a peer that says that they are quite new.
+    let mut next = Bench::new();
+    next.flood.restore_purged(told.into_iter().cloned());
+    let stale =
+        vec![header(node(3), 1, None), header(node(3), 2, Some(1)), header(node(4), 5, None)];
+    assert_eq!(appended(&next.updates(stale)), 0);
+    let fresh = vec![header(node(3), 3, Some(2))];
+    assert_eq!(appended(&next.updates(fresh)), 1, "what follows is taken, and waits for nothing");
+    let unmarked = vec![header(node(3), 1, None)];
+    assert_eq!(appended(&Bench::new().updates(unmarked)), 1, "it is the mark that does it");
 }
 
 #[test]

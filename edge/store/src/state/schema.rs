@@ -7,7 +7,8 @@ pub(super) const APPLICATION_ID: i32 = 0x736B_6570;
 
 /// Each brings a file from the version that is its index to the next. Never changed once released:
 /// add another.
-pub(super) const MIGRATIONS: [&str; 1] = ["CREATE TABLE node (
+pub(super) const MIGRATIONS: [&str; 2] = [
+    "CREATE TABLE node (
          one INTEGER PRIMARY KEY CHECK (one = 1),
          incarnation INTEGER NOT NULL,
          wall_ms INTEGER NOT NULL
@@ -35,10 +36,18 @@ pub(super) const MIGRATIONS: [&str; 1] = ["CREATE TABLE node (
          name TEXT PRIMARY KEY,
          in_group TEXT NOT NULL,
          position INTEGER NOT NULL
-     ) STRICT, WITHOUT ROWID;"];
+     ) STRICT, WITHOUT ROWID;",
+    "CREATE TABLE purged (
+         origin BLOB NOT NULL CHECK (length(origin) = 16),
+         in_group TEXT NOT NULL,
+         incarnation INTEGER NOT NULL,
+         sequence INTEGER NOT NULL,
+         PRIMARY KEY (origin, in_group)
+     ) STRICT, WITHOUT ROWID;",
+];
 
 /// The version that this build writes.
-pub(super) const VERSION: i32 = 1;
+pub(super) const VERSION: i32 = 2;
 
 /// Brings a file up to [`VERSION`], all steps or none.
 pub(super) fn migrate(db: &mut Connection, from: i32) -> rusqlite::Result<()> {

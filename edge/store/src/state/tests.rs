@@ -55,6 +55,81 @@ fn everything_is_there_after_opening_again() {
     assert_eq!(state.cursors().unwrap(), [cursor]);
 }
 
+fn purged(origin: u16, group: &str, incarnation: u64, sequence: u64) -> SavedPurged {
+    SavedPurged {
+        group: group.parse().unwrap(),
+        origin: node(origin),
+        incarnation: Incarnation(incarnation),
+        sequence,
+    }
+}
+
+#[test]
+fn the_highest_that_was_purged_is_kept_as_long_as_the_address() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = State::open(dir.path()).unwrap();
+    let marks = [
+        purged(1, "all", 2, 9),
+        purged(1, "all", 2, 7),
+        purged(1, "web", 1, 1),
+        purged(2, "all", 3, 4),
+        purged(2, "all", 2, 400),
+        purged(9, "all", 1, 1),
+    ];
+    let mut changes: Vec<Change> = marks.into_iter().map(Change::Purged).collect();
+    changes.extend([address(1), address(2)]);
+    state.apply(&changes, false).unwrap();
+    drop(state);
+    let mut state = State::open(dir.path()).unwrap();
+    let kept = [
+        purged(1, "all", 2, 9),
+        purged(1, "web", 1, 1),
+        purged(2, "all", 3, 4),
+        purged(9, "all", 1, 1),
+    ];
+    assert_eq!(state.purged().unwrap(), kept);
+    // Enough others are reached for the first to leave the address book, but not the second.
+    let others = u16::try_from(MAX_ADDRESS_BOOK).unwrap() - 1;
+    state.apply(&(100..100 + others).map(address).collect::<Vec<_>>(), false).unwrap();
+    assert!(state.address_book().unwrap().iter().all(|entry| entry.node != node(1)));
+    assert_eq!(state.purged().unwrap(), kept[2..]);
+}
+
+#[test]
+fn marks_are_bounded_and_strangers_go_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = State::open(dir.path()).unwrap();
+    let groups = ["all", "web", "db"];
+    let marks = groups.iter().flat_map(|group| (0..u16::MAX).map(|of| purged(of, group, 1, 1)));
+    let mut changes: Vec<Change> = vec![address(7), address(8)];
+    changes.extend(marks.map(Change::Purged));
+    state.apply(&changes, false).unwrap();
+    let kept = state.purged().unwrap();
+    assert_eq!(kept.len(), MAX_PURGED);
+    for known in [7, 8] {
+        assert_eq!(kept.iter().filter(|mark| mark.origin == node(known)).count(), groups.len());
+    }
+}
+
+#[test]
+fn a_file_of_the_first_version_is_brought_up_to_date() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut db = Connection::open(dir.path().join(FILE)).unwrap();
+    db.execute_batch(schema::MIGRATIONS[0]).unwrap();
+    db.pragma_update(None, "application_id", schema::APPLICATION_ID).unwrap();
+    db.pragma_update(None, "user_version", 1).unwrap();
+    db.execute("UPDATE node SET incarnation = 5", []).unwrap();
+    drop(db);
+    let mut state = State::open(dir.path()).unwrap();
+    assert_eq!(state.incarnation().unwrap(), Incarnation(5));
+    state.apply(&[Change::Purged(purged(1, "all", 1, 1))], true).unwrap();
+    assert_eq!(state.purged().unwrap().len(), 1);
+    drop(state);
+    db = Connection::open(dir.path().join(FILE)).unwrap();
+    let version: i32 = db.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(version, schema::VERSION);
+}
+
 #[test]
 fn what_is_forgotten_is_gone() {
     let dir = tempfile::tempdir().unwrap();

@@ -135,6 +135,7 @@ impl World {
                 let at = state.disk.finish(now, takes);
                 self.flood_input(host, at, FloodInput::Read { token, records });
             }
+            FloodOutput::Purged(marks) => self.host_mut(host).disk.note_purged(marks),
             FloodOutput::Purge { below } => self.host_mut(host).disk.purge(below),
             FloodOutput::Acknowledge { token, id } => {
                 self.line(Some(host), "acknowledge", None, (token.0, id.serial.sequence), || None);

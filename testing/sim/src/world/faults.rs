@@ -87,6 +87,7 @@ impl World {
             address_book: state.disk.address_book(),
             log: state.disk.restored_log(now),
             log_next: state.disk.log_next,
+            purged: state.disk.purged.values().cloned().collect(),
             clock_went_back: false,
         }
     }
