@@ -41,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) multicast: bool,
     /// A beacon's address and public key.
     pub(crate) beacon: Option<(String, String)>,
+    /// Where its state is, where that is on a disk of its own.
+    pub(crate) state_dir: Option<PathBuf>,
 }
 
 impl Settings {
@@ -53,8 +55,10 @@ impl Settings {
         let beacon = self.beacon.as_ref().map_or_else(String::new, |(address, key)| {
             format!("[join.beacon]\nenabled = true\naddress = {address:?}\nkey = {key:?}\n")
         });
+        let state = self.state_dir.as_ref();
+        let state = state.map_or_else(String::new, |dir| format!("state_dir = {dir:?}\n"));
         format!(
-            "[node]\nidentity_dir = {identity:?}\n\
+            "[node]\nidentity_dir = {identity:?}\n{state}\
              [listen]\naddresses = [\"{}:{PORT}\", \"[{}]:{PORT}\"]\n\
              [join]\naddresses = {:?}\n\
              [join.multicast]\nenabled = {}\n{beacon}",
@@ -175,6 +179,21 @@ impl Bloc {
         Ok(())
     }
 
+    /// Waits until each of `nodes` has each of `lines` in its log once.
+    pub(crate) fn until_logged(&self, nodes: &[&Node], lines: &[String]) -> Result<()> {
+        for node in nodes {
+            let what = format!("{} has {} updates, each once", node.name, lines.len());
+            self.lab.wait_until(&what, PATIENCE, || {
+                let log = node.log()?;
+                let times = |line: &String| log.iter().filter(|logged| *logged == line).count();
+                let not_once: Vec<&String> = lines.iter().filter(|line| times(line) != 1).collect();
+                ensure!(not_once.is_empty(), "not once in its log: {not_once:?}");
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
     fn offline(&self, args: &[&str]) -> Result<()> {
         self.offline_at(&self.ca, args)
     }
@@ -220,6 +239,33 @@ impl Node {
         let answer = self.skep(args).arg("--json").run()?;
         serde_json::from_str(&answer)
             .with_context(|| format!("skep {} gave no JSON: {answer}", args.join(" ")))
+    }
+
+    /// Publishes a line to everybody. It is acknowledged when this returns.
+    pub(crate) fn publish(&self, text: &str) -> Result<()> {
+        self.skep(&["flood", "send", "all", text]).deadline(PATIENCE).run().map(drop)
+    }
+
+    /// Every line that was published to everybody, as this node's log has it.
+    pub(crate) fn log(&self) -> Result<Vec<String>> {
+        let printed = self.skep(&["flood", "tail", "all", "--after", "0", "--no-follow"]).run()?;
+        // A line about each, and then its text.
+        Ok(printed.lines().skip(1).step_by(2).map(str::to_owned).collect())
+    }
+
+    /// What the agent noted, oldest first.
+    pub(crate) fn events(&self) -> Result<Vec<Value>> {
+        let lines = self.skep(&["events", "--json"]).run()?;
+        lines.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+    }
+
+    /// How often it saw `member` as `presence` since it was started.
+    pub(crate) fn times_seen(&self, member: &str, presence: &str) -> Result<usize> {
+        let events = self.events()?;
+        let so = |event: &&Value| {
+            event["event"] == "member" && event["node"] == member && event["presence"] == presence
+        };
+        Ok(events.iter().filter(so).count())
     }
 
     /// Every member's presence, by name.

@@ -2,9 +2,12 @@
 //! processes that are killed or stand still, cables, disks, and the first page's own commands.
 
 mod bloc;
+mod clocks;
+mod cuts;
 mod members;
 mod merge;
 mod names;
+mod slow;
 mod strangers;
 mod tree;
 mod walk;

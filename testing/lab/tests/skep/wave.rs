@@ -12,6 +12,18 @@ use crate::tree;
 
 const MIB: u64 = 1 << 20;
 
+/// The longest chunk.
+const CHUNK: u64 = 256 << 10;
+/// More than the manifest of any tree here takes.
+const MANIFEST: u64 = MIB;
+/// What may be on its way from four throttled sources when a node is killed, with what it takes to
+/// meet the flock again.
+const IN_FLIGHT: u64 = 2 * MIB;
+
+fn figure(row: &Value, name: &str) -> Result<u64> {
+    row[name].as_u64().with_context(|| format!("no {name} in {row}"))
+}
+
 /// What one node does about a wave, as another tells it.
 fn step_of(asked: &Node, wave: &str, node: &str) -> Result<Value> {
     let detail = asked.ask(&["wave", "status", wave])?;
@@ -21,7 +33,7 @@ fn step_of(asked: &Node, wave: &str, node: &str) -> Result<Value> {
 }
 
 /// Builds an image of a tree on the queen, and starts a wave of it.
-fn roll_out(queen: &Node, source: &Path, at: &str) -> Result<String> {
+pub(crate) fn roll_out(queen: &Node, source: &Path, at: &str) -> Result<String> {
     let source = source.to_str().context("a folder that is not UTF-8")?;
     queen.skep(&["image", "build", source, "--name", "site"]).deadline(PATIENCE).run()?;
     let started = queen.ask(&["wave", "start", "site", "--to", "all", "--at", at])?;
@@ -29,7 +41,7 @@ fn roll_out(queen: &Node, source: &Path, at: &str) -> Result<String> {
     id.map(str::to_owned).with_context(|| format!("a wave without a name: {started}"))
 }
 
-fn until_done(bloc: &Bloc, queen: &Node, wave: &str, nodes: &[&Node]) -> Result<()> {
+pub(crate) fn until_done(bloc: &Bloc, queen: &Node, wave: &str, nodes: &[&Node]) -> Result<()> {
     for node in nodes {
         let what = format!("{} has wave {wave}", node.name);
         bloc.lab.wait_until(&what, PATIENCE, || {
@@ -102,24 +114,40 @@ fn a_node_killed_at_twenty_points_of_a_wave_resumes() -> Result<()> {
     }
     bloc.lab.heal()?;
 
+    let received_before = hosts[4].traffic()?.frame_bytes_received;
     let mut rng = Rng::seeded(20);
-    // A life counts its own sources.
-    let mut sources = 0;
+    let (mut kept, mut fetched) = (0, 0);
     for kill in 0..KILLS {
         let point = (kill * 1000 + rng.within(0..1000)) * 1000 / KILLS;
-        bloc.lab.wait_until("the victim has so much", PATIENCE, || {
+        let row = bloc.lab.wait_until("the victim has so much", PATIENCE, || {
             let row = step_of(&nodes[4], &wave, "victim")?;
-            let (have, all) =
-                row["bytes_have"].as_u64().zip(row["bytes_all"].as_u64()).context("no figures")?;
-            ensure!(all > 0 && have * 1_000_000 >= all * point, "{have} of {all}");
-            sources = sources.max(row["sources"].as_u64().unwrap_or(0));
-            Ok(())
+            let (have, all) = (figure(&row, "bytes_have")?, figure(&row, "bytes_all")?);
+            ensure!(row["step"] != "comparing" && all > 0, "{row}");
+            ensure!(have * 1_000_000 >= all * point, "{have} of {all}");
+            Ok(row)
         })?;
+        // What an earlier life said it had, and had fetched, no kill takes away.
+        ensure!(figure(&row, "bytes_have")? >= kept, "it had {kept} before kill {kill}: {row}");
+        ensure!(figure(&row, "fetched")? >= fetched, "{fetched} before kill {kill}: {row}");
+        (kept, fetched) = (figure(&row, "bytes_have")?, figure(&row, "fetched")?);
         nodes[4].kill()?;
         nodes[4].start()?;
     }
     until_done(&bloc, &nodes[4], &wave, &[&nodes[4]])?;
     tree::ensure_equal(&hosts[4], &source.display().to_string(), "/srv/tree")?;
-    ensure!(sources >= 3, "never fetched from more than {sources} nodes");
+
+    let row = step_of(&nodes[4], &wave, "victim")?;
+    let (all, fetched) = (figure(&row, "bytes_all")?, figure(&row, "fetched")?);
+    ensure!(figure(&row, "sources")? >= 3, "{row}");
+    ensure!(figure(&row, "from_queen")? < fetched, "all of it came from the queen: {row}");
+    // Nothing that was on its disk was fetched again: at most one chunk for each kill was counted
+    // and not yet stored. The manifest is beside the contents.
+    ensure!(fetched >= all, "{row}");
+    ensure!(fetched <= all + MANIFEST + KILLS * CHUNK, "{fetched} of {all}: {row}");
+    // The kernel's own count, in which what was on its way at a kill is too: what the sockets of
+    // four sources hold, and what it takes to link again.
+    let received = hosts[4].traffic()?.frame_bytes_received - received_before;
+    ensure!(received >= all, "{received} bytes came for {all}: is this the right interface?");
+    ensure!(received <= (all + MANIFEST) * 11 / 10 + KILLS * IN_FLIGHT, "{received} for {all}");
     Ok(())
 }
