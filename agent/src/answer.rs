@@ -17,7 +17,7 @@ use skep_transport::discovery::JoinAddress as JoinTarget;
 use crate::spine::{Spine, presence};
 
 /// How long a planned stop may keep this node away before others see it silent.
-const BACK_WITHIN: Duration = Duration::from_secs(30);
+pub const BACK_WITHIN: Duration = Duration::from_secs(30);
 
 impl Spine {
     /// Answers one question.
@@ -211,14 +211,14 @@ impl Spine {
         self.identity.current().trust().verify_chain_only(&stored.body).ok()
     }
 
-    fn round_trip(&self, node: NodeId) -> Option<u32> {
+    pub(crate) fn round_trip(&self, node: NodeId) -> Option<u32> {
         let link = self.node.links().find(|link| link.peer == node)?;
         let id = skep_transport::LinkId::from_number(link.link.0);
         let sample = self.transport.sample(id)?;
         u32::try_from(sample.tcp.rtt.as_micros()).ok()
     }
 
-    fn flock(&self) -> Flock {
+    pub(crate) fn flock(&self) -> Flock {
         let present = self.node.present();
         let name =
             |node: &NodeId| self.node.member_view(*node).and_then(|member| member.name.cloned());
@@ -301,17 +301,22 @@ impl Spine {
         });
     }
 
-    fn group_rows(&self) -> Vec<Group> {
+    /// The groups that are known here.
+    pub(crate) fn group_names(&self) -> Vec<GroupName> {
         let mut names: Vec<GroupName> = vec![GroupName::all()];
         for member in self.node.members() {
             names.extend(member.facts.iter().flat_map(|facts| facts.groups.iter().cloned()));
         }
         names.sort();
         names.dedup();
-        names.iter().map(|name| self.group_row(name)).collect()
+        names
     }
 
-    fn group_row(&self, name: &GroupName) -> Group {
+    fn group_rows(&self) -> Vec<Group> {
+        self.group_names().iter().map(|name| self.group_row(name)).collect()
+    }
+
+    pub(crate) fn group_row(&self, name: &GroupName) -> Group {
         let all = *name == GroupName::all();
         let mut members = Vec::new();
         let mut joined = all;
@@ -383,7 +388,7 @@ impl Spine {
         reply.ok(Accepted { message: message.into() });
     }
 
-    fn metrics(&self) -> Vec<Metric> {
+    pub(crate) fn metrics(&self) -> Vec<Metric> {
         let counter = |name: &str, unit: &str, help: &str, value: u64| Metric {
             name: name.into(),
             labels: Vec::new(),

@@ -13,9 +13,11 @@ use skep_topology::LayoutCache;
 use skep_transport::TransportHandle;
 use skep_wire::{Address, Hello, Lane, MAX_HELLO_ADDRESSES, Magic};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::authority::Authority;
+use crate::clients::{self, Clients};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::high::Format;
@@ -61,8 +63,9 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     let identity = IdentityHandle::new(identity);
     let nonce = Nonce(random()?);
     let stored = found.incarnation;
+    let tls = tls_settings(&config, &identity, (clock, found.noted));
     let (transport, events, listening) =
-        start_transport(&config, &identity, (clock, found.noted), stored.next(), nonce)?;
+        start_transport(&config, &identity, tls.clone(), stored.next(), nonce)?;
     let addresses = own_addresses(&config, &listening);
     let authority = open_authority(&config, serve_ca, clock)?;
     transport.serve_enrolment(authority.is_some());
@@ -94,6 +97,11 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
         config: config.wave.clone(),
     })?;
 
+    let (client_asks, client_side) = skep_client_port::asks();
+    let client_tls = skep_client_port::Tls { identity: identity.clone(), settings: tls };
+    let client_port = clients::port::open(&config, client_tls, client_asks).await?;
+    client_port.announce(&requests).await;
+
     let control = skep_control::listen(&config.control).await?;
     let (asked, side) = backend();
     let stop_control = CancellationToken::new();
@@ -107,6 +115,7 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
         disk,
         authority,
         rollout,
+        Clients::new(info.node.clone(), &config),
         addresses,
         version,
         requests.clone(),
@@ -138,8 +147,21 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     tasks.push(tokio::spawn(stop_on_signal(requests)));
 
     ready();
-    spine.run(Sources { transport: events, control: side, disk: disk_done, requests: inbox }).await;
+    let disk = disk_done;
+    let (transport, control, clients) = (events, side, client_side);
+    spine.run(Sources { transport, control, disk, clients, requests: inbox }).await;
+    client_port.stop().await;
 
+    wind_down(tasks, &stop_control, served).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn wind_down(
+    tasks: Vec<JoinHandle<()>>,
+    stop_control: &CancellationToken,
+    served: JoinHandle<()>,
+) {
     for task in tasks {
         task.abort();
     }
@@ -147,8 +169,6 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     if tokio::time::timeout(Duration::from_secs(2), served).await.is_err() {
         tracing::warn!("the control socket did not close in time");
     }
-    tracing::info!("stopped");
-    Ok(())
 }
 
 /// The identity that this node has from its CA.
@@ -177,10 +197,27 @@ fn open_authority(config: &Config, serve: bool, clock: Clock) -> anyhow::Result<
 
 type Transport = (TransportHandle, mpsc::Receiver<skep_transport::Event>, Vec<SocketAddr>);
 
-fn start_transport(
+/// Certificates are judged by a clock that never falls behind the build or what was noted.
+fn tls_settings(
     config: &Config,
     identity: &IdentityHandle,
     (clock, noted): (Clock, WallTime),
+) -> tls::Settings {
+    let built = WallTime::from_unix_ms(crate::BUILT_UNIX_MS);
+    let (own, grace) = (identity.clone(), config.node.expiry_grace);
+    let judge = move || {
+        let wall = clock.wall();
+        skep_identity::judgement_time_of(own.current().info(), grace, wall, built, noted)
+    };
+    let mut settings = tls::Settings::new(Arc::new(judge));
+    settings.grace = grace;
+    settings
+}
+
+fn start_transport(
+    config: &Config,
+    identity: &IdentityHandle,
+    settings: tls::Settings,
     incarnation: skep_base::Incarnation,
     nonce: Nonce,
 ) -> anyhow::Result<Transport> {
@@ -198,15 +235,6 @@ fn start_transport(
         }
     }
     anyhow::ensure!(!listeners.is_empty(), "nothing to listen on: see `listen.addresses`");
-    // Certificates are judged by a clock that never falls behind the build or what was noted.
-    let built = WallTime::from_unix_ms(crate::BUILT_UNIX_MS);
-    let (own, grace) = (identity.clone(), config.node.expiry_grace);
-    let judge = move || {
-        let wall = clock.wall();
-        skep_identity::judgement_time_of(own.current().info(), grace, wall, built, noted)
-    };
-    let mut settings = tls::Settings::new(Arc::new(judge));
-    settings.grace = grace;
     let listening: Vec<SocketAddr> =
         listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let addresses = own_addresses(config, &listening);
@@ -234,7 +262,7 @@ fn start_transport(
 }
 
 /// Whether a host without IPv6, or without IPv4, answers so.
-fn lacks_family(error: &std::io::Error) -> bool {
+pub(crate) fn lacks_family(error: &std::io::Error) -> bool {
     let raw = error.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
     matches!(raw, Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL))
 }
@@ -261,7 +289,7 @@ fn own_addresses(config: &Config, listening: &[SocketAddr]) -> Vec<Address> {
     addresses
 }
 
-fn addresses_of_host(socket: SocketAddr) -> Vec<Address> {
+pub(crate) fn addresses_of_host(socket: SocketAddr) -> Vec<Address> {
     let interfaces = skep_transport::interfaces().unwrap_or_default();
     let all = interfaces.iter().filter(|interface| !interface.loopback);
     let all = all.flat_map(|interface| interface.addresses.iter());

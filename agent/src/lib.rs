@@ -10,6 +10,7 @@
 pub mod answer;
 pub mod authority;
 pub mod boot;
+pub mod clients;
 pub mod clock;
 pub mod config;
 pub mod discovery;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use skep_base::{NodeId, NodeName, Outbox, Time};
 use skep_control::api::{EventKind, LinkKind, Presence};
-use skep_control::{BackendSide, Call, EventLog, Reply};
+use skep_control::{BackendSide, Call, EventLog};
 use skep_identity::message::Message;
 use skep_identity::{CertInfo, IdentityHandle};
 use skep_node::{
@@ -34,6 +34,9 @@ use crate::rollout::Rollout;
 /// Events of the transport that are handled before the loop looks at anything else: enough to
 /// gather frames, and little enough that a call never waits long.
 const BATCH: usize = 256;
+/// Asks of clients that are answered before the loop looks at links again: their updates share a
+/// batch to the neighbours and to the disk.
+const CLIENT_BATCH: usize = 16;
 /// Requests from other parts of the agent that may wait.
 pub const REQUEST_QUEUE: usize = 256;
 /// Names the dials of errands, whose outcome the node need not hear of.
@@ -121,7 +124,9 @@ pub struct Spine {
     /// The build.
     pub version: String,
     /// Publishes that wait for the disk.
-    pub publishing: BTreeMap<u64, Reply<skep_control::api::Published>>,
+    pub publishing: BTreeMap<u64, crate::updates::Publisher>,
+    /// What clients of the client port have asked.
+    pub clients: crate::clients::Clients,
     /// Numbers publishes.
     pub next_token: u64,
     /// The name is taken.
@@ -161,6 +166,8 @@ pub struct Sources {
     pub control: BackendSide,
     /// The disk.
     pub disk: mpsc::Receiver<Done>,
+    /// The client port.
+    pub clients: mpsc::Receiver<skep_client_port::Ask>,
     /// The other parts of the agent.
     pub requests: mpsc::Receiver<Request>,
 }
@@ -177,6 +184,7 @@ impl Spine {
         disk: Disk,
         authority: Option<Authority>,
         rollout: Rollout,
+        clients: crate::clients::Clients,
         addresses: Vec<Address>,
         version: String,
         requests: mpsc::Sender<Request>,
@@ -205,6 +213,7 @@ impl Spine {
             addresses,
             version,
             publishing: BTreeMap::new(),
+            clients,
             next_token: 0,
             duplicate: false,
             disk_findings: Vec::new(),
@@ -242,6 +251,9 @@ impl Spine {
                 }
                 Some(done) = sources.disk.recv() => self.disk_done(done, &sources.control).await,
                 Some(call) = sources.control.calls.recv() => self.call(call).await,
+                Some(ask) = sources.clients.recv() => {
+                    self.client_asks(ask, &mut sources.clients).await;
+                }
                 Some(request) = sources.requests.recv() => self.request(request).await,
                 () = tokio::time::sleep(due) => {}
             }
@@ -497,6 +509,21 @@ impl Spine {
         }
     }
 
+    /// Answers what clients asked, and what waits behind it.
+    async fn client_asks(
+        &mut self,
+        first: skep_client_port::Ask,
+        more: &mut mpsc::Receiver<skep_client_port::Ask>,
+    ) {
+        self.client_ask(first).await;
+        for _ in 0..CLIENT_BATCH {
+            match more.try_recv() {
+                Ok(ask) => self.client_ask(ask).await,
+                Err(_) => return,
+            }
+        }
+    }
+
     async fn call(&mut self, call: Call) {
         tracing::debug!(caller = ?call.caller, "asked over the control socket");
         self.answer(call.request).await;
@@ -508,7 +535,8 @@ impl Spine {
         self.log.push(self.clock.wall(), monotonic_us, kind);
     }
 
-    async fn carry_out(&mut self) {
+    /// Carries out what the node wants.
+    pub async fn carry_out(&mut self) {
         self.drain_outbox().await;
         self.note_flock();
         self.flush();

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use skep_base::GroupName;
+use skep_client_port::{ClientId, Push, Pusher};
 use skep_control::Reply;
 use skep_control::api::{
     Accepted, Body, Code, Commit, Committed, Cursor, EventKind, Missing, Published, ReadUpdates,
@@ -16,21 +17,67 @@ use skep_store::state::SavedCursor;
 use crate::spine::Spine;
 
 /// Subscribers and readers at one time; each holds one hand-over.
-const MAX_READERS: usize = 256;
+pub const MAX_READERS: usize = 4000;
 /// Bytes of names that a subscriber's key is made of.
 const SEPARATOR: char = '/';
 
-/// Whoever reads the log of a group: a named subscriber, or one passing read.
-struct Reader {
-    group: GroupName,
-    durable: bool,
-    /// The last hand-over, until it is committed.
-    given: VecDeque<Delivered>,
-    gaps: Vec<(Position, Missed)>,
+/// Whoever reads the log of a group: a named subscriber, a client that follows, or one passing
+/// read.
+pub struct Reader {
+    /// Of which group.
+    pub group: GroupName,
+    /// Its place is kept.
+    pub durable: bool,
+    /// The last hand-over, as far as it is not committed.
+    pub given: VecDeque<Delivered>,
+    /// What it was told is missing, as far as it is not committed.
+    pub gaps: Vec<(Position, Missed)>,
+    /// The client that it is pushed to.
+    pub follower: Option<Follower>,
     next: Option<Position>,
     /// Records that were purged before it had them.
     lost: u64,
     waiting: Option<(Reply<Updates>, u32)>,
+}
+
+impl Reader {
+    /// One that has read nothing yet.
+    #[must_use]
+    pub const fn new(group: GroupName, durable: bool) -> Self {
+        Self {
+            group,
+            durable,
+            given: VecDeque::new(),
+            gaps: Vec::new(),
+            follower: None,
+            next: None,
+            lost: 0,
+            waiting: None,
+        }
+    }
+}
+
+/// A client of the client port that updates are pushed to.
+pub struct Follower {
+    /// Which.
+    pub client: ClientId,
+    /// The way to it.
+    pub pusher: Pusher,
+    /// It was told that it has everything.
+    pub told_end: bool,
+}
+
+/// Who waits for an update to be durable.
+pub enum Publisher {
+    /// A call over the control socket.
+    Control(Reply<Published>),
+    /// A client of the client port.
+    Client {
+        /// Which of its publishes.
+        pending: u64,
+        /// Which of that publish's groups.
+        at: usize,
+    },
 }
 
 /// Readers by the name of their cursor.
@@ -38,6 +85,36 @@ struct Reader {
 pub struct Readers {
     by_name: BTreeMap<Arc<str>, Reader>,
     passing: u64,
+}
+
+impl Readers {
+    /// The reader of that name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Reader> {
+        self.by_name.get(name)
+    }
+
+    /// Likewise.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Reader> {
+        self.by_name.get_mut(name)
+    }
+
+    /// Puts a reader in, in the place of one of that name.
+    pub fn insert(&mut self, name: Arc<str>, reader: Reader) {
+        self.by_name.insert(name, reader);
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
 }
 
 impl Spine {
@@ -55,17 +132,25 @@ impl Spine {
             }
             Output::Purge { below } => self.disk.purge(below),
             Output::Purged(marks) => self.disk.purged(marks),
-            Output::Acknowledge { token, id } => {
-                if let Some(reply) = self.publishing.remove(&token.0) {
+            Output::Acknowledge { token, id } => match self.publishing.remove(&token.0) {
+                Some(Publisher::Control(reply)) => {
                     let id = self.update_id(id);
                     reply.ok(Published { id, cursor: Cursor(0) });
                 }
-            }
-            Output::Refuse { token, reason } => {
-                if let Some(reply) = self.publishing.remove(&token.0) {
+                Some(Publisher::Client { pending, at }) => {
+                    self.client_published(pending, at, id);
+                }
+                None => {}
+            },
+            Output::Refuse { token, reason } => match self.publishing.remove(&token.0) {
+                Some(Publisher::Control(reply)) => {
                     reply.refuse(Refusal::new(Code::Refused, reason.to_string()));
                 }
-            }
+                Some(Publisher::Client { pending, at: _ }) => {
+                    self.client_refused(pending, &reason);
+                }
+                None => {}
+            },
             Output::HandOver { name, updates, gaps, next } => {
                 self.handed_over(&name, updates, gaps, next);
             }
@@ -74,7 +159,14 @@ impl Spine {
             }
             Output::CursorGap { name, from, to } => {
                 if let Some(reader) = self.readers.by_name.get_mut(&name) {
-                    reader.lost += to.0.saturating_sub(from.0);
+                    let lost = to.0.saturating_sub(from.0);
+                    match &reader.follower {
+                        Some(follower) => {
+                            let group = reader.group.clone();
+                            follower.pusher.push(Push::Lost { group, lost });
+                        }
+                        None => reader.lost += lost,
+                    }
                 }
             }
             Output::Gap { group, origin, up_to, reason, .. } => {
@@ -105,7 +197,7 @@ impl Spine {
     pub async fn publish(&mut self, group: GroupName, body: bytes::Bytes, reply: Reply<Published>) {
         self.next_token += 1;
         let token = PublishToken(self.next_token);
-        self.publishing.insert(self.next_token, reply);
+        self.publishing.insert(self.next_token, Publisher::Control(reply));
         self.feed(NodeInput::Flood(Input::Publish { group, body, token })).await;
     }
 
@@ -130,15 +222,7 @@ impl Spine {
                 let hint = "unsubscribe who no longer reads";
                 return reply.refuse(Refusal::new(Code::Busy, "too many subscribers").hint(hint));
             }
-            let reader = Reader {
-                group: group.clone(),
-                durable,
-                given: VecDeque::new(),
-                gaps: Vec::new(),
-                next: None,
-                lost: 0,
-                waiting: None,
-            };
+            let reader = Reader::new(group.clone(), durable);
             self.readers.by_name.insert(Arc::clone(&name), reader);
             // A cursor of the API is the position that was read last, plus one.
             let from = match (query.after, durable) {
@@ -150,6 +234,10 @@ impl Spine {
             self.feed(NodeInput::Flood(open)).await;
         }
         if let Some(reader) = self.readers.by_name.get_mut(&name) {
+            if reader.follower.is_some() {
+                let message = "a client of the client port reads as this subscriber";
+                return reply.refuse(Refusal::new(Code::Conflict, message));
+            }
             reader.waiting = Some((reply, max));
         }
         if !self.answer_reader(&name) {
@@ -248,10 +336,20 @@ impl Spine {
         for update in &updates {
             tracing::trace!(id = %update.id, "handed over");
         }
-        if let Some(reader) = self.readers.by_name.get_mut(name) {
-            reader.given = updates.into();
-            reader.gaps = gaps;
-            reader.next = Some(next);
+        let Some(reader) = self.readers.by_name.get_mut(name) else {
+            return;
+        };
+        reader.next = Some(next);
+        if reader.follower.is_some() {
+            // Whoever has no name gets nothing twice.
+            if reader.durable {
+                reader.given.extend(updates.iter().cloned());
+                reader.gaps.extend(gaps.iter().cloned());
+            }
+            self.push(&Arc::clone(name), updates, gaps);
+        } else {
+            reader.given.extend(updates);
+            reader.gaps.extend(gaps);
             self.answer_reader(name);
         }
     }
@@ -300,16 +398,7 @@ impl Spine {
     pub async fn open_cursors(&mut self, cursors: Vec<SavedCursor>) {
         for SavedCursor { name, group, position } in cursors {
             let name: Arc<str> = name.into();
-            let reader = Reader {
-                group: group.clone(),
-                durable: true,
-                given: VecDeque::new(),
-                gaps: Vec::new(),
-                next: None,
-                lost: 0,
-                waiting: None,
-            };
-            self.readers.by_name.insert(Arc::clone(&name), reader);
+            self.readers.by_name.insert(Arc::clone(&name), Reader::new(group.clone(), true));
             let from = Some(Position(position));
             self.feed(NodeInput::Flood(Input::CursorOpen { name, group, from, durable: true }))
                 .await;
@@ -331,13 +420,16 @@ impl Spine {
             .collect()
     }
 
-    async fn close_reader(&mut self, name: &Arc<str>) {
+    /// Lets a reader go.
+    pub async fn close_reader(&mut self, name: &Arc<str>) {
         self.readers.by_name.remove(name);
         let name = Arc::clone(name);
         self.feed(NodeInput::Flood(Input::CursorClose { name })).await;
     }
 
-    fn update_id(&self, id: skep_flood::UpdateId) -> UpdateId {
+    /// An update's identity with the name of its origin.
+    #[must_use]
+    pub fn update_id(&self, id: skep_flood::UpdateId) -> UpdateId {
         let origin = self.node.member_view(id.origin).and_then(|member| member.name.cloned());
         UpdateId {
             // An origin that was forgotten has no name any more; its identity is a valid one.
@@ -350,6 +442,8 @@ impl Spine {
     }
 }
 
-fn cursor_name(group: &GroupName, subscriber: &str) -> Arc<str> {
+/// The name under which a subscriber's place is kept.
+#[must_use]
+pub fn cursor_name(group: &GroupName, subscriber: &str) -> Arc<str> {
     format!("{group}{SEPARATOR}{subscriber}").into()
 }

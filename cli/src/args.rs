@@ -22,6 +22,16 @@ pub use online::{
 
 /// Where the agent listens unless its configuration says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/skep/control.sock";
+/// Where applications find the agent unless its configuration says otherwise: beside the control
+/// socket at `control`.
+#[must_use]
+pub fn client_socket(control: &std::path::Path) -> PathBuf {
+    let name = match control.file_stem().and_then(std::ffi::OsStr::to_str) {
+        Some("control") | None => "client.sock".to_owned(),
+        Some(stem) => format!("{stem}-client.sock"),
+    };
+    control.with_file_name(name)
+}
 /// Where the configuration is unless the command line says otherwise.
 pub const DEFAULT_CONFIG: &str = "/etc/skep/skep.toml";
 

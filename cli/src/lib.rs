@@ -32,7 +32,7 @@ mod samples;
 mod tests;
 mod watch;
 
-pub use args::{Cli, Offline, Online, Task, definition};
+pub use args::{Cli, Offline, Online, Task, client_socket, definition};
 pub use exit::{Exit, exit_of, is_broken_pipe, report};
 pub use watch::WaveBars;
 

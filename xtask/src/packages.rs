@@ -39,6 +39,8 @@ pub const LAB: &[Package] = &[
     package("setcap", "libcap2-bin"),
     package("mkfs.ext4", "e2fsprogs"),
     package("unshare", "util-linux"),
+    package("nc", "netcat-openbsd"),
+    package("telnet", "telnet"),
 ];
 
 /// Installs what is missing of `wanted` when this is Debian and we are root.

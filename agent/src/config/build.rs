@@ -50,7 +50,7 @@ pub(super) fn build(
     let flood = build.flood(low.flood, groups.keys().cloned().collect());
     build.limits(low.limits, &mut transport);
     let control = build.control(low.control);
-    let client = build.client(low.client);
+    let client = build.client(low.client, &control.socket, flood.body_max);
     let ca = build.ca(low.ca, &node.state_dir);
     let wave = build.wave(low.wave);
     let log = build.log(low.log);

@@ -44,8 +44,8 @@ pub struct Config {
     pub transport: skep_transport::Config,
     /// The agent's API.
     pub control: skep_control::Config,
-    /// The client protocol, where it is switched on.
-    pub client: Option<Client>,
+    /// The client protocol.
+    pub client: Client,
     /// The certificate authority.
     pub ca: Ca,
     /// Roll-outs.
@@ -165,7 +165,11 @@ pub struct Export {
 /// The client protocol (FLOOD-4..14).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// Where it is served in the clear.
+    /// The unix socket where it is served to this host.
+    pub socket: PathBuf,
+    /// Whose members may connect there, besides root and the agent's own user.
+    pub group: String,
+    /// Where it is served in the clear. May be empty.
     pub listen: Vec<SocketAddr>,
     /// Where it is served over TLS, to whoever has a certificate of the bloc. May be empty.
     pub tls: Vec<SocketAddr>,
@@ -173,6 +177,10 @@ pub struct Client {
     pub exit_allowed: Vec<Who>,
     /// Clients at one time.
     pub clients_max: usize,
+    /// Bytes of updates that may be in memory on their way to the log.
+    pub memory_max: ByteSize,
+    /// Bytes of long updates that may be in files while they come in.
+    pub spool_max: ByteSize,
     /// Bytes of one line at most.
     pub line_max: usize,
     /// A client that says nothing for so long is let go.

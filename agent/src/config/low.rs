@@ -151,8 +151,12 @@ sections! {
         addresses: Maybe<Vec<Written<IpAddr>>>,
         tls_port: Maybe<u16>,
         tls_addresses: Maybe<Vec<Written<IpAddr>>>,
+        socket: Maybe<PathBuf>,
+        group: Maybe<String>,
         exit_allowed: Maybe<Vec<Written<Who>>>,
         clients_max: Maybe<usize>,
+        memory_max: Maybe<Size>,
+        spool_max: Maybe<Size>,
         line_max: Maybe<Size>,
         idle_timeout: Maybe<Span>,
     }

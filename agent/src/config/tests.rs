@@ -174,6 +174,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
     expect![[r#"
         format = "raw"                               # default
         socket = "/tmp/s"                            # environment SKEP_SOCKET
+        socket = "/tmp/s-client.sock"                # default
         serve = true                                 # flag ca serve
         serve = true                                 # default
         level = "trace"                              # flag --log
@@ -238,14 +239,16 @@ fn peers_are_dialled_and_clients_served_where_they_are_told() {
     assert_eq!(dialled, ["a:1", "b:2"]);
     let peer = &config.peers[&"inferno".parse().unwrap()];
     assert_eq!(peer.location, Some(Location { latitude: 34.0, longitude: -118.3 }));
-    let client = config.client.unwrap();
+    let client = config.client;
     let shown = |sockets: &[std::net::SocketAddr]| {
         sockets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
     };
     assert_eq!(shown(&client.listen), "127.0.0.1:2000 [::1]:2000");
     assert_eq!(shown(&client.tls), "0.0.0.0:2443 [::]:2443");
     assert_eq!(client.exit_allowed.len(), 2);
-    assert!(of("").unwrap().client.is_none());
+    let client = of("[control]\nsocket = \"/srv/a.sock\"\n").unwrap().client;
+    assert!(client.listen.is_empty() && client.tls.is_empty());
+    assert_eq!(client.socket, Path::new("/srv/a-client.sock"));
 }
 
 #[test]

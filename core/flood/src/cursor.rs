@@ -12,8 +12,9 @@ use crate::id::Position;
 use crate::machine::{Flood, ReadFor, age_ms};
 use crate::message::StoredHead;
 
-/// Subscribers at most: they are parts of this host's own software.
-const MAX_CURSORS: usize = 64;
+/// Subscribers at most: the applications of this host and those that connect to it, a thousand at
+/// once and their names.
+const MAX_CURSORS: usize = 4096;
 /// Updates handed over at once.
 const BATCH_UPDATES: usize = 256;
 /// Bytes of bodies handed over at once, unless one alone is longer.
@@ -28,8 +29,28 @@ pub(crate) struct Cursor {
     pub(crate) next: Position,
     /// The first position that was not committed.
     pub(crate) committed: Position,
-    /// Whether updates are being read for it, or wait for its commit.
-    busy: bool,
+    turn: Turn,
+}
+
+/// Whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// Ours: it gets what comes.
+    Ours,
+    /// The log's: updates are being read for it.
+    Log,
+    /// The subscriber's: it has not committed what it was given, the last of which ends here.
+    /// What follows up to `next` is of other groups.
+    Theirs(Position),
+}
+
+/// Where a subscriber is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CursorView {
+    /// The first position that it did not commit.
+    pub committed: Position,
+    /// Whether it has committed everything of its group that is in the log now.
+    pub caught_up: bool,
 }
 
 /// What is handed over at once.
@@ -65,7 +86,7 @@ impl Flood {
         // A position beyond the end was committed before a power cut took the log's tail: what
         // stands there will be written again, and must not be skipped.
         let next = from.unwrap_or(end).min(end);
-        let cursor = Cursor { group, durable, next, committed: next, busy: false };
+        let cursor = Cursor { group, durable, next, committed: next, turn: Turn::Ours };
         self.cursors.insert(name.clone(), cursor);
         if durable && from != Some(next) {
             self.persist_cursor(&name, out);
@@ -84,11 +105,31 @@ impl Flood {
             return;
         };
         cursor.committed = cursor.committed.max(up_to.min(cursor.next));
-        cursor.busy = false;
+        // Not more than one hand-over is under way, also to one that commits update by update.
+        if let Turn::Theirs(end) = cursor.turn
+            && cursor.committed >= end
+        {
+            cursor.turn = Turn::Ours;
+            cursor.committed = cursor.next;
+        }
         if cursor.durable {
             self.persist_cursor(name, out);
         }
         self.feed_cursor(now, name, out);
+    }
+
+    /// Where a subscriber is; nothing where there is none of that name.
+    #[must_use]
+    pub fn cursor(&self, name: &CursorName) -> Option<CursorView> {
+        let cursor = self.cursors.get(name)?;
+        let caught_up = cursor.turn == Turn::Ours && cursor.next >= self.written;
+        Some(CursorView { committed: cursor.committed, caught_up })
+    }
+
+    /// The first position of the log that is not written yet.
+    #[must_use]
+    pub const fn written(&self) -> Position {
+        self.written
     }
 
     fn persist_cursor(&self, name: &CursorName, out: &mut Outbox<Output>) {
@@ -102,7 +143,7 @@ impl Flood {
     }
 
     pub(crate) fn feed_cursors(&mut self, now: Time, out: &mut Outbox<Output>) {
-        let idle = self.cursors.iter().filter(|(_, cursor)| !cursor.busy);
+        let idle = self.cursors.iter().filter(|(_, cursor)| cursor.turn == Turn::Ours);
         let idle: Vec<_> = idle.map(|(name, _)| name.clone()).collect();
         for name in idle {
             self.feed_cursor(now, &name, out);
@@ -119,9 +160,10 @@ impl Flood {
         };
         if batch.positions.is_empty() && batch.gaps.is_empty() {
             cursor.next = batch.next;
+            cursor.committed = batch.next;
             return;
         }
-        cursor.busy = true;
+        cursor.turn = Turn::Log;
         let cached = batch.positions.iter().map(|at| self.cache.get(at.0).cloned());
         if let Some(cached) = cached.collect::<Option<Vec<_>>>() {
             let updates = batch.positions.iter().zip(cached);
@@ -142,7 +184,7 @@ impl Flood {
 
     /// The next positions for a subscriber, and the one after them.
     fn collect(&mut self, name: &CursorName, out: &mut Outbox<Output>) -> Option<Batch> {
-        let cursor = self.cursors.get_mut(name).filter(|it| !it.busy)?;
+        let cursor = self.cursors.get_mut(name).filter(|it| it.turn == Turn::Ours)?;
         let group = self.groups.get(&cursor.group)?.ix;
         let mut batch = Batch::default();
         let (mut at, mut bytes) = (cursor.next.0, 0);
@@ -241,9 +283,12 @@ impl Flood {
         };
         cursor.next = next.min(Position(self.index.next()));
         if updates.is_empty() && gaps.is_empty() {
-            cursor.busy = false;
+            cursor.turn = Turn::Ours;
             return self.feed_cursor(now, name, out);
         }
+        let last = updates.last().map(|last| last.position).max(gaps.last().map(|(at, _)| *at));
+        let end = last.map_or(cursor.next, Position::next);
+        cursor.turn = Turn::Theirs(end.min(cursor.next));
         out.push(Output::HandOver { name: name.clone(), updates, gaps, next });
     }
 }

@@ -66,6 +66,7 @@ mod stats;
 mod tests;
 
 pub use config::{Config, ConfigError, FRAGMENT_BYTES, INLINE_BELOW_BYTES, MAX_BODY_BYTES};
+pub use cursor::CursorView;
 pub use event::{
     CursorName, Delivered, GapReason, Input, LogEntry, LogHead, LogRecord, Missed, Output,
     PublishToken, PurgedMark, ReadItem, ReadToken, Refusal, Rejection, Restored,

@@ -163,6 +163,7 @@ impl Flood {
         }
         for cursor in self.cursors.values_mut() {
             cursor.next = cursor.next.min(Position(self.index.next()));
+            cursor.committed = cursor.committed.min(cursor.next);
         }
         self.wake_at(now + self.config.compare_period, "compare");
     }

@@ -29,6 +29,8 @@ pub mod kind {
     pub const AUTHORITY: u16 = 4;
     /// What the node measured of others, and where it is: `skep-estimates`.
     pub const ESTIMATES: u16 = 5;
+    /// Where the node serves clients: `skep-lines`.
+    pub const CLIENT_PORTS: u16 = 8;
     /// A wave that the queen orders: `skep-wave`.
     pub const WAVE_ORDER: u16 = 16;
     /// How far the node is with its waves, and which it applied last: `skep-wave`.

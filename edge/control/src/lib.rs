@@ -33,4 +33,4 @@ pub use backend::{Backend, BackendSide, CALL_QUEUE, Call, EventsRead, Reply, Req
 pub use client::{Client, ClientError, Events};
 pub use feed::{EVENTS_KEPT, EventLog, FOLLOWER_QUEUE, Feed, MAX_FOLLOWERS};
 pub use server::{Config, ConfigError, Listening, MAX_CLIENTS, MAX_READERS, listen};
-pub use socket::{ListenError, MAX_SOCKET_PATH_BYTES, group_number};
+pub use socket::{ListenError, MAX_SOCKET_PATH_BYTES, SocketFile, bind, group_number};

@@ -58,7 +58,7 @@ pub enum ListenError {
 
 /// A socket file that is removed when this is dropped, unless another has taken its place.
 #[derive(Debug)]
-pub(crate) struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     inode: u64,
 }
@@ -82,7 +82,10 @@ impl Drop for SocketFile {
 ///
 /// The file is made beside its place and renamed, so that it never stands there with another mode
 /// and a stale file is replaced in one step.
-pub(crate) async fn bind(
+///
+/// # Errors
+/// [`ListenError`] names the path and what to do.
+pub async fn bind(
     path: &Path,
     readers: Option<u32>,
 ) -> Result<(UnixListener, SocketFile), ListenError> {

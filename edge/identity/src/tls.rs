@@ -38,6 +38,10 @@ pub const ALPN: &[u8] = b"skep/1";
 /// What a node speaks that has no certificate yet.
 pub const ALPN_JOIN: &[u8] = b"skep-join/1";
 
+/// What applications speak with a node's client port. One that offers no protocol at all, such as
+/// a person with `openssl s_client`, is taken to mean it.
+pub const ALPN_CLIENT: &[u8] = b"skep-client/1";
+
 /// Servers whose session tickets a client keeps: more than a node has links (neighbours, watches,
 /// 64 errands), at about 2 KiB each.
 const REMEMBERED_SESSIONS: usize = 128;
@@ -110,6 +114,34 @@ pub fn client_config(
     config.enable_sni = false;
     let sessions = Arc::new(ClientSessionMemoryCache::new(REMEMBERED_SESSIONS));
     config.resumption = Resumption::store(sessions);
+    Ok(Arc::new(config))
+}
+
+/// How a node's client port accepts applications: [`ALPN_CLIENT`], a certificate of the bloc
+/// demanded.
+///
+/// # Errors
+/// As [`server_config`].
+pub fn application_server_config(
+    handle: &IdentityHandle,
+    settings: &Settings,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let mut config = ServerConfig::clone(&*server_config(handle, settings)?);
+    config.alpn_protocols = vec![ALPN_CLIENT.to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// How an application dials a node's client port: [`ALPN_CLIENT`], its certificate shown, one of
+/// the bloc demanded.
+///
+/// # Errors
+/// As [`client_config`].
+pub fn application_client_config(
+    handle: &IdentityHandle,
+    settings: &Settings,
+) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let mut config = ClientConfig::clone(&*client_config(handle, settings)?);
+    config.alpn_protocols = vec![ALPN_CLIENT.to_vec()];
     Ok(Arc::new(config))
 }
 

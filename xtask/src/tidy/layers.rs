@@ -11,11 +11,15 @@ use super::sample::{Plant, dependency};
 
 /// Crates every machine is written in.
 const VOCABULARY: [&str; 2] = ["core/base", "core/wire"];
+/// The client protocol's grammar, for both of its ends.
+const CLIENT_PROTOCOL: &str = "core/lines";
 /// The only crate that knows the machines.
 const COMPOSER: &str = "core/node";
 /// Edge crates that may know another edge crate.
-const EDGE_TO_EDGE: [(&str, &str); 3] = [
+const EDGE_TO_EDGE: [(&str, &str); 4] = [
     ("edge/transport", "edge/identity"),
+    // Applications prove who they are by certificates of the bloc.
+    ("edge/client-port", "edge/identity"),
     ("edge/gateway", "edge/identity"),
     ("edge/gateway", "edge/control"),
 ];
@@ -134,8 +138,11 @@ fn allowed(from: &str, to: &str) -> Result<(), &'static str> {
         Layer::Agent => {
             matches!(to_layer, Layer::Core | Layer::Edge | Layer::Cli | Layer::Client)
         }
-        Layer::Cli => to == "edge/control" || to == "core/base",
-        Layer::Client => VOCABULARY.contains(&to) || to == "edge/identity",
+        // Updates are sent and read as any application does it: by the client library.
+        Layer::Cli => ["edge/control", "core/base", "client"].contains(&to),
+        Layer::Client => {
+            VOCABULARY.contains(&to) || [CLIENT_PROTOCOL, "edge/identity"].contains(&to)
+        }
         Layer::Testing => to_layer != Layer::Xtask,
         Layer::Xtask => true,
     };
@@ -147,8 +154,10 @@ fn reason(from: Layer, to: Layer) -> &'static str {
         (_, Layer::Testing) => "nothing that ships knows testing/",
         (Layer::Edge, Layer::Edge) => "edge crates know one another only by the list",
         (Layer::Edge, _) => "an edge knows core/ only",
-        (Layer::Cli, _) => "the command line speaks only to edge/control's client",
-        (Layer::Client, _) => "the client library is core/wire and edge/identity",
+        (Layer::Cli, _) => {
+            "the command line speaks only to edge/control's client and by skep-client"
+        }
+        (Layer::Client, _) => "the client library is core/lines, core/wire and edge/identity",
         (Layer::Agent, _) => "the agent composes what ships",
         (Layer::Testing | Layer::Xtask | Layer::Core, _) => "nothing depends on xtask",
     }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use skep_base::{ByteSize, NodeName};
 use skep_transport::discovery::MAX_JOIN_ADDRESSES;
 
 use super::groups::take_named;
-use super::{Build, any, plain};
+use super::{Build, absolute, any, plain};
 use crate::config::high::{Client, Join, MAX_PEERS, Peer};
 use crate::config::low::{self, Maybe, Named};
 use crate::config::origin::Key;
@@ -93,13 +94,27 @@ impl Build<'_> {
         }
     }
 
-    /// The client protocol, where it is switched on.
-    pub(super) fn client(&mut self, low: low::Client) -> Option<Client> {
+    /// The client protocol. Its unix socket stands beside that of `control` unless it is told
+    /// otherwise; an update of `body_max` must pass.
+    pub(super) fn client(
+        &mut self,
+        low: low::Client,
+        control: &Path,
+        body_max: ByteSize,
+    ) -> Client {
         let loopback = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
         let everywhere = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
         let few = |addresses: &Vec<Written<IpAddr>>| {
             (addresses.len() <= 16).then_some(()).ok_or("may hold at most 16 addresses")
         };
+        let socket = skep_cli::client_socket(control);
+        let socket = self.take("client.socket", low.socket, socket, absolute);
+        let group =
+            self.take("client.group", low.group, "skep-flood".to_owned(), |name: &String| {
+                (!name.is_empty() && name.len() <= 64 && !name.contains(':'))
+                    .then_some(())
+                    .ok_or("must be a group's name or number")
+            });
         let enabled = self.take("client.enabled", low.enabled, false, any);
         let port = self.take("client.port", low.port, 2000, |port| {
             (*port != 0).then_some(()).ok_or("must be between 1 and 65535")
@@ -120,6 +135,7 @@ impl Build<'_> {
         let clients_max = self.take("client.clients_max", low.clients_max, 1024, |count| {
             (1..=65_536).contains(count).then_some(()).ok_or("must be between 1 and 65536")
         });
+        let (memory_max, spool_max) = self.client_room(low.memory_max, low.spool_max, body_max);
         let line = Size(ByteSize(64 << 10));
         let line_max = self.take("client.line_max", low.line_max, line, |size: &Size| {
             (512..=1 << 20)
@@ -147,13 +163,37 @@ impl Build<'_> {
         let sockets = |addresses: Vec<Written<IpAddr>>, port: u16| -> Vec<SocketAddr> {
             plain(addresses).into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
         };
-        enabled.then(|| Client {
-            listen: sockets(addresses, port),
-            tls: if tls_port == 0 { Vec::new() } else { sockets(tls_addresses, tls_port) },
+        let tls = if tls_port == 0 { Vec::new() } else { sockets(tls_addresses, tls_port) };
+        let listen = sockets(addresses, port);
+        Client {
+            socket,
+            group,
+            listen: if enabled { listen } else { Vec::new() },
+            tls: if enabled { tls } else { Vec::new() },
             exit_allowed: plain(exit_allowed),
             clients_max,
+            memory_max,
+            spool_max,
             line_max: line_max.in_memory(),
             idle_timeout: idle_timeout.0,
-        })
+        }
+    }
+
+    fn client_room(
+        &mut self,
+        memory: Maybe<Size>,
+        spool: Maybe<Size>,
+        body_max: ByteSize,
+    ) -> (ByteSize, ByteSize) {
+        let memory = self.take("client.memory_max", memory, Size(ByteSize(64 << 20)), any);
+        let spool = self.take("client.spool_max", spool, Size(ByteSize(1 << 30)), any);
+        for (key, size) in [("client.memory_max", memory), ("client.spool_max", spool)] {
+            if size.0 < body_max {
+                let body_max = Size(body_max);
+                let message = format!("{key} ({size}) must hold flood.body_max ({body_max})");
+                self.contradiction(&[key, "flood.body_max"], message);
+            }
+        }
+        (memory.0, spool.0)
     }
 }

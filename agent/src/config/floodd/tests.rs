@@ -41,7 +41,7 @@ fn the_sample_of_the_document_says_what_it_said() {
     let config = config(&mapped(SAMPLE, "inferno"));
     let listen: Vec<String> = config.listen.addresses.iter().map(ToString::to_string).collect();
     assert_eq!(listen, ["0.0.0.0:2001", "[::]:2001"]);
-    let client = config.client.unwrap();
+    let client = config.client;
     assert_eq!(client.listen, ["127.0.0.1:2000".parse().unwrap(), "[::1]:2000".parse().unwrap()]);
     assert!(client.exit_allowed.is_empty() && client.tls.is_empty());
     let join: Vec<String> = config.join.addresses.iter().map(ToString::to_string).collect();
@@ -154,7 +154,7 @@ fn the_file_stands_over_the_configuration_and_below_the_environment() {
     let environment = |name: &str| (name == "SKEP_STATE_DIR").then(|| "/srv/skep".to_owned());
     let toml = Some((Path::new("skep.toml"), toml));
     let config = mapped.parse(toml, &environment, &[]).unwrap();
-    assert_eq!(config.client.unwrap().listen, ["10.0.0.1:2000".parse().unwrap()]);
+    assert_eq!(config.client.listen, ["10.0.0.1:2000".parse().unwrap()]);
     assert_eq!(config.node.state_dir, Path::new("/srv/skep"));
     let group = &config.groups[&"mirror-1".parse().unwrap()];
     assert_eq!((group.connectivity, group.ping_period.as_secs()), (2, 15));

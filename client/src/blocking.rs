@@ -1,0 +1,176 @@
+//! The same for programs without a runtime of their own: every call waits on the calling thread.
+//!
+//! ```no_run
+//! # fn example() -> Result<(), skep_client::Error> {
+//! use skep_client::{Event, Options, Subscribe, blocking};
+//!
+//! let client = blocking::Client::connect(Options::to("/run/skep/client.sock".parse()?))?;
+//! client.publish(&[], "to every group of the site")?;
+//! for event in client.subscribe(Subscribe::to("web".parse()?))? {
+//!     if let Event::Update(update) = event? {
+//!         println!("{}", update.id);
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use skep_base::GroupName;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{
+    Error, Event, Group, Near, Options, Published, Publishing, Statistic, Subscribe, Topology,
+    Update,
+};
+
+/// As [`crate::Client`]. Must not be used within an asynchronous task.
+#[derive(Clone, Debug)]
+pub struct Client {
+    runtime: Arc<Runtime>,
+    inner: crate::Client,
+}
+
+/// As [`crate::Publishing`].
+#[derive(Debug)]
+#[must_use = "wait for it to know that the update is durable"]
+pub struct Pending {
+    runtime: Arc<Runtime>,
+    inner: Publishing,
+}
+
+/// As [`crate::Subscription`]; an endless iterator.
+#[derive(Debug)]
+pub struct Subscription {
+    runtime: Arc<Runtime>,
+    inner: crate::Subscription,
+}
+
+impl Client {
+    /// As [`crate::Client::connect`].
+    ///
+    /// # Errors
+    /// As there, and [`Error::Runtime`].
+    pub fn connect(options: Options) -> Result<Self, Error> {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = Arc::new(runtime.map_err(Error::Runtime)?);
+        let inner = runtime.block_on(crate::Client::connect(options))?;
+        Ok(Self { runtime, inner })
+    }
+
+    /// As [`crate::Client::publish`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn publish(
+        &self,
+        groups: &[GroupName],
+        body: impl Into<Bytes>,
+    ) -> Result<Published, Error> {
+        self.runtime.block_on(self.inner.publish(groups, body))
+    }
+
+    /// As [`crate::Client::send`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn send(&self, groups: &[GroupName], body: impl Into<Bytes>) -> Result<Pending, Error> {
+        let inner = self.runtime.block_on(self.inner.send(groups, body))?;
+        Ok(Pending { runtime: Arc::clone(&self.runtime), inner })
+    }
+
+    /// As [`crate::Client::subscribe`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn subscribe(&self, subscribe: Subscribe) -> Result<Subscription, Error> {
+        let inner = self.runtime.block_on(self.inner.subscribe(subscribe))?;
+        Ok(Subscription { runtime: Arc::clone(&self.runtime), inner })
+    }
+
+    /// As [`crate::Client::forget`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn forget(&self, group: &GroupName, name: &str) -> Result<(), Error> {
+        self.runtime.block_on(self.inner.forget(group, name))
+    }
+
+    /// As [`crate::Client::groups`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn groups(&self) -> Result<Vec<Group>, Error> {
+        self.runtime.block_on(self.inner.groups())
+    }
+
+    /// As [`crate::Client::members`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn members(&self, group: &GroupName) -> Result<Vec<(String, String)>, Error> {
+        self.runtime.block_on(self.inner.members(group))
+    }
+
+    /// As [`crate::Client::statistics`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn statistics(&self) -> Result<Vec<Statistic>, Error> {
+        self.runtime.block_on(self.inner.statistics())
+    }
+
+    /// As [`crate::Client::topology`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn topology(&self, group: &GroupName) -> Result<Topology, Error> {
+        self.runtime.block_on(self.inner.topology(group))
+    }
+
+    /// As [`crate::Client::nearest`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn nearest(&self) -> Result<Vec<Near>, Error> {
+        self.runtime.block_on(self.inner.nearest())
+    }
+}
+
+impl Pending {
+    /// Waits until the update is durable.
+    ///
+    /// # Errors
+    /// As [`crate::Client::publish`].
+    pub fn wait(self) -> Result<Published, Error> {
+        self.runtime.block_on(self.inner)
+    }
+}
+
+impl Subscription {
+    /// As [`crate::Subscription::ack`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ack(&mut self, update: &Update) -> Result<(), Error> {
+        self.runtime.block_on(self.inner.ack(update))
+    }
+
+    /// As [`crate::Subscription::ack_to`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ack_to(&mut self, cursor: u64) -> Result<(), Error> {
+        self.runtime.block_on(self.inner.ack_to(cursor))
+    }
+}
+
+impl Iterator for Subscription {
+    type Item = Result<Event, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.runtime.block_on(self.inner.next()))
+    }
+}

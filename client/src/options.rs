@@ -1,0 +1,56 @@
+//! What an application may choose.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::server::Server;
+
+/// How long a client tries before it gives up, unless it is chosen.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest update that is believed, unless it is chosen: what any configuration allows today, and
+/// room.
+const MAX_BODY_BYTES: u64 = 64 << 20;
+
+/// How a client connects.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Agents, tried in this order. The first that is reached is used as long as it can be reached.
+    pub servers: Vec<Server>,
+    /// The directory with a certificate of the bloc, its key and the CA's certificate: wanted for
+    /// TLS only.
+    pub identity: Option<PathBuf>,
+    /// How long a connection that broke is tried again before whatever waits for it fails. Longer
+    /// than an agent takes to restart.
+    pub patience: Duration,
+    /// Longest update that is believed when it is handed over.
+    pub body_max: u64,
+}
+
+impl Options {
+    /// To one agent.
+    #[must_use]
+    pub fn to(server: Server) -> Self {
+        Self { servers: vec![server], identity: None, patience: PATIENCE, body_max: MAX_BODY_BYTES }
+    }
+
+    /// To another one where the first cannot be reached.
+    #[must_use]
+    pub fn or(mut self, server: Server) -> Self {
+        self.servers.push(server);
+        self
+    }
+
+    /// With a certificate of the bloc, for TLS.
+    #[must_use]
+    pub fn identity(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.identity = Some(directory.into());
+        self
+    }
+
+    /// With another patience.
+    #[must_use]
+    pub const fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+}

@@ -1,0 +1,252 @@
+//! The seam to the agent: what a session asks, and the way back.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use skep_base::{GroupName, NodeName};
+use skep_lines::{Gap, Key, Subscribe, Update};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use crate::answer::{Answer, Refusal};
+
+/// Asks that may wait for the agent. A session that finds no room waits, and reads nothing.
+const ASK_QUEUE: usize = 1024;
+
+/// Where the agent finds what is asked.
+#[must_use]
+pub fn asks() -> (mpsc::Sender<Ask>, mpsc::Receiver<Ask>) {
+    mpsc::channel(ASK_QUEUE)
+}
+
+/// Names a client while it is connected; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId(pub u64);
+
+/// Who a client is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Of the unix socket; the kernel says which user.
+    Local {
+        /// The user's number.
+        uid: u32,
+        /// Whether it is root, or the agent's own user.
+        operator: bool,
+    },
+    /// Of the plain port.
+    Plain(SocketAddr),
+    /// Of the port with TLS; the certificate says which node.
+    Certified {
+        /// Its name.
+        node: NodeName,
+        /// Whether it has the role operator.
+        operator: bool,
+    },
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local { uid, .. } => write!(f, "user {uid}"),
+            Self::Plain(remote) => remote.fmt(f),
+            Self::Certified { node, .. } => node.fmt(f),
+        }
+    }
+}
+
+/// What a session asks of the agent.
+#[derive(Debug)]
+pub enum Ask {
+    /// Flood these, in this order. Answer each when it is durable here.
+    Publish(Vec<Publication>),
+    /// One group.
+    Group {
+        /// Which.
+        group: GroupName,
+        /// For [`Answer::Group`].
+        slot: Slot,
+    },
+    /// All groups: [`Answer::Groups`].
+    Groups(Slot),
+    /// [`Answer::Statistics`].
+    Statistics(Slot),
+    /// A group's links.
+    Topology {
+        /// Which.
+        group: GroupName,
+        /// For [`Answer::Topology`].
+        slot: Slot,
+    },
+    /// [`Answer::Nearest`].
+    Nearest(Slot),
+    /// Push a group's updates from now on. Push no more than one batch before [`Ask::Ack`].
+    Subscribe {
+        /// Whom.
+        client: ClientId,
+        /// What.
+        subscribe: Subscribe,
+        /// Where pushes go.
+        pusher: Pusher,
+        /// For [`Answer::Place`]: where it begins.
+        slot: Slot,
+    },
+    /// All below this place is dealt with; push more. Of a subscriber without a name it comes by
+    /// itself, and nobody waits for the answer.
+    Ack {
+        /// Whose.
+        client: ClientId,
+        /// Of which group.
+        group: GroupName,
+        /// A place that was pushed.
+        cursor: u64,
+        /// For [`Answer::Place`].
+        slot: Option<Slot>,
+    },
+    /// Push no more; the client may be gone.
+    Unsubscribe {
+        /// To whom.
+        client: ClientId,
+        /// Of which group.
+        group: GroupName,
+        /// For [`Answer::Done`].
+        slot: Option<Slot>,
+    },
+    /// Forget a subscriber.
+    Forget {
+        /// In which group.
+        group: GroupName,
+        /// Which.
+        name: String,
+        /// For [`Answer::Done`].
+        slot: Slot,
+    },
+    /// Stop the agent. That this client may was checked already.
+    Exit {
+        /// Who asks: for the log.
+        who: Who,
+        /// For [`Answer::Done`].
+        slot: Slot,
+    },
+}
+
+/// One update to be flooded.
+#[derive(Debug)]
+pub struct Publication {
+    /// To which groups; none: to every group of the site.
+    pub groups: Vec<GroupName>,
+    /// An update whose key was logged already is not logged again.
+    pub key: Option<Key>,
+    /// What.
+    pub body: Bytes,
+    /// For [`Answer::Published`].
+    pub slot: Slot,
+}
+
+/// What comes back to a session.
+#[derive(Debug)]
+pub(crate) enum Note {
+    Answer(u64, Result<Answer, Refusal>),
+    Push(Push),
+}
+
+/// What is pushed to a subscriber.
+#[derive(Debug)]
+pub enum Push {
+    /// A batch, each kind in the order of the log.
+    Updates {
+        /// Updates.
+        updates: Vec<Update>,
+        /// What stands in the place of updates that there are not.
+        gaps: Vec<Gap>,
+    },
+    /// So much is gone from the log that nobody knows which updates it was.
+    Lost {
+        /// In which group.
+        group: GroupName,
+        /// How many places.
+        lost: u64,
+    },
+    /// Another client has subscribed under the same name: this one is sent away.
+    Taken {
+        /// To which group.
+        group: GroupName,
+    },
+    /// The subscription is refused; its reply says why.
+    Ended {
+        /// To which group.
+        group: GroupName,
+    },
+    /// There are no more for now.
+    CaughtUp {
+        /// In which group.
+        group: GroupName,
+        /// Where the log ended.
+        cursor: u64,
+    },
+}
+
+impl Push {
+    /// The group that it is about; nothing for no updates.
+    pub(crate) fn group(&self) -> Option<GroupName> {
+        match self {
+            Self::Updates { updates, gaps } => {
+                let group = updates.first().map(|update| &update.group);
+                group.or_else(|| gaps.first().map(|gap| &gap.group)).cloned()
+            }
+            Self::Lost { group, .. }
+            | Self::Taken { group }
+            | Self::Ended { group }
+            | Self::CaughtUp { group, .. } => Some(group.clone()),
+        }
+    }
+}
+
+/// The place where one command is answered, once. Dropped without an answer it says that the agent
+/// stops.
+#[derive(Debug)]
+pub struct Slot {
+    notes: Option<mpsc::UnboundedSender<Note>>,
+    number: u64,
+    /// Memory that the command takes until it is answered.
+    room: Option<OwnedSemaphorePermit>,
+}
+
+impl Slot {
+    pub(crate) const fn new(
+        notes: mpsc::UnboundedSender<Note>,
+        number: u64,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        Self { notes: Some(notes), number, room }
+    }
+
+    /// Answers. A client that is gone is nobody's concern.
+    pub fn answer(mut self, answer: Result<Answer, Refusal>) {
+        self.send(answer);
+    }
+
+    fn send(&mut self, answer: Result<Answer, Refusal>) {
+        self.room = None;
+        // Bounded: a session has at most `MAX_PIPELINE` slots that are not answered.
+        if let Some(notes) = self.notes.take() {
+            drop(notes.send(Note::Answer(self.number, answer)));
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.send(Err(Refusal::stopping()));
+    }
+}
+
+/// The way to a subscriber.
+#[derive(Clone, Debug)]
+pub struct Pusher(pub(crate) mpsc::UnboundedSender<Note>);
+
+impl Pusher {
+    /// Pushes. Bounded by the rule of [`Ask::Subscribe`].
+    pub fn push(&self, push: Push) {
+        drop(self.0.send(Note::Push(push)));
+    }
+}

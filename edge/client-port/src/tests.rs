@@ -1,0 +1,530 @@
+//! The port over real sockets, with an agent that keeps its log in a list.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use skep_base::GroupName;
+use skep_lines::{Id, Keys, Logged, Update};
+use tokio::sync::mpsc;
+
+use crate::{
+    Answer, Ask, ClientId, ClientPort, Config, Host, Listeners, Push, Pusher, Refusal, Who, asks,
+    start,
+};
+
+/// How long anything may take before a test fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the agent was asked to flood, in its order.
+type Log = Arc<Mutex<Vec<(Vec<GroupName>, Bytes)>>>;
+
+struct Place {
+    port: Option<ClientPort>,
+    address: SocketAddr,
+    log: Log,
+    exits: Arc<Mutex<Vec<Who>>>,
+    may_exit: Arc<AtomicBool>,
+    runtime: tokio::runtime::Runtime,
+    spool: tempfile::TempDir,
+}
+
+impl Place {
+    fn new(config: Config) -> Self {
+        let spool = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (ask, asked) = asks();
+        let (log, exits) = (Log::default(), Arc::default());
+        let may_exit = Arc::new(AtomicBool::new(false));
+        let allowed = Arc::clone(&may_exit);
+        runtime.spawn(agent(asked, Arc::clone(&log), Arc::clone(&exits)));
+        let host = Host {
+            node: "inferno".parse().unwrap(),
+            version: "0.0.0".to_owned(),
+            spool_dir: spool.path().to_owned(),
+            may_exit: Arc::new(move |who| {
+                matches!(who, Who::Plain(_)) && allowed.load(Ordering::Relaxed)
+            }),
+        };
+        let listeners = Listeners { plain: vec![listener], ..Listeners::default() };
+        let port = {
+            let _inside = runtime.enter();
+            start(listeners, None, config, host, ask).unwrap()
+        };
+        Self { port: Some(port), address, log, exits, may_exit, runtime, spool }
+    }
+
+    fn client(&self) -> Client {
+        Client::new(TcpStream::connect(self.address).unwrap())
+    }
+
+    fn logged(&self) -> Vec<String> {
+        let text = |(groups, body): &(Vec<GroupName>, Bytes)| {
+            let groups: Vec<&str> = groups.iter().map(GroupName::as_str).collect();
+            format!("{}: {}", groups.join("+"), String::from_utf8_lossy(body))
+        };
+        self.log.lock().unwrap().iter().map(text).collect()
+    }
+}
+
+/// An agent in few words: groups `web` and `all`, the body `later` is refused for now.
+async fn agent(mut asked: mpsc::Receiver<Ask>, log: Log, exits: Arc<Mutex<Vec<Who>>>) {
+    let mut keys = Keys::new();
+    let mut followers: BTreeMap<(ClientId, GroupName), (Pusher, usize)> = BTreeMap::new();
+    let known = |group: &GroupName| ["web", "all"].contains(&group.as_str());
+    let missing = |group: &GroupName| Refusal::new(550, format!("no group {group}"));
+    let id = |sequence: usize| Id {
+        origin: "inferno".parse().unwrap(),
+        incarnation: 7,
+        sequence: sequence as u64,
+    };
+    while let Some(ask) = asked.recv().await {
+        match ask {
+            Ask::Publish(batch) => {
+                for publication in batch {
+                    let groups = if publication.groups.is_empty() {
+                        vec![GroupName::all(), "web".parse().unwrap()]
+                    } else {
+                        publication.groups
+                    };
+                    if let Some(wrong) = groups.iter().find(|group| !known(group)) {
+                        publication.slot.answer(Err(missing(wrong)));
+                        continue;
+                    }
+                    if &publication.body[..] == b"later" {
+                        publication.slot.answer(Err(Refusal::new(450, "not yet")));
+                        continue;
+                    }
+                    let mut log = log.lock().unwrap();
+                    let known = publication.key.as_ref().map(|key| keys.find(key));
+                    let at = match known {
+                        Some(skep_lines::Found::Logged(logged)) => {
+                            usize::try_from(logged.first).unwrap()
+                        }
+                        _ => {
+                            log.push((groups.clone(), publication.body));
+                            log.len()
+                        }
+                    };
+                    if let Some(key) = &publication.key {
+                        keys.note(key, Logged { incarnation: 7, first: at as u64, groups: 1 });
+                    }
+                    let ids = groups.into_iter().map(|group| (group, id(at))).collect();
+                    publication.slot.answer(Ok(Answer::Published(ids)));
+                }
+            }
+            Ask::Subscribe { client, subscribe, pusher, slot } => {
+                let group = subscribe.group;
+                slot.answer(Ok(Answer::Place { group: group.clone(), cursor: 0 }));
+                followers.insert((client, group), (pusher, 0));
+            }
+            Ask::Ack { client, group, cursor, slot } => {
+                if let Some((_, at)) = followers.get_mut(&(client, group.clone())) {
+                    *at = usize::try_from(cursor).unwrap();
+                }
+                if let Some(slot) = slot {
+                    slot.answer(Ok(Answer::Place { group, cursor }));
+                }
+            }
+            Ask::Unsubscribe { client, group, slot } => {
+                followers.remove(&(client, group));
+                if let Some(slot) = slot {
+                    slot.answer(Ok(Answer::Done("no more".to_owned())));
+                }
+            }
+            Ask::Exit { who, slot } => {
+                exits.lock().unwrap().push(who);
+                slot.answer(Ok(Answer::Done("stopping".to_owned())));
+            }
+            Ask::Statistics(slot) => slot.answer(Ok(Answer::Statistics(Vec::new()))),
+            Ask::Groups(slot) => slot.answer(Ok(Answer::Groups(Vec::new()))),
+            Ask::Nearest(slot) => slot.answer(Ok(Answer::Nearest(Vec::new()))),
+            Ask::Group { group, slot } | Ask::Topology { group, slot } => {
+                slot.answer(Err(missing(&group)));
+            }
+            Ask::Forget { slot, .. } => drop(slot),
+        }
+        for ((_, group), (pusher, at)) in &mut followers {
+            let log = log.lock().unwrap();
+            let more = log.iter().enumerate().skip(*at).take(64);
+            let more: Vec<Update> = more
+                .map(|(at, (_, body))| Update {
+                    group: group.clone(),
+                    cursor: at as u64 + 1,
+                    id: id(at + 1),
+                    age_ms: 0,
+                    late: false,
+                    body: body.clone(),
+                })
+                .collect();
+            // One batch before the next acknowledgement.
+            if !more.is_empty() {
+                pusher.push(Push::Updates { updates: more, gaps: Vec::new() });
+                *at = usize::MAX;
+            }
+        }
+    }
+}
+
+struct Client {
+    reader: BufReader<TcpStream>,
+}
+
+impl Client {
+    fn new(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        let mut client = Self { reader: BufReader::new(stream) };
+        assert_eq!(client.line(), "220 inferno skep 0.0.0 client/1 ready; try help");
+        client
+    }
+
+    fn say(&mut self, text: impl AsRef<[u8]>) {
+        self.reader.get_mut().write_all(text.as_ref()).unwrap();
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = Vec::new();
+        self.reader.read_until(b'\n', &mut line).unwrap();
+        let line = String::from_utf8(line).unwrap();
+        assert!(line.ends_with("\r\n") || line.is_empty(), "{line:?}");
+        line.trim_end().to_owned()
+    }
+
+    #[track_caller]
+    fn expect(&mut self, lines: &[&str]) {
+        for expected in lines {
+            assert_eq!(self.line(), *expected);
+        }
+    }
+
+    /// Everything up to the end of the connection.
+    fn rest(mut self) -> String {
+        let mut rest = String::new();
+        self.reader.read_to_string(&mut rest).unwrap();
+        rest
+    }
+}
+
+#[test]
+fn a_person_may_use_either_line_end_and_send_ahead() {
+    let place = Place::new(Config::default());
+    let mut client = place.client();
+    client.say("data web\r\nhello\r\n..\r\n.\r\ndata\nhi\n.\nbinary 4 web\n.\n\r\nnoop\nQUIT\r\n");
+    client.expect(&[
+        "354 end with a line that holds one dot",
+        "250 web inferno:7:1",
+        "354 end with a line that holds one dot",
+        "250-all inferno:7:2",
+        "250 web inferno:7:2",
+        "250 web inferno:7:3",
+        "250 still here",
+        "221 good-bye",
+    ]);
+    assert_eq!(client.rest(), "");
+    assert_eq!(place.logged(), ["web: hello\r\n.\r\n", "all+web: hi\n", "web: .\n\r\n"]);
+}
+
+#[test]
+fn what_is_sent_before_the_end_is_answered_though_the_client_says_no_more() {
+    let place = Place::new(Config::default());
+    let mut client = place.client();
+    let many = 5 * crate::MAX_PIPELINE;
+    client.say("binary 1 web\nx".repeat(many));
+    client.reader.get_ref().shutdown(Shutdown::Write).unwrap();
+    assert_eq!(client.rest().lines().filter(|line| line.starts_with("250 web")).count(), many);
+    assert_eq!(place.logged().len(), many);
+}
+
+#[test]
+fn of_an_update_that_breaks_off_nothing_is_flooded() {
+    let place = Place::new(Config::default());
+    for open in ["data web\nhello\n", "data web\nhello\n.", "binary 10 web\nhello", "binary 10"] {
+        let mut client = place.client();
+        client.say(open);
+        client.reader.get_ref().shutdown(Shutdown::Both).unwrap();
+    }
+    let mut client = place.client();
+    client.say("data web\nwhole\n.\n");
+    client.expect(&["354 end with a line that holds one dot", "250 web inferno:7:1"]);
+    assert_eq!(place.logged(), ["web: whole\n"]);
+}
+
+#[test]
+fn a_size_that_is_none_ends_the_connection_and_nothing_is_believed() {
+    let place = Place::new(Config::default());
+    for size in ["-1", "", "1e3", "99999999999999999999", "0x10"] {
+        let mut client = place.client();
+        client.say(format!("binary {size}\nexit\ndata web\nx\n.\n"));
+        let rest = client.rest();
+        assert!(rest.starts_with("501 binary wants a number of bytes"), "{size}: {rest}");
+        assert_eq!(rest.lines().count(), 1, "{size}: {rest}");
+    }
+    assert!(place.logged().is_empty() && place.exits.lock().unwrap().is_empty());
+}
+
+#[test]
+fn an_update_over_the_limit_is_refused_and_the_next_is_taken() {
+    let config = Config { body_max: 100, ..Config::default() };
+    let place = Place::new(config);
+    let mut client = place.client();
+    let long = "x".repeat(101);
+    client.say(format!(
+        "binary 101 web\n{long}data web\n{long}\n.\nbinary 100 web\n{}",
+        "x".repeat(100)
+    ));
+    let refused = "552 an update has at most 100 B: nothing was flooded";
+    client.expect(&[refused, "354 end with a line that holds one dot", refused]);
+    client.expect(&["250 web inferno:7:1"]);
+    client.say("binary 9999999999 web\n");
+    assert!(client.line().starts_with("552 an update has at most 100 B"));
+    assert_eq!(client.rest(), "", "what cannot be read to its end ends the connection");
+}
+
+#[test]
+fn the_body_of_a_wrong_command_is_no_command() {
+    let place = Place::new(Config::default());
+    let mut client = place.client();
+    client.say("data a/b\nexit\n.\nbinary 5 a/b\nexit\ndata nowhere\nexit\n.\nnoop\n");
+    let go_on = "354 end with a line that holds one dot";
+    client.expect(&[go_on]);
+    assert!(client.line().starts_with("501 group name"));
+    assert!(client.line().starts_with("501 group name"));
+    client.expect(&[go_on, "550 no group nowhere", "250 still here"]);
+    assert!(place.logged().is_empty() && place.exits.lock().unwrap().is_empty());
+}
+
+#[test]
+fn lines_without_end_and_bytes_that_are_none_harm_nobody() {
+    let config = Config { line_max: 4096, ..Config::default() };
+    let place = Place::new(config);
+    let mut client = place.client();
+    client.say(b"gro\0ups\n\xff\xfb\x01\nnoop\n");
+    let wrong = "500 a command is printable ASCII, separated by blanks";
+    client.expect(&[wrong, wrong, "250 still here"]);
+    client.say("a".repeat(5000));
+    assert!(client.line().starts_with("501 the line is too long"));
+    assert_eq!(client.rest(), "");
+    let mut client = place.client();
+    client.say("data web\n\0\u{1}\0\n.\n");
+    client.expect(&["354 end with a line that holds one dot", "250 web inferno:7:1"]);
+    assert_eq!(place.logged(), ["web: \0\u{1}\0\n"]);
+}
+
+#[test]
+fn a_silent_client_is_let_go_also_within_a_body_and_a_subscriber_is_not() {
+    let config = Config { idle: Duration::from_secs(1), ..Config::default() };
+    let place = Place::new(config);
+    let (quiet, mut within, mut listens) = (place.client(), place.client(), place.client());
+    listens.say("subscribe web\n");
+    listens.expect(&["250 web 0"]);
+    within.say("binary 10 web\nhel");
+    assert_eq!(quiet.rest(), "421 you were silent for too long\r\n");
+    assert_eq!(within.rest(), "421 you were silent for too long\r\n");
+    let mut other = place.client();
+    other.say("binary 1 web\nx");
+    other.expect(&["250 web inferno:7:1"]);
+    listens.expect(&["150 web 1 inferno:7:1 0 1", "x"]);
+    assert_eq!(place.logged(), ["web: x"]);
+}
+
+#[test]
+fn a_long_body_is_spooled_and_comes_whole() {
+    let place = Place::new(Config::default());
+    let mut client = place.client();
+    let body: Vec<u8> =
+        (0..3_000_000_u32).flat_map(|n| (n % 251).to_le_bytes()).take(5 << 20).collect();
+    client.say(format!("binary {} web\n", body.len()));
+    client.say(&body[..1 << 20]);
+    // It comes in; nobody else minds.
+    let mut other = place.client();
+    other.say("data web\nshort\n.\n");
+    other.expect(&["354 end with a line that holds one dot", "250 web inferno:7:1"]);
+    client.say(&body[1 << 20..]);
+    client.expect(&["250 web inferno:7:2"]);
+    assert_eq!(place.log.lock().unwrap()[1].1, body);
+    assert_eq!(std::fs::read_dir(place.spool.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_spool_that_is_full_turns_updates_away_and_gives_room_back() {
+    let config = Config { spool: 8 << 20, body_max: 8 << 20, ..Config::default() };
+    let place = Place::new(config);
+    let (mut first, mut second) = (place.client(), place.client());
+    first.say("binary 6000000 web\n");
+    first.say(vec![b'a'; 5_900_000]);
+    // Its answers come when what it sent before was taken in.
+    let mut statistics = place.client();
+    loop {
+        statistics.say("statistics\n");
+        let mut spooled = 0;
+        loop {
+            let line = statistics.line();
+            if let Some(rest) = line.strip_prefix("250-client_spool_bytes ") {
+                spooled = rest.split(' ').next().unwrap().parse().unwrap();
+            }
+            if line.starts_with("250 ") {
+                break;
+            }
+        }
+        if spooled > 5_500_000 {
+            break;
+        }
+    }
+    second.say("binary 6000000 web\n");
+    second.say(vec![b'b'; 6_000_000]);
+    assert!(second.line().starts_with("452 too many long updates come in at once"));
+    first.say(vec![b'a'; 100_000]);
+    first.expect(&["250 web inferno:7:1"]);
+    second.say("binary 6000000 web\n");
+    second.say(vec![b'b'; 6_000_000]);
+    second.expect(&["250 web inferno:7:2"]);
+}
+
+#[test]
+fn a_key_that_comes_again_is_logged_once() {
+    let place = Place::new(Config::default());
+    let mut client = place.client();
+    client.say("binary 1 web key=me:1\nxbinary 1 web key=me:1\nxbinary 1 web key=me:2\ny");
+    client.expect(&["250 web inferno:7:1", "250 web inferno:7:1", "250 web inferno:7:2"]);
+    assert_eq!(place.logged(), ["web: x", "web: y"]);
+}
+
+#[test]
+fn a_subscriber_is_given_a_batch_and_gets_the_next_for_its_acknowledgement() {
+    let place = Place::new(Config::default());
+    let mut client = place.client();
+    client.say("subscribe web name=deploy\nsubscribe web\nack web 1\nack all 1\n");
+    client.expect(&[
+        "250 web 0",
+        "503 you are subscribed to web already",
+        "503 1 was not given yet: web is at 0",
+        "503 you are not subscribed to all",
+    ]);
+    client.say("binary 1 web\nx");
+    client.expect(&["250 web inferno:7:1", "150 web 1 inferno:7:1 0 1", "x"]);
+    client.say("binary 1 web\nybinary 1 web\nz");
+    client.expect(&["250 web inferno:7:2", "250 web inferno:7:3"]);
+    client.say("ack web 1\n");
+    client.expect(&[
+        "250 web 1",
+        "150 web 2 inferno:7:2 0 1",
+        "y",
+        "150 web 3 inferno:7:3 0 1",
+        "z",
+    ]);
+    client.say("unsubscribe web\nunsubscribe web\n");
+    client.expect(&["250 no more", "503 you are not subscribed to web"]);
+}
+
+#[test]
+fn only_whom_the_configuration_names_may_stop_the_agent() {
+    let place = Place::new(Config::default());
+    let mut client = place.client();
+    client.say("exit\n");
+    let line = client.line();
+    assert!(line.starts_with("553 this agent's configuration does not let you"), "{line}");
+    assert!(place.exits.lock().unwrap().is_empty());
+    place.may_exit.store(true, Ordering::Relaxed);
+    client.say("exit\n");
+    client.expect(&["250 stopping"]);
+    assert_eq!(place.exits.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn clients_over_the_limit_are_told_so() {
+    let config = Config { clients: 3, ..Config::default() };
+    let place = Place::new(config);
+    let served: Vec<Client> = (0..3).map(|_| place.client()).collect();
+    let mut turned_away = BufReader::new(TcpStream::connect(place.address).unwrap());
+    let mut said = String::new();
+    turned_away.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "421 inferno serves 3 clients already\r\n");
+    drop(served);
+    // A place that is given back is given to the next; the server sees the end when it reads it.
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let mut line = String::new();
+        BufReader::new(TcpStream::connect(place.address).unwrap()).read_line(&mut line).unwrap();
+        if line.starts_with("220 ") {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{line}");
+    }
+}
+
+#[test]
+fn one_who_takes_nothing_delays_nobody_and_is_cut_off() {
+    let config = Config { stall: Duration::from_secs(1), ..Config::default() };
+    let place = Place::new(config);
+    let mut slow = place.client();
+    slow.say("subscribe web\n");
+    slow.expect(&["250 web 0"]);
+    // From here on it reads nothing, and its socket fills.
+    let body = vec![b'x'; 1 << 20];
+    let mut quick = place.client();
+    for number in 1..=40 {
+        quick.say(format!("binary {} web\n", body.len()));
+        quick.say(&body);
+        quick.expect(&[&format!("250 web inferno:7:{number}")]);
+    }
+    quick.say("statistics\n");
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let line = quick.line();
+        if line.starts_with("250-clients_too_slow 1 ") {
+            break;
+        }
+        if line.starts_with("250 ") {
+            assert!(std::time::Instant::now() < deadline, "never cut off");
+            quick.say("statistics\n");
+        }
+    }
+}
+
+#[test]
+fn a_thousand_clients_publish_and_listen_at_once() {
+    let config = Config { clients: 1100, ..Config::default() };
+    let place = Place::new(config);
+    let mut clients: Vec<Client> = (0..1000).map(|_| place.client()).collect();
+    for client in &mut clients {
+        client.say("subscribe web\n");
+    }
+    for client in &mut clients {
+        client.expect(&["250 web 0"]);
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        if number % 100 == 0 {
+            client.say(format!("binary 3 web\n{number:03}"));
+        }
+    }
+    for client in &mut clients {
+        let mut heard = 0;
+        while heard < 10 {
+            heard += usize::from(client.line().starts_with("150 web "));
+        }
+    }
+    assert_eq!(place.logged().len(), 10);
+}
+
+#[test]
+fn clients_are_told_when_the_agent_stops() {
+    let mut place = Place::new(Config::default());
+    let client = place.client();
+    let port = place.port.take().unwrap();
+    let told = std::thread::spawn(move || client.rest());
+    place.runtime.block_on(port.stop());
+    assert_eq!(told.join().unwrap(), "421 the agent stops: connect again in a moment\r\n");
+    assert!(TcpStream::connect(place.address).is_err(), "nobody listens any more");
+}
