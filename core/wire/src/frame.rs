@@ -8,14 +8,17 @@ use serde::{Deserialize, Serialize};
 /// Bytes before the body: the length (which counts the kind) and the kind.
 pub const FRAME_HEADER_BYTES: usize = 5;
 
-/// The two connections of a link. Bulk is opened when first needed, so that a large transfer never
-/// stands in front of a heartbeat.
+/// What a connection is for. A link has two; bulk is opened when first needed, so that a large
+/// transfer never stands in front of a heartbeat. A stream is nobody's link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Lane {
     /// Heartbeats, facts, small updates, requests.
     Control,
     /// Chunks of images and other large bodies.
     Bulk,
+    /// One byte stream: of two applications, or of two nodes that meet here. Frames end with the
+    /// one that says what it is for.
+    Stream,
 }
 
 impl Lane {
@@ -24,7 +27,7 @@ impl Lane {
     pub const fn max_body_bytes(self) -> usize {
         match self {
             // A full batch of facts: 4 KiB records in batches of up to 48 KiB, with room.
-            Self::Control => 64 * 1024,
+            Self::Control | Self::Stream => 64 * 1024,
             // A chunk of at most 256 KiB after compression that did not help, with its header.
             Self::Bulk => 1024 * 1024,
         }

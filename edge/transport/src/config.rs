@@ -41,6 +41,10 @@ pub struct Config {
     pub max_links: usize,
     /// Links that may be up to one node: two lanes, dialled from both ends at once, and an errand.
     pub max_links_per_peer: usize,
+    /// Streams that may be open at once: channels of applications, and what is passed on.
+    pub max_streams: usize,
+    /// Streams that may be open to one node. A node that passes much on has many.
+    pub max_streams_per_peer: usize,
     /// Incoming handshakes worked on at once. More only makes each slower: they cost CPU.
     pub max_handshakes: usize,
     /// Incoming connections that may wait for their handshake; any more are refused. Above the
@@ -77,6 +81,8 @@ impl Default for Config {
             bulk_queue_bytes: 8 * 1024 * 1024,
             max_links: 2048,
             max_links_per_peer: 8,
+            max_streams: 1024,
+            max_streams_per_peer: 128,
             max_handshakes: 32,
             max_waiting_handshakes: 1024,
             max_dials: 64,
@@ -151,14 +157,14 @@ impl Config {
     pub(crate) const fn queue_bytes(&self, lane: Lane) -> usize {
         match lane {
             Lane::Control => self.control_queue_bytes,
-            Lane::Bulk => self.bulk_queue_bytes,
+            Lane::Bulk | Lane::Stream => self.bulk_queue_bytes,
         }
     }
 
     pub(crate) const fn idle(&self, lane: Lane) -> Duration {
         match lane {
             Lane::Control => self.control_idle,
-            Lane::Bulk => self.bulk_idle,
+            Lane::Bulk | Lane::Stream => self.bulk_idle,
         }
     }
 }

@@ -24,7 +24,8 @@ use crate::event::{DialFailure, DialId, Event, expected_text};
 use crate::fault::HandshakeError;
 use crate::handshake::{self, Established};
 use crate::shared::Shared;
-use crate::socket::Socket;
+use crate::socket::{Socket, SocketIo};
+use crate::stream::PeerStream;
 use crate::sys::tcp_info;
 
 /// Addresses tried in one dial; any more are left out.
@@ -50,13 +51,12 @@ pub(crate) async fn run(shared: Arc<Shared>, wanted: Wanted) {
         outcome = in_turn(&shared, wanted) => outcome,
     };
     let (why, attempts) = match outcome {
-        Ok(established) => match established.into_task(&shared, Some(dial)) {
-            Some((task, up)) => {
-                shared.tasks.spawn(task.run(up));
+        Ok(established) => {
+            if established.begin(&shared, Some(dial)) {
                 return;
             }
-            None => (DialFailure::Closing, Vec::new()),
-        },
+            (DialFailure::Closing, Vec::new())
+        }
         Err(failure) => failure,
     };
     report(&shared, dial, why, attempts).await;
@@ -160,11 +160,47 @@ async fn attempt(
     let Ok(_turn) = gate.acquire().await else {
         return Err(DialFailure::Closing);
     };
-    let handshake = handshake::dial(shared, socket, expected, lane);
-    match timeout(config.handshake_timeout, handshake).await {
+    shake_hands(shared, SocketIo::direct(Arc::new(socket)), expected, lane).await
+}
+
+async fn shake_hands(
+    shared: &Shared,
+    io: SocketIo,
+    expected: Option<NodeId>,
+    lane: Lane,
+) -> Result<Box<Established>, DialFailure> {
+    let handshake = handshake::dial(shared, io, expected, lane);
+    match timeout(shared.config.handshake_timeout, handshake).await {
         Ok(outcome) => outcome.map_err(DialFailure::Handshake),
         Err(_) => Err(HandshakeError::TimedOut.into()),
     }
+}
+
+/// The dialler's half of a connection within a stream that somebody else passes on.
+pub(crate) async fn over(
+    shared: Arc<Shared>,
+    stream: Box<PeerStream>,
+    dial: DialId,
+    expected: NodeId,
+    lane: Lane,
+) {
+    let address = stream.socket().remote();
+    let closing = shared.closing.clone();
+    let outcome = tokio::select! {
+        () = closing.cancelled() => Err(DialFailure::Closing),
+        outcome = shake_hands(&shared, SocketIo::over(stream), Some(expected), lane) => outcome,
+    };
+    let why = match outcome {
+        Ok(established) => {
+            if established.begin(&shared, Some(dial)) {
+                return;
+            }
+            DialFailure::Closing
+        }
+        Err(why) => why,
+    };
+    note(&shared, address, Some(expected), &why);
+    report(&shared, dial, why.clone(), vec![(address, why)]).await;
 }
 
 /// A node that answers and cannot be talked to is worth a line and a count, as one that knocks is;

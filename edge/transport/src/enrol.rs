@@ -100,7 +100,7 @@ async fn ask(
         .map_err(EnrolAttemptError::Connect)?;
     let socket = Socket::new(stream, address, config, &Arc::default())
         .map_err(EnrolAttemptError::Connect)?;
-    let io = SocketIo(Arc::new(socket));
+    let io = SocketIo::direct(Arc::new(socket));
     let connector = TlsConnector::from(Arc::clone(client));
     let name = tls::server_name(None, address);
     let stream = timed(config.handshake_timeout, connector.connect(name, io))

@@ -10,6 +10,7 @@ use skep_wire::{Frame, FrameError, Hello, Lane};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::fault::{HandshakeError, RefuseReason};
+use crate::stream::PeerStream;
 
 /// One connection that is up or was. Never used twice in the life of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,6 +64,17 @@ pub enum Event {
         link: LinkId,
         /// Which of a neighbour's two connections this is.
         lane: Lane,
+        /// Who is there.
+        peer: Box<Peer>,
+        /// The dial that made it, or nothing where the peer dialled.
+        dialled: Option<DialId>,
+        /// The peer's end of the connection.
+        remote: SocketAddr,
+    },
+    /// A stream is open: it is no link, and whoever takes it reads and writes its bytes.
+    StreamUp {
+        /// Its bytes.
+        stream: Box<PeerStream>,
         /// Who is there.
         peer: Box<Peer>,
         /// The dial that made it, or nothing where the peer dialled.

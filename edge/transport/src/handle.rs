@@ -23,6 +23,7 @@ use crate::fault::RefuseReason;
 use crate::listen;
 use crate::shared::Shared;
 use crate::socket::LinkSample;
+use crate::stream::PeerStream;
 
 /// Events that may wait for the agent. Frames are bounded by their bytes as well.
 const EVENT_QUEUE: usize = 4096;
@@ -132,6 +133,22 @@ pub fn start(
     Ok((handle, receiver))
 }
 
+/// Which half of a handshake this node makes within a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// The dialler's.
+    Dial {
+        /// Names the attempt, as in [`TransportHandle::dial`].
+        dial: DialId,
+        /// Who must be there.
+        expected: NodeId,
+        /// What for.
+        lane: Lane,
+    },
+    /// The acceptor's.
+    Accept,
+}
+
 impl TransportHandle {
     /// Listens on one more socket, and says at which address.
     ///
@@ -193,6 +210,21 @@ impl TransportHandle {
         let wanted = Wanted { dial, addresses, expected, lane };
         let tasks = shared.tasks.clone();
         tasks.spawn(dial::run(shared, wanted));
+    }
+
+    /// Makes a connection within `stream`, whose other end a third node passes on: the one side
+    /// dials and the other accepts, as they agreed. Ends as a dial or a knock does.
+    pub fn over(&self, stream: Box<PeerStream>, side: Over) {
+        let shared = Arc::clone(&self.shared);
+        let tasks = shared.tasks.clone();
+        match side {
+            Over::Dial { dial, expected, lane } => {
+                tasks.spawn(dial::over(shared, stream, dial, expected, lane));
+            }
+            Over::Accept => {
+                tasks.spawn(listen::over(shared, stream));
+            }
+        }
     }
 
     /// Queues `frame`, which [`skep_wire::write_frame`] made (several in one are fine). Never

@@ -29,6 +29,7 @@ use crate::link::registry::Reservation;
 use crate::link::task::{LinkTask, goodbye, goodbye_text};
 use crate::shared::Shared;
 use crate::socket::{Socket, SocketIo};
+use crate::stream::PeerStream;
 
 /// Longest hello: eight addresses and two names take a third of it.
 const MAX_HELLO_BYTES: usize = 2048;
@@ -57,24 +58,21 @@ pub(crate) enum Accepted {
 /// Makes the dialler's half.
 pub(crate) async fn dial(
     shared: &Shared,
-    socket: Socket,
+    io: SocketIo,
     expected: Option<NodeId>,
     lane: Lane,
 ) -> Result<Box<Established>, HandshakeError> {
-    let socket = Arc::new(socket);
+    let socket = Arc::clone(&io.socket);
     let name = tls::server_name(expected, socket.remote());
     let connector = TlsConnector::from(shared.client());
-    let stream = connector
-        .connect(name, SocketIo(Arc::clone(&socket)))
-        .await
-        .map_err(|error| fault_of(&error))?;
+    let stream = connector.connect(name, io).await.map_err(|error| fault_of(&error))?;
     let (cert, cert_der) = who_is_there(shared, stream.get_ref().1)?;
     if let Some(expected) = expected
         && expected != cert.id
     {
         return Err(HandshakeError::WrongPeer { expected, found: cert.id, name: cert.node });
     }
-    let reservation = shared.registry.reserve(&cert)?;
+    let reservation = shared.places(lane).reserve(&cert)?;
     let mut tls = TlsStream::from(stream);
     let ours = shared.hello.hello(lane);
     send_hello(&mut tls, &ours).await?;
@@ -95,11 +93,8 @@ pub(crate) async fn dial(
 }
 
 /// Makes the acceptor's half.
-pub(crate) async fn accept(
-    shared: &Shared,
-    socket: &Arc<Socket>,
-) -> Result<Accepted, HandshakeError> {
-    let io = SocketIo(Arc::clone(socket));
+pub(crate) async fn accept(shared: &Shared, io: SocketIo) -> Result<Accepted, HandshakeError> {
+    let socket = Arc::clone(&io.socket);
     let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io)
         .await
         .map_err(|error| fault_of(&error))?;
@@ -135,7 +130,7 @@ pub(crate) async fn accept(
         Some(name) if name == tls::ALPN => {
             let peer = who_is_there(shared, stream.get_ref().1)?;
             let tls = TlsStream::from(stream);
-            answer(shared, Arc::clone(socket), tls, peer).await.map(Accepted::Link)
+            answer(shared, socket, tls, peer).await.map(Accepted::Link)
         }
         _ => Err(no_protocol(&offered)),
     }
@@ -148,15 +143,35 @@ pub(crate) async fn part(socket: &Socket) {
 }
 
 impl Established {
+    /// Lets the connection do what it is for, or gives it up when the transport is closing.
+    pub(crate) fn begin(self, shared: &Arc<Shared>, dialled: Option<DialId>) -> bool {
+        let config = &shared.config;
+        self.socket.tune(self.lane, config);
+        if self.lane == Lane::Stream {
+            shared.tasks.spawn(self.hand_over(Arc::clone(shared), dialled));
+            return true;
+        }
+        let Some((task, up)) = self.into_task(shared, dialled) else {
+            return false;
+        };
+        shared.tasks.spawn(task.run(up));
+        true
+    }
+
+    async fn hand_over(self, shared: Arc<Shared>, dialled: Option<DialId>) {
+        let Self { socket, tls, reader, lane: _, peer, reservation } = self;
+        let remote = socket.remote();
+        let stream = Box::new(PeerStream::new(tls, socket, reader, reservation));
+        let event = Event::StreamUp { stream, peer, dialled, remote };
+        if shared.events.send(event).await.is_err() {
+            tracing::trace!("the agent has ended");
+        }
+    }
+
     /// The link and the news of it; nothing when the transport is closing.
-    pub(crate) fn into_task(
-        self,
-        shared: &Shared,
-        dialled: Option<DialId>,
-    ) -> Option<(LinkTask, Event)> {
+    fn into_task(self, shared: &Shared, dialled: Option<DialId>) -> Option<(LinkTask, Event)> {
         let Self { socket, tls, reader, lane, peer, reservation } = self;
         let config = &shared.config;
-        socket.tune(lane, config);
         let link = shared.registry.add(lane, config.queue_bytes(lane), &socket)?;
         let up = Event::LinkUp { link: link.id, lane, peer, dialled, remote: socket.remote() };
         let task = LinkTask {
@@ -185,7 +200,7 @@ async fn answer(
     let theirs = read_hello(&mut tls, &mut reader, &cert).await?;
     let ours = shared.hello.hello(theirs.lane);
     let judged = check_hello(&theirs, &ours, &cert)
-        .and_then(|protocol| Ok((protocol, shared.registry.reserve(&cert)?)));
+        .and_then(|protocol| Ok((protocol, shared.places(theirs.lane).reserve(&cert)?)));
     let (protocol, reservation) = match judged {
         Ok(judged) => judged,
         Err(why) => {

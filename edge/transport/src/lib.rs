@@ -23,6 +23,10 @@
 //! does not read loses its link ([`DownReason::TooSlow`]) and delays nobody else. Received bytes
 //! wait for the agent only up to a bound; then links are not read, and TCP slows the senders down.
 //!
+//! **Streams.** A connection on [`skep_wire::Lane::Stream`] is no link: the agent is handed its bytes
+//! ([`PeerStream`]). Two nodes that cannot dial each other have a third pass such bytes on, and make
+//! their connection within them ([`TransportHandle::over`]).
+//!
 //! **What is not here.** Which of two links between the same two nodes stays, whom to dial, when a
 //! silent peer is given up: `core/node` decides. Nothing here retries by itself.
 //!
@@ -45,14 +49,16 @@ mod listen;
 mod refusals;
 mod shared;
 mod socket;
+mod stream;
 mod sys;
 
 pub use config::{Config, ConfigError};
 pub use enrol::{ENROLMENT_KIND, EnrolAttemptError, EnrolError, MAX_ENROLMENT_BYTES, enrol};
 pub use event::{Credit, DialFailure, DialId, DownReason, Event, LinkId, Peer, ProtocolFault};
 pub use fault::{CertificateFault, HandshakeError, RefuseReason};
-pub use handle::{LocalHello, SendError, StartError, Stats, TransportHandle, start};
+pub use handle::{LocalHello, Over, SendError, StartError, Stats, TransportHandle, start};
 pub use listen::bind;
 pub use socket::LinkSample;
+pub use stream::PeerStream;
 pub use sys::interfaces::{Interface, interfaces};
 pub use sys::tcp_info::TcpSample;

@@ -22,6 +22,7 @@ use crate::fault::HandshakeError;
 use crate::handshake::{self, Accepted};
 use crate::shared::Shared;
 use crate::socket::{Socket, SocketIo};
+use crate::stream::PeerStream;
 
 /// Connections that the kernel may hold for us: a whole flock that starts at once.
 const BACKLOG: i32 = 1024;
@@ -79,8 +80,8 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: SocketAddr) {
     };
     match outcome {
         Ok(Served::Link(established)) => {
-            if let Some((task, up)) = established.into_task(&shared, None) {
-                shared.tasks.spawn(task.run(up));
+            if !established.begin(&shared, None) {
+                tracing::trace!(%remote, "not taken: this node is shutting down");
             }
         }
         Ok(Served::Enrolled) => {}
@@ -111,7 +112,8 @@ async fn admit(
     let socket = Socket::new(stream, remote, &shared.config, &shared.totals)
         .map_err(|error| handshake::fault_of(&error))?;
     let socket = Arc::new(socket);
-    let Ok(accepted) = timeout(limit, handshake::accept(shared, &socket)).await else {
+    let io = SocketIo::direct(Arc::clone(&socket));
+    let Ok(accepted) = timeout(limit, handshake::accept(shared, io)).await else {
         return Err(HandshakeError::TimedOut);
     };
     match accepted {
@@ -125,6 +127,29 @@ async fn admit(
             handshake::part(&socket).await;
             Err(why)
         }
+    }
+}
+
+/// The acceptor's half of a connection within a stream that somebody else passes on.
+pub(crate) async fn over(shared: Arc<Shared>, stream: Box<PeerStream>) {
+    let remote = stream.socket().remote();
+    let closing = shared.closing.clone();
+    let handshake = handshake::accept(&shared, SocketIo::over(stream));
+    let outcome = tokio::select! {
+        () = closing.cancelled() => return,
+        outcome = timeout(shared.config.handshake_timeout, handshake) => outcome,
+    };
+    match outcome {
+        Ok(Ok(Accepted::Link(established))) => {
+            if !established.begin(&shared, None) {
+                tracing::trace!(%remote, "not taken: this node is shutting down");
+            }
+        }
+        Ok(Ok(Accepted::Enrolment(_))) => {
+            shared.refuse(remote, enrolment("not over another node; dial this one"));
+        }
+        Ok(Err(why)) => shared.refuse(remote, why),
+        Err(_) => shared.refuse(remote, HandshakeError::TimedOut),
     }
 }
 
@@ -153,7 +178,7 @@ async fn enrol(
             tls.shutdown().await
         };
         sent.await.map_err(|error| enrolment(&error.to_string()))?;
-        tls.get_ref().0.0.linger(shared.config.drain_timeout).await;
+        tls.get_ref().0.socket.linger(shared.config.drain_timeout).await;
         Ok(())
     };
     timeout(shared.config.enrolment_timeout, conversation)

@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) hello: Arc<dyn LocalHello>,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) registry: Arc<Registry>,
+    /// Places of streams: they take none of a link's.
+    streams: Arc<Registry>,
     pub(crate) admission: Admission,
     pub(crate) refusals: Refusals,
     pub(crate) totals: Arc<ByteTotals>,
@@ -109,6 +111,7 @@ impl Shared {
             hello,
             events,
             registry: Registry::new(config.max_links, config.max_links_per_peer),
+            streams: Registry::new(config.max_streams, config.max_streams_per_peer),
             admission: Admission::new(config.max_handshakes, config.max_waiting_handshakes),
             refusals: Refusals::new(),
             totals: Arc::default(),
@@ -133,10 +136,18 @@ impl Shared {
         Arc::clone(&self.tls.read().unwrap_or_else(PoisonError::into_inner).client)
     }
 
+    /// Where a connection on `lane` takes its place.
+    pub(crate) const fn places(&self, lane: Lane) -> &Arc<Registry> {
+        match lane {
+            Lane::Control | Lane::Bulk => &self.registry,
+            Lane::Stream => &self.streams,
+        }
+    }
+
     pub(crate) fn unread(&self, lane: Lane) -> Arc<Semaphore> {
         Arc::clone(match lane {
             Lane::Control => &self.unread[0],
-            Lane::Bulk => &self.unread[1],
+            Lane::Bulk | Lane::Stream => &self.unread[1],
         })
     }
 

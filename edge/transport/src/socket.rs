@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::Config;
+use crate::stream::PeerStream;
 use crate::sys::tcp_info::{self, TcpSample};
 
 /// How often the kernel asks a silent peer before it gives up.
@@ -156,9 +157,13 @@ pub struct LinkSample {
     pub sent_bytes: u64,
 }
 
-/// The one reader and writer of a [`Socket`].
+/// The one reader and writer of a [`Socket`], or of a stream that another node passes on over it.
 #[derive(Debug)]
-pub(crate) struct SocketIo(pub(crate) Arc<Socket>);
+pub(crate) struct SocketIo {
+    pub(crate) socket: Arc<Socket>,
+    /// The stream to a relay, within which the bytes of this connection travel.
+    over: Option<Box<PeerStream>>,
+}
 
 impl AsyncRead for SocketIo {
     fn poll_read(
@@ -166,7 +171,10 @@ impl AsyncRead for SocketIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let socket = &*self.0;
+        let Self { socket, over } = self.get_mut();
+        if let Some(stream) = over {
+            return Pin::new(&mut **stream).poll_read(cx, buf);
+        }
         loop {
             ready!(socket.stream.poll_read_ready(cx))?;
             match socket.read(buf.initialize_unfilled()) {
@@ -184,12 +192,22 @@ impl AsyncRead for SocketIo {
 }
 
 impl SocketIo {
+    /// The bytes of a connection itself.
+    pub(crate) const fn direct(socket: Arc<Socket>) -> Self {
+        Self { socket, over: None }
+    }
+
+    /// The bytes of whoever is at the other side of a relay.
+    pub(crate) fn over(stream: Box<PeerStream>) -> Self {
+        Self { socket: Arc::clone(stream.socket()), over: Some(stream) }
+    }
+
     fn poll_with(
         &self,
         cx: &mut Context<'_>,
         write: impl Fn(&TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        let socket = &*self.0;
+        let socket = &*self.socket;
         loop {
             ready!(socket.stream.poll_write_ready(cx))?;
             match write(&socket.stream) {
@@ -207,18 +225,24 @@ impl SocketIo {
 
 impl AsyncWrite for SocketIo {
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if let Some(stream) = &mut self.over {
+            return Pin::new(&mut **stream).poll_write(cx, bytes);
+        }
         self.poll_with(cx, |stream| stream.try_write(bytes))
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Some(stream) = &mut self.over {
+            return Pin::new(&mut **stream).poll_write_vectored(cx, bytes);
+        }
         self.poll_with(cx, |stream| stream.try_write_vectored(bytes))
     }
 
@@ -226,11 +250,20 @@ impl AsyncWrite for SocketIo {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.over {
+            Some(stream) => Pin::new(&mut **stream).poll_flush(cx),
+            None => Poll::Ready(Ok(())),
+        }
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(SockRef::from(&self.0.stream).shutdown(std::net::Shutdown::Write))
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.over {
+            Some(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
+            None => {
+                let socket = SockRef::from(&self.socket.stream);
+                Poll::Ready(socket.shutdown(std::net::Shutdown::Write))
+            }
+        }
     }
 }

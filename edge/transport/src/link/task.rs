@@ -351,7 +351,7 @@ impl LinkTask {
         }
         (self.quiet_since(state) + self.idle <= now).then(|| match self.link.lane {
             Lane::Control => DownReason::TimedOut,
-            Lane::Bulk => DownReason::Local("idle".to_owned()),
+            Lane::Bulk | Lane::Stream => DownReason::Local("idle".to_owned()),
         })
     }
 
@@ -359,7 +359,7 @@ impl LinkTask {
     fn quiet_since(&self, state: &Progress) -> Instant {
         match self.link.lane {
             Lane::Control => state.received,
-            Lane::Bulk => state.received.max(state.sent),
+            Lane::Bulk | Lane::Stream => state.received.max(state.sent),
         }
     }
 }

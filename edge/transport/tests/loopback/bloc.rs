@@ -8,7 +8,8 @@ use bytes::Bytes;
 use skep_base::{BlocName, Incarnation, NodeId, Nonce, WallTime};
 use skep_identity::{Ca, Identity, IdentityHandle, IssueRequest, tls};
 use skep_transport::{
-    Config, DialFailure, DialId, DownReason, Event, LinkId, Peer, TransportHandle, bind, start,
+    Config, DialFailure, DialId, DownReason, Event, LinkId, Peer, PeerStream, TransportHandle,
+    bind, start,
 };
 use skep_wire::{
     FEATURE_LEVEL, Frame, Hello, Lane, Magic, PROTOCOL_MAX, PROTOCOL_MIN, write_frame,
@@ -126,6 +127,14 @@ impl Node {
         match self.next().await {
             Event::LinkUp { link, lane, peer, dialled, .. } => (link, lane, peer, dialled),
             other => panic!("a link was expected, not {other:?}"),
+        }
+    }
+
+    /// The next stream that opens; anything else meanwhile is a failure.
+    pub(crate) async fn stream(&mut self) -> (Box<PeerStream>, Box<Peer>, Option<DialId>) {
+        match self.next().await {
+            Event::StreamUp { stream, peer, dialled, .. } => (stream, peer, dialled),
+            other => panic!("a stream was expected, not {other:?}"),
         }
     }
 

@@ -10,3 +10,4 @@ mod bloc;
 mod hostile;
 mod limits;
 mod links;
+mod streams;

@@ -100,7 +100,7 @@ impl BeaconClient {
         let connector = TlsConnector::from(Arc::clone(&self.tls));
         let name = tls::server_name(None, address);
         let stream = connector
-            .connect(name, SocketIo(Arc::new(socket)))
+            .connect(name, SocketIo::direct(Arc::new(socket)))
             .await
             .map_err(|error| self.not_it(&fault_of(&error).to_string()))?;
         let mut tls = TlsStream::from(stream);

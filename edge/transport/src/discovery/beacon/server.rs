@@ -188,7 +188,7 @@ async fn converse(shared: &Shared, stream: TcpStream, from: SocketAddr) -> Resul
     };
     let socket = Arc::new(Socket::new(stream, from, &shared.config, &Arc::default())?);
     let acceptor = TlsAcceptor::from(Arc::clone(&shared.tls));
-    let tls = acceptor.accept(SocketIo(Arc::clone(&socket))).await?;
+    let tls = acceptor.accept(SocketIo::direct(Arc::clone(&socket))).await?;
     let mut tls = TlsStream::from(tls);
     let mut reader = FrameReader::new(Lane::Control);
     let frame = read_frame(&mut tls, &mut reader, MAX_REGISTER_BYTES).await?;
