@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::authority::Authority;
+use crate::channel::Channels;
 use crate::clients::{self, Clients};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -24,6 +25,7 @@ use crate::config::high::Format;
 use crate::discovery::Discovery;
 use crate::disk::{Disk, Found};
 use crate::keys::{BlocVerifier, NodeSigner};
+use crate::reach::Reach;
 use crate::rollout::Rollout;
 use crate::spine::{REQUEST_QUEUE, Request, Sources, Spine};
 
@@ -107,6 +109,7 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     let stop_control = CancellationToken::new();
     let served = tokio::spawn(control.serve(asked, stop_control.clone().cancelled_owned()));
 
+    let reach = Reach::new(transport.clone(), requests.clone(), Channels::default());
     let mut spine = Spine::new(
         clock,
         node,
@@ -116,6 +119,7 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
         authority,
         rollout,
         Clients::new(info.node.clone(), &config),
+        reach,
         addresses,
         version,
         requests.clone(),

@@ -4,12 +4,15 @@
 //! one loop that owns the node ([`skep_node::Node`]) and carries its wishes out; [`answer`] and
 //! [`updates`] make the answers of the control socket from its state, [`problems`] what an
 //! administrator should look at. Beside it run the disk's thread ([`disk`]), measuring
-//! ([`measure`]), discovery ([`discovery`]), renewal ([`renewal`]) and the waves ([`rollout`]).
+//! ([`measure`]), discovery ([`discovery`]), renewal ([`renewal`]), the waves ([`rollout`]), and the
+//! ways to nodes that cannot be dialled ([`reach`], [`routed`]), which channels of applications take
+//! ([`channel`]).
 //! Commands that need no agent live in [`offline`].
 
 pub mod answer;
 pub mod authority;
 pub mod boot;
+pub mod channel;
 pub mod clients;
 pub mod clock;
 pub mod config;
@@ -19,8 +22,10 @@ pub mod keys;
 pub mod measure;
 pub mod offline;
 pub mod problems;
+pub mod reach;
 pub mod renewal;
 pub mod rollout;
+pub mod routed;
 pub mod spine;
 pub mod updates;
 

@@ -29,6 +29,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::authority::Authority;
 use crate::clock::Clock;
 use crate::disk::{Disk, Done};
+use crate::reach::Reach;
 use crate::rollout::Rollout;
 
 /// Events of the transport that are handled before the loop looks at anything else: enough to
@@ -49,6 +50,9 @@ const NOTE_AGES: Duration = Duration::from_secs(60);
 const SAMPLE_LINKS: Duration = Duration::from_secs(10);
 /// How long a stopping agent waits for its last words to be sent.
 const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// What came of a routed request.
+pub type RoutedAnswer = Result<Bytes, skep_routing::AskError>;
 
 /// What other parts of the agent ask of the loop.
 #[derive(Debug)]
@@ -76,6 +80,8 @@ pub enum Request {
     CaAnswers(LinkId, Bytes),
     /// A bare connection to a node was there after this long, or none came to be.
     Knocked(NodeId, Option<Duration>),
+    /// What the way to streams wants of the node.
+    Reach(crate::reach::Wish),
     /// Note an event.
     Note(EventKind),
     /// Stop.
@@ -111,6 +117,10 @@ pub struct Spine {
     pub authority: Option<Authority>,
     /// Waves.
     pub rollout: Rollout,
+    /// The way to nodes that cannot be dialled.
+    pub reach: Reach,
+    /// Who waits for the answers to routed requests.
+    pub asking: BTreeMap<skep_routing::Token, oneshot::Sender<RoutedAnswer>>,
     /// Links that are up, by the transport's number.
     pub links: BTreeMap<LinkId, LinkNote>,
     /// Bulk links that are up, and to whom.
@@ -185,6 +195,7 @@ impl Spine {
         authority: Option<Authority>,
         rollout: Rollout,
         clients: crate::clients::Clients,
+        reach: Reach,
         addresses: Vec<Address>,
         version: String,
         requests: mpsc::Sender<Request>,
@@ -207,6 +218,8 @@ impl Spine {
             log: EventLog::new(skep_control::EVENTS_KEPT, skep_control::FOLLOWER_QUEUE),
             authority,
             rollout,
+            reach,
+            asking: BTreeMap::new(),
             links: BTreeMap::new(),
             bulk_links: BTreeMap::new(),
             knocking: None,
@@ -349,6 +362,13 @@ impl Spine {
                     self.take(Input::Frame { link: id, frame });
                 }
             }
+            // On this lane nothing comes up but streams.
+            Happened::LinkUp { link, lane: Lane::Stream, .. } => {
+                self.transport.close(link, "no link");
+            }
+            Happened::StreamUp { stream, peer, dialled, remote: _ } => {
+                self.reach.stream_up(stream, (peer.cert.id, peer.cert.node), dialled);
+            }
             Happened::LinkDown { link, why } => {
                 let id = LinkId(link.number());
                 if let Some(note) = self.links.remove(&id) {
@@ -361,7 +381,7 @@ impl Spine {
             }
             Happened::DialFailed { dial, why, attempts } => {
                 tracing::debug!(dial = dial.0, %why, ?attempts, "dialling came to nothing");
-                if self.rollout.dial_failed(dial, &why) {
+                if self.reach.dial_failed(dial, &why) || self.rollout.dial_failed(dial, &why) {
                     return;
                 }
                 let why = dial_failure(&why);
@@ -504,6 +524,7 @@ impl Spine {
                 self.flush();
             }
             Request::Knocked(peer, took) => self.feed(Input::Knocked { peer, took }).await,
+            Request::Reach(wish) => self.wish(wish).await,
             Request::Note(kind) => self.note(kind),
             Request::Stop(farewell) => self.stopping = Some(farewell),
         }
@@ -584,13 +605,6 @@ impl Spine {
                 Output::Routed(output) => self.routed(output),
                 Output::Event(event) => self.node_event(event),
             }
-        }
-    }
-
-    fn routed(&mut self, output: skep_routing::Output) {
-        if let skep_routing::Output::Request { ticket, .. } = output {
-            let outcome = Err(skep_routing::Failure::NoService);
-            self.take(Input::Answer { ticket, outcome });
         }
     }
 
@@ -701,6 +715,7 @@ impl Spine {
         if tokio::time::timeout(LAST_WORDS, said).await.is_err() {
             tracing::warn!("not every peer took the goodbye in time");
         }
+        self.reach.stop();
         self.rollout.stop().await;
         self.disk.close().await;
     }

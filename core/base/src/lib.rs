@@ -21,7 +21,7 @@ pub mod time;
 
 pub use digest::Digest;
 pub use id::{Incarnation, NodeId, Nonce};
-pub use name::{BlocName, GroupName, ImageName, NameError, NetworkName, NodeName};
+pub use name::{BlocName, ChannelName, GroupName, ImageName, NameError, NetworkName, NodeName};
 pub use outbox::Outbox;
 pub use rng::Rng;
 pub use size::ByteSize;

@@ -149,6 +149,10 @@ name!(
     GroupName, "group"
 );
 name!(
+    /// What an application waits under for channels of others (FLOOD-2).
+    ChannelName, "channel"
+);
+name!(
     /// A tree or file that is rolled out, over all its versions.
     ImageName, "image"
 );

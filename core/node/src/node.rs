@@ -133,8 +133,7 @@ impl Node {
             }
             Input::Flood(input) => self.flood.handle(now, input, &mut self.from_flood),
             Input::Ask { token, to, service, body, within } => {
-                let routes =
-                    self.membership.routes(to, skep_routing::MAX_HOPS, skep_routing::MAX_ROUTES);
+                let routes = self.ways_to(to);
                 let input = skep_routing::Input::Ask { token, routes, service, body, within };
                 self.routed(now, input);
             }
@@ -228,6 +227,12 @@ impl Node {
     #[must_use]
     pub fn member_view(&self, node: NodeId) -> Option<MemberView<'_>> {
         self.membership.member(node)
+    }
+
+    /// Ways to a member over the links of others, as [`Input::Ask`] would take them.
+    #[must_use]
+    pub fn ways_to(&self, node: NodeId) -> Vec<Vec<NodeId>> {
+        self.membership.routes(node, skep_routing::MAX_HOPS, skep_routing::MAX_ROUTES)
     }
 
     /// All control links.

@@ -50,6 +50,16 @@ pub mod kind {
     pub const ESTIMATES: u8 = 0x28;
     /// Requests that are passed on from link to link: `skep-routing`.
     pub const ROUTED: u8 = 0x38;
+    /// Asks for a channel: the first frame of a stream.
+    pub const CHANNEL: u8 = 0x50;
+    /// Asks to be joined to whoever shows the same cookie: the first frame of a stream to a relay.
+    pub const MEET: u8 = 0x51;
+    /// Says for whom a node dialled back: the first frame of that stream.
+    pub const BACK: u8 = 0x52;
+    /// What a stream's first frame asked for is granted; bytes follow.
+    pub const GRANTED: u8 = 0x53;
+    /// It is not: why, as a short text.
+    pub const DENIED: u8 = 0x54;
     /// Which chunks of which image, asked and answered, on the bulk lane: `skep-wave`.
     pub const CHUNKS: u8 = 0x40;
 }
