@@ -10,11 +10,13 @@
 //! | [`figure`] | medians, targets, the table and the JSON |
 //! | [`fleet`] | many agents on one machine: started, signalled, measured, ended |
 //! | [`software`] | how `skep` and how its peer are set up, and what their logs say |
+//! | [`flood`] | updates: time to all, rate, bytes, processor time, catching up |
 //! | [`membership`] | presence, silence, merging, updates, what an idle node costs |
 
 pub mod clock;
 pub mod figure;
 pub mod fleet;
+pub mod flood;
 pub mod machine;
 pub mod membership;
 mod neighbours;
@@ -61,6 +63,8 @@ pub struct Arguments {
 enum Name {
     /// How fast members see one another come and go, and what knowing it costs.
     Membership,
+    /// How fast updates reach everybody, what they cost, and how a site catches up.
+    Flood,
 }
 
 /// One thing that is measured.
@@ -94,6 +98,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     let measures = match arguments.name {
         Name::Membership => membership::MEASURES,
+        Name::Flood => flood::MEASURES,
     };
     let wanted =
         |measure: &&Measure| arguments.only.as_ref().is_none_or(|text| measure.name.contains(text));

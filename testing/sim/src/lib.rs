@@ -16,7 +16,7 @@
 //!                  └──> liveness: that rest comes, in time     (`liveness`)
 //! ```
 //!
-//! [`run`] plays one scenario; `cargo xtask sim` plays many. Every checker is itself checked: each
+//! [`surge`] runs flood machines alone, in numbers, for figures. [`run`] plays one scenario; `cargo xtask sim` plays many. Every checker is itself checked: each
 //! [`plant::Bug`] makes one of them fail.
 
 mod disk;
@@ -32,6 +32,7 @@ mod queue;
 pub mod report;
 mod runner;
 pub mod scenario;
+pub mod surge;
 mod trace;
 mod world;
 

@@ -1,12 +1,12 @@
 //! The simulator's command line: `cargo xtask sim` runs it.
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Parser;
 use skep_sim::scenario::{self, Scenario};
-use skep_sim::{Run, run};
+use skep_sim::{Run, run, surge};
 
 /// Whole flocks in one process, in virtual time, by seed.
 #[derive(Debug, Parser)]
@@ -29,6 +29,10 @@ struct Args {
     /// Play no further seed once so many seconds have passed.
     #[arg(long)]
     for_seconds: Option<u64>,
+    /// Measure flood machines alone instead: `regions` (with --nodes, 200 unless told otherwise),
+    /// `flood` (the same without pruning) or `outage` (of --for-seconds, 600 unless told otherwise).
+    #[arg(long)]
+    surge: Option<String>,
     /// List the scenarios.
     #[arg(long)]
     list: bool,
@@ -40,6 +44,12 @@ fn main() -> anyhow::Result<ExitCode> {
     if args.list {
         for scenario in scenario::ALL {
             println!("{:<24} {}", scenario.name, scenario.about);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(name) = &args.surge {
+        for value in surged(name, &args)? {
+            println!("{value}");
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -62,6 +72,17 @@ fn main() -> anyhow::Result<ExitCode> {
     let seconds = began.elapsed().as_secs_f64();
     println!("{played} runs in {seconds:.1} s, {failed} failed");
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn surged(name: &str, args: &Args) -> anyhow::Result<Vec<surge::Value>> {
+    let nodes = args.nodes.unwrap_or(200);
+    let down = Duration::from_secs(args.for_seconds.unwrap_or(600));
+    match name {
+        "regions" => surge::regions::measure(nodes, args.seed, true),
+        "flood" => surge::regions::measure(nodes, args.seed, false),
+        "outage" => surge::outage::measure(down, args.seed),
+        other => anyhow::bail!("no measure is called {other:?}: regions, flood, or outage"),
+    }
 }
 
 fn chosen(args: &Args) -> anyhow::Result<Vec<&'static Scenario>> {

@@ -6,7 +6,8 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Shutdown};
+use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStdout, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,6 +59,8 @@ struct Agent {
     events: Vec<String>,
     /// Tells the reader of its log to give up.
     over: Arc<AtomicBool>,
+    /// Where its log is read from.
+    log: Option<Arc<Mutex<Option<UnixStream>>>>,
 }
 
 impl Fleet {
@@ -92,6 +95,7 @@ impl Fleet {
                 sightings: Vec::new(),
                 events: Vec::new(),
                 over: Arc::default(),
+                log: None,
             });
         }
         let seats: Vec<Seat> = agents.iter().map(|agent| agent.seat.clone()).collect();
@@ -158,9 +162,24 @@ impl Fleet {
         };
         let mut child = spawned.with_context(|| format!("starting {}", software.name()))?;
         let output = child.stdout.take().context("standard output was piped")?;
-        agent.read_log(software.follower(&agent.seat), output);
+        let follower = software.follower(&agent.seat);
+        agent.log = follower.as_ref().map(Follower::connection);
+        agent.read_log(follower, output);
         agent.child = Some(child);
         Ok(())
+    }
+
+    /// Stops reading the agents' logs: where updates come by the ten thousand, telling of each
+    /// would be measured too.
+    pub fn deafen(&mut self) {
+        for agent in &mut self.agents {
+            let Some(log) = agent.log.take() else {
+                continue;
+            };
+            if let Some(stream) = log.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                drop(stream.shutdown(Shutdown::Both));
+            }
+        }
     }
 
     /// Sends a signal to one agent and gives the time just before.

@@ -264,7 +264,7 @@ fn updates(setting: &Setting) -> Result<Vec<Figure>> {
 }
 
 /// When each update came into the log of each agent, by its identity and the agent's number.
-fn arrivals(fleet: &Fleet) -> BTreeMap<String, BTreeMap<usize, Micros>> {
+pub(super) fn arrivals(fleet: &Fleet) -> BTreeMap<String, BTreeMap<usize, Micros>> {
     #[derive(Deserialize)]
     struct Line {
         monotonic_us: u64,
@@ -340,7 +340,7 @@ fn idle_once(software: Software, ground: Ground, seconds: u32) -> Result<Idle> {
     Ok(idle)
 }
 
-fn count(number: u64) -> Result<f64> {
+pub(super) fn count(number: u64) -> Result<f64> {
     Ok(f64::from(u32::try_from(number).context("a figure beyond four thousand million")?))
 }
 
@@ -365,12 +365,12 @@ fn beside(take: impl FnOnce(Software) -> Result<f64>) -> Result<Option<Peer>> {
     Ok(Some(as_peer(&software, value)))
 }
 
-fn as_peer(software: &Software, value: f64) -> Peer {
+pub(super) fn as_peer(software: &Software, value: f64) -> Peer {
     Peer { name: software.name().to_owned(), version: software.version(), value }
 }
 
 /// Whether there can be no lab here; says so.
-fn left_out(what: &str) -> bool {
+pub(super) fn left_out(what: &str) -> bool {
     let unavailable = Lab::available();
     if let Err(why) = &unavailable {
         say(format_args!("left out {what}: {why}"));

@@ -1,5 +1,6 @@
 //! Figures of the simulator: many seeds, or many nodes, of the very code that ships.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,17 @@ pub(super) fn thousand(setting: &Setting) -> Result<Vec<Figure>> {
     let name = format!("simulator: {nodes} nodes form, then 10 min of churn");
     let samples = [took.as_secs_f64()];
     Ok(vec![Figure::of(&setting.named(&name), "s", &samples, Better::Lower, 120.0)?])
+}
+
+/// Values that the simulator measures with flood machines alone, by name.
+pub(super) fn surge(arguments: &[&str]) -> Result<BTreeMap<String, f64>> {
+    let (output, _) = simulate(arguments)?;
+    let value = |line: &str| {
+        let (name, rest) = line.split_once(" = ")?;
+        let number = rest.split_whitespace().next()?.parse().ok()?;
+        Some((name.to_owned(), number))
+    };
+    Ok(output.lines().filter_map(value).collect())
 }
 
 /// Runs the simulator's release build, which is built before the clock starts.

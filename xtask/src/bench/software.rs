@@ -11,10 +11,11 @@ use anyhow::{Context as _, Result};
 use super::clock::Micros;
 use crate::process::{capture, find};
 
+pub mod nats;
 mod serf;
 mod skep;
 
-pub use skep::{Follower, operate, publish};
+pub use skep::{Follower, Lines, Publisher, operate, publish};
 
 /// A program whose agents form a fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum Software {
     Skep(PathBuf),
     /// HashiCorp's serf, by its binary.
     Serf(PathBuf),
+    /// The NATS server, by its binary: the peer that updates are measured by.
+    Nats(PathBuf),
 }
 
 /// Where one agent sits.
@@ -73,16 +76,18 @@ impl Software {
         match self {
             Self::Skep(_) => "skep",
             Self::Serf(_) => "serf",
+            Self::Nats(_) => "nats-server",
         }
     }
 
     /// The version that is installed.
     #[must_use]
     pub fn version(&self) -> String {
-        let (Self::Skep(binary) | Self::Serf(binary)) = self;
-        let package = capture(Command::new("dpkg-query").args(["-W", "-f", "${Version}", "serf"]));
+        let (Self::Skep(binary) | Self::Serf(binary) | Self::Nats(binary)) = self;
+        let package =
+            capture(Command::new("dpkg-query").args(["-W", "-f", "${Version}", self.name()]));
         match (self, package) {
-            (Self::Serf(_), Ok(version)) if !version.is_empty() => version,
+            (Self::Serf(_) | Self::Nats(_), Ok(version)) if !version.is_empty() => version,
             _ => capture(Command::new(binary).arg("--version")).unwrap_or_default(),
         }
     }
@@ -98,7 +103,7 @@ impl Software {
         }
         match self {
             Self::Skep(binary) => skep::prepare(binary, folder, seats),
-            Self::Serf(_) => Ok(()),
+            Self::Serf(_) | Self::Nats(_) => Ok(()),
         }
     }
 
@@ -108,6 +113,7 @@ impl Software {
         match self {
             Self::Skep(binary) => skep::agent(binary, seat),
             Self::Serf(binary) => serf::agent(binary, seat, seed),
+            Self::Nats(binary) => nats::agent(binary, seat, seed),
         }
     }
 
@@ -118,6 +124,7 @@ impl Software {
         match self {
             Self::Skep(_) => skep::sighting(line),
             Self::Serf(_) => serf::sighting(stamp, line),
+            Self::Nats(_) => None,
         }
     }
 
@@ -126,7 +133,7 @@ impl Software {
     pub fn follower(&self, seat: &Seat) -> Option<Follower> {
         match self {
             Self::Skep(_) => Some(Follower::new(seat)),
-            Self::Serf(_) => None,
+            Self::Serf(_) | Self::Nats(_) => None,
         }
     }
 }

@@ -19,5 +19,6 @@ mod latency;
 mod network;
 mod reach;
 
+pub(crate) use latency::Distances;
 pub use latency::Latency;
 pub(crate) use network::{Card, NetEvent, Network, Power};

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -124,14 +125,137 @@ pub fn publish(seat: &Seat, body: &[u8]) -> Result<String> {
     Ok(published.id)
 }
 
+/// Publishes over one lasting connection to an agent's socket.
+pub struct Publisher {
+    reader: BufReader<UnixStream>,
+}
+
+impl Publisher {
+    /// Connects to the agent of `seat`.
+    ///
+    /// # Errors
+    /// When it does not listen.
+    pub fn new(seat: &Seat) -> Result<Self> {
+        let path = socket(seat);
+        let stream = UnixStream::connect(&path)
+            .with_context(|| format!("connecting to {}", path.display()))?;
+        stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+        Ok(Self { reader: BufReader::new(stream) })
+    }
+
+    /// Publishes to the group `all`, waits until it is durable and gives its identity.
+    ///
+    /// # Errors
+    /// When the agent refuses.
+    pub fn publish(&mut self, body: &[u8]) -> Result<String> {
+        #[derive(Deserialize)]
+        struct Published {
+            id: String,
+        }
+        let mut request = format!(
+            "POST /v1/groups/all/updates HTTP/1.1\r\nhost: skep\r\n\
+             content-type: application/octet-stream\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        )
+        .into_bytes();
+        request.extend_from_slice(body);
+        self.reader.get_mut().write_all(&request)?;
+        let head = head(&mut self.reader)?;
+        let length = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
+        });
+        let length: usize = length.context("the agent's answer has no length")?;
+        ensure!(length <= CHUNK_BYTES_AT_MOST, "an answer of {length} bytes");
+        let mut content = vec![0; length];
+        self.reader.read_exact(&mut content)?;
+        let content = String::from_utf8_lossy(&content);
+        ensure!(head.starts_with("HTTP/1.1 2"), "the agent refused: {content}");
+        let published: Published = serde_json::from_str(&content).context("reading the answer")?;
+        Ok(published.id)
+    }
+}
+
+/// A client of the line protocol that publishes without waiting for each reply.
+pub struct Lines {
+    stream: UnixStream,
+}
+
+impl Lines {
+    /// Connects to the client socket of `seat`.
+    ///
+    /// # Errors
+    /// When it does not listen.
+    pub fn new(seat: &Seat) -> Result<Self> {
+        let path = seat.folder.join("client.sock");
+        let stream = UnixStream::connect(&path)
+            .with_context(|| format!("connecting to {}", path.display()))?;
+        stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+        Ok(Self { stream })
+    }
+
+    /// Publishes `count` bodies to the group `all`, at most `ahead` of them unanswered, and
+    /// returns when the last is durable.
+    ///
+    /// # Errors
+    /// When the agent refuses one.
+    pub fn publish_all(&self, body: &[u8], count: usize, ahead: usize) -> Result<()> {
+        let mut command = format!("binary {} all\n", body.len()).into_bytes();
+        command.extend_from_slice(body);
+        let mut writer = self.stream.try_clone()?;
+        let (go, gone) = std::sync::mpsc::sync_channel::<()>(ahead);
+        let sender = thread::spawn(move || -> Result<()> {
+            // What is ahead goes out in few writes.
+            let mut batch = Vec::new();
+            for number in 0..count {
+                batch.extend_from_slice(&command);
+                if go.try_send(()).is_err() {
+                    writer.write_all(&batch)?;
+                    batch.clear();
+                    go.send(()).context("the replies ended")?;
+                } else if batch.len() > 64 << 10 || number + 1 == count {
+                    writer.write_all(&batch)?;
+                    batch.clear();
+                }
+            }
+            writer.write_all(&batch)?;
+            Ok(())
+        });
+        let mut reader = BufReader::new(self.stream.try_clone()?);
+        let mut line = String::new();
+        let mut answered = 0;
+        while answered < count {
+            line.clear();
+            ensure!(reader.read_line(&mut line)? > 0, "the agent hung up after {answered}");
+            match line.get(..4) {
+                Some("250 ") => {
+                    answered += 1;
+                    gone.recv().context("nothing was sent")?;
+                }
+                Some("220 " | "250-") => {}
+                _ => bail!("the agent refused: {}", line.trim_end()),
+            }
+        }
+        sender.join().map_err(|_| anyhow::anyhow!("the sender failed"))?
+    }
+}
+
 /// Reads what an agent notes, as it notes it.
 pub struct Follower {
     socket: PathBuf,
+    /// Where the connection is while there is one, for whoever wants it to end.
+    connection: Arc<Mutex<Option<UnixStream>>>,
 }
 
 impl Follower {
     pub(super) fn new(seat: &Seat) -> Self {
-        Self { socket: socket(seat) }
+        Self { socket: socket(seat), connection: Arc::default() }
+    }
+
+    /// Where the connection will be.
+    #[must_use]
+    pub fn connection(&self) -> Arc<Mutex<Option<UnixStream>>> {
+        Arc::clone(&self.connection)
     }
 
     /// Calls `each` with every event's line until the agent ends, or until `over` is set before
@@ -147,6 +271,8 @@ impl Follower {
                 Err(_) => thread::sleep(CONNECT_EVERY),
             }
         };
+        let clone = stream.try_clone()?;
+        *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(clone);
         write!(stream, "GET /v1/events?after=0&follow=true HTTP/1.1\r\nhost: skep\r\n\r\n")?;
         let mut reader = BufReader::new(stream);
         let head = head(&mut reader)?;
@@ -258,7 +384,7 @@ mod tests {
             asked
         });
         let mut lines = Vec::new();
-        let follower = Follower { socket };
+        let follower = Follower { socket, connection: Arc::default() };
         follower.follow(&AtomicBool::new(false), |line| lines.push(line.to_owned())).unwrap();
         assert_eq!(lines, ["{\"a\":1}", "{}"]);
         assert!(agent.join().unwrap().starts_with("GET /v1/events?"));
@@ -266,7 +392,8 @@ mod tests {
 
     #[test]
     fn a_follower_of_an_agent_that_never_came_ends() {
-        let follower = Follower { socket: "/no/such/socket".into() };
+        let socket = "/no/such/socket".into();
+        let follower = Follower { socket, connection: Arc::default() };
         follower.follow(&AtomicBool::new(true), |_| panic!("a line from nowhere")).unwrap();
     }
 }
