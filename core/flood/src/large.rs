@@ -24,6 +24,8 @@ const MAX_HOLDERS: usize = 8;
 const WINDOW_BYTES: u32 = 128 * 1024;
 /// How long the next fragment is awaited before another holder is asked.
 const FETCH_STALL: Duration = Duration::from_secs(3);
+/// What is taken for the distance of a holder that was not measured: it is asked last.
+const FAR: Duration = Duration::from_secs(1);
 /// Reads for fetches of one neighbour at a time.
 const MAX_FETCHES_PER_PEER: usize = 64;
 
@@ -87,7 +89,10 @@ impl Flood {
         let idle: Vec<_> = idle.map(|(key, _)| *key).take(room).collect();
         for key in idle {
             if let Some(want) = self.wants.get_mut(&key) {
-                want.source = want.holders.first().copied();
+                // The nearest; among equals the one that said so first.
+                let far = |holder: &&NodeId| self.round_trips.get(*holder).copied();
+                let nearest = want.holders.iter().min_by_key(|it| far(it).unwrap_or(FAR));
+                want.source = nearest.copied();
                 want.progress = now;
             }
             self.ask_more(key, out);

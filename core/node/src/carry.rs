@@ -265,7 +265,7 @@ impl Node {
         }
     }
 
-    fn carry_from_flood(&mut self, out: &mut Outbox<Output>) {
+    pub(crate) fn carry_from_flood(&mut self, out: &mut Outbox<Output>) {
         while let Some(output) = self.from_flood.pop() {
             if let skep_flood::Output::Send { to, body } = output {
                 self.send(to, kind::FLOOD, body, out);

@@ -131,7 +131,11 @@ impl Node {
             Input::Knocked { peer, took } => {
                 self.estimate(now, skep_estimates::Input::Knocked { peer, took });
             }
-            Input::Flood(input) => self.flood.handle(now, input, &mut self.from_flood),
+            // Nothing that happens to the flood concerns another machine, and it happens often.
+            Input::Flood(input) => {
+                self.flood.handle(now, input, &mut self.from_flood);
+                return self.carry_from_flood(out);
+            }
             Input::Ask { token, to, service, body, within } => {
                 let routes = self.ways_to(to);
                 let input = skep_routing::Input::Ask { token, routes, service, body, within };

@@ -262,6 +262,7 @@ impl Net {
                     self.queue.push(self.now + DISK_READ, Event::Read { on, life, token, items });
                 }
                 Output::Purge { .. }
+                | Output::Purged(_)
                 | Output::Acknowledge { .. }
                 | Output::Refuse { .. }
                 | Output::HandOver { .. }

@@ -24,6 +24,8 @@ pub(super) fn agent(binary: &Path, seat: &Seat, seed: &Seat) -> Command {
     command.args(["--addr", &seat.ip.to_string(), "--port", &CLIENTS.to_string()]);
     command.arg("--name").arg(&seat.name).args(["--cluster_name", "bench"]);
     command.arg("--cluster").arg(format!("nats://{}:{ROUTES}", seat.ip));
+    // Else the others are told the address that a connection came from, which is all the same here.
+    command.arg("--cluster_advertise").arg(format!("{}:{ROUTES}", seat.ip));
     command.arg("--routes").arg(format!("nats://{}:{ROUTES}", seed.ip));
     command
 }
