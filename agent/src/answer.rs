@@ -49,6 +49,7 @@ impl Spine {
             }
             rollout @ (Request::Images(_)
             | Request::Image { .. }
+            | Request::PruneImages { .. }
             | Request::StartWave { .. }
             | Request::Waves(_)
             | Request::Wave { .. }) => self.rollout.call(rollout),

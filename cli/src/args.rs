@@ -16,8 +16,8 @@ pub use offline::{
     check_address,
 };
 pub use online::{
-    EventsArgs, FloodSend, FloodTail, GroupArgs, ImageShow, JoinAddressArgs, LeaveArgs, Listing,
-    Socket, WaveStart, WaveStatus, WaveWatch,
+    EventsArgs, FloodSend, FloodTail, GroupArgs, ImagePrune, ImageShow, JoinAddressArgs, LeaveArgs,
+    Listing, Socket, WaveStart, WaveStatus, WaveWatch,
 };
 
 /// Where the agent listens unless its configuration says otherwise.
@@ -186,6 +186,10 @@ pub enum ImageVerb {
     /// Show a version of an image and what is in it
     #[command(after_help = "EXAMPLE\n  skep image show web\n  skep image show web --version 3f9a")]
     Show(ImageShow),
+    /// Remove old versions of images, and chunks that no version or wave needs
+    #[command(after_help = "EXAMPLE\n  sudo skep image prune --dry-run\n  \
+        sudo skep image prune --keep 2")]
+    Prune(ImagePrune),
     /// Compare a tree with a version of an image, entry by entry
     #[command(after_help = "EXAMPLE\n  sudo skep image verify web --at /srv/web")]
     Verify(ImageVerify),
@@ -309,6 +313,8 @@ pub enum Online {
     ImageLs(Listing),
     /// `skep image show`
     ImageShow(ImageShow),
+    /// `skep image prune`
+    ImagePrune(ImagePrune),
     /// `skep wave start`
     WaveStart(WaveStart),
     /// `skep wave status`
@@ -391,6 +397,7 @@ impl Cli {
             Verb::Metrics(listing) => Online::Metrics(listing),
             Verb::Image(ImageVerb::Ls(listing)) => Online::ImageLs(listing),
             Verb::Image(ImageVerb::Show(args)) => Online::ImageShow(args),
+            Verb::Image(ImageVerb::Prune(args)) => Online::ImagePrune(args),
             Verb::Wave(WaveVerb::Start(args)) => Online::WaveStart(args),
             Verb::Wave(WaveVerb::Status(args)) => Online::WaveStatus(args),
             Verb::Wave(WaveVerb::Watch(args)) => Online::WaveWatch(args),

@@ -16,7 +16,7 @@ mod rollout;
 
 pub use flood::{event, group, groups, missing, update};
 pub use node::{certificate, flock, health, links, members, metrics, status};
-pub use rollout::{image, images, wave, wave_node_line, waves};
+pub use rollout::{image, images, pruned, wave, wave_node_line, waves};
 
 /// What the terminal can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

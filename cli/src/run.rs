@@ -6,13 +6,13 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 use skep_control::Client;
 use skep_control::api::{
-    Commit, Cursor, JoinAddress, MAX_UPDATE_BYTES, MAX_WAIT_MS, ReadEvents, ReadUpdates, Shutdown,
-    StartWave, WaveDetail, WaveId, WaveState, WhichVersion,
+    Commit, Cursor, JoinAddress, MAX_UPDATE_BYTES, MAX_WAIT_MS, PruneImages, ReadEvents,
+    ReadUpdates, Shutdown, StartWave, WaveDetail, WaveId, WaveState, WhichVersion,
 };
 
 use crate::args::{
-    EventsArgs, FloodSend, FloodTail, GroupArgs, ImageShow, JoinAddressArgs, Json, LeaveArgs,
-    Online, Socket, WaveStart, WaveStatus, WaveWatch,
+    EventsArgs, FloodSend, FloodTail, GroupArgs, ImagePrune, ImageShow, JoinAddressArgs, Json,
+    LeaveArgs, Online, Socket, WaveStart, WaveStatus, WaveWatch,
 };
 use crate::exit::Exit;
 use crate::render::{self, Style};
@@ -106,6 +106,7 @@ pub(crate) async fn carry_out(verb: Online, screen: &mut Screen<'_>) -> anyhow::
         Online::Group(args) => group(args, screen).await?,
         Online::Events(args) => events(args, screen).await?,
         Online::ImageShow(args) => image_show(args, screen).await?,
+        Online::ImagePrune(args) => return image_prune(args, screen).await,
         Online::WaveStart(args) => return wave_start(args, screen).await,
         Online::WaveStatus(args) => wave_status(args, screen).await?,
         Online::WaveWatch(args) => return wave_watch(args, screen).await,
@@ -147,6 +148,14 @@ async fn image_show(args: ImageShow, screen: &mut Screen<'_>) -> anyhow::Result<
     let client = connect(&args.socket).await?;
     let detail = client.image(&args.image, &query).await?;
     screen.answer(args.json, &detail, render::image)
+}
+
+async fn image_prune(args: ImagePrune, screen: &mut Screen<'_>) -> anyhow::Result<Exit> {
+    let wish = PruneImages { keep: args.keep, dry_run: args.dry_run };
+    let client = connect(&args.socket).await?;
+    let pruned = client.prune_images(&wish).await?;
+    screen.answer(args.json, &pruned, |pruned, _| render::pruned(pruned))?;
+    Ok(if pruned.complete { Exit::Done } else { Exit::Failed })
 }
 
 async fn wave_start(args: WaveStart, screen: &mut Screen<'_>) -> anyhow::Result<Exit> {

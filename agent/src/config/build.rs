@@ -634,6 +634,7 @@ impl Build<'_> {
             root: self.take("wave.root", low.root, PathBuf::from("/"), absolute),
             send_rate,
             fetch_rate,
+            keep_versions: self.take("wave.keep_versions", low.keep_versions, 5, any),
         }
     }
 

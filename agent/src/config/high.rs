@@ -211,6 +211,8 @@ pub struct Wave {
     pub send_rate: Option<ByteSize>,
     /// Bytes a second that it fetches at most; no bound where none.
     pub fetch_rate: Option<ByteSize>,
+    /// Versions of each image that are kept beside those applied or rolled out; all where 0.
+    pub keep_versions: u32,
 }
 
 /// What is logged.

@@ -183,6 +183,7 @@ sections! {
         root: Maybe<PathBuf>,
         send_rate: Maybe<Size>,
         fetch_rate: Maybe<Size>,
+        keep_versions: Maybe<u32>,
     }
     Log {
         level: Maybe<String>,

@@ -16,12 +16,13 @@ use std::time::Duration;
 use skep_base::{Digest, NodeId, Time};
 use skep_control::api::EventKind;
 use skep_image::{ManifestDigest, Seal};
-use skep_store::blobs::BlobError;
+use skep_store::blobs::{BlobError, Kept};
 use skep_transport::{Credit, LinkId};
 use skep_wave::{Arrival, Chunk, Limits, Message, Order, Part, Section, Status, Step, Transfer};
 
 use super::facts::WaveKey;
 use super::library::{self, Loaded, QueensOf, Whole};
+use super::prune::PRUNE_AFTER;
 use super::store::{Apply, Put, Trouble, Writer, chain};
 use super::tally::Fetched;
 use super::task::Task;
@@ -46,6 +47,10 @@ pub(super) struct Job {
     /// queen.
     fetched_before: (u64, u64),
     writer: Option<Writer>,
+    /// Keeps what is here from being pruned, while it is worked on.
+    kept: Option<Kept>,
+    /// What the image is made of, once that is known: what came of it stays over a failure.
+    pub(super) known: Option<Arc<Loaded>>,
     failures: u32,
 }
 
@@ -93,6 +98,8 @@ impl Job {
             sources: BTreeSet::new(),
             fetched_before: (0, 0),
             writer: None,
+            kept: None,
+            known: None,
             failures: 0,
         }
     }
@@ -205,13 +212,21 @@ impl Task {
         let (blobs, image, version) =
             (Arc::clone(&self.blobs), job.order.image.clone(), job.order.version);
         let work = move || {
+            let kept = blobs.keep()?;
             let bytes = blobs.image(&image, version)?;
             let seal = bytes.and_then(|bytes| Seal::decode(&bytes).ok());
-            Ok::<_, BlobError>(seal.filter(|seal| seal.manifest().0 == manifest))
+            Ok::<_, BlobError>((kept, seal.filter(|seal| seal.manifest().0 == manifest)))
         };
         self.on_disk(work, move |task, found| match found {
-            Ok(Some(seal)) => task.have_seal(id, seal),
-            Ok(None) => task.ask_for_seal(id),
+            Ok((kept, seal)) => {
+                if let Some(job) = task.current(id) {
+                    job.kept = Some(kept);
+                }
+                match seal {
+                    Some(seal) => task.have_seal(id, seal),
+                    None => task.ask_for_seal(id),
+                }
+            }
             Err(error) => task.job_failed(id, &Trouble::passing(&error)),
         });
     }
@@ -323,7 +338,9 @@ impl Task {
             return self.job_failed(id, &Trouble { message, passing: false });
         }
         let complete = transfer.is_complete();
-        job.phase = Phase::Contents { loaded: Arc::new(loaded), transfer: Box::new(transfer) };
+        let loaded = Arc::new(loaded);
+        job.known = Some(Arc::clone(&loaded));
+        job.phase = Phase::Contents { loaded, transfer: Box::new(transfer) };
         if complete {
             self.contents_complete(id);
         } else {
@@ -565,6 +582,7 @@ impl Task {
         self.jobs.remove(&id.0);
         // The ledger has the figures, and was on disk before this.
         self.tallies.remove(id.0);
+        self.prune_at.get_or_insert(now + PRUNE_AFTER);
         let wave = self.wave_id(id.0);
         tracing::info!(%wave, fetched = status.fetched, sources = status.sources, "done");
         self.publish_status(status, true);
@@ -587,6 +605,8 @@ impl Task {
         job.failures += 1;
         let retry_at = if trouble.passing { now + pause } else { Time::NEVER };
         job.phase = Phase::Failed { retry_at };
+        // Room may be what it lacks, and pruning what makes it.
+        job.kept = None;
         job.status.step = Step::Failed;
         let message = format!("{own_name}: {}", trouble.message);
         tracing::error!(%wave, error = %message, again = trouble.passing, "the wave failed here");

@@ -42,6 +42,7 @@ impl Task {
                     }));
             }
             Question::StartWave { order, reply } => self.start_wave(order, reply),
+            Question::PruneImages { wish, reply } => self.prune(&wish, Some(reply)),
             Question::Images(reply) => {
                 let (blobs, identity) = (Arc::clone(&self.blobs), self.identity.current());
                 let applied = self.lock_ledger().applied().clone();

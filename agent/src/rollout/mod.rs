@@ -15,6 +15,7 @@
 //! | `links` | bulk links: whom to dial, who has subscribed to what |
 //! | `order` | starting a wave as its queen |
 //! | `peers` | what other nodes say and ask |
+//! | `prune` | removing old versions, and chunks that nobody needs |
 //! | `serve` | handing chunks to other nodes |
 //! | `store` | the threads that write chunks and apply trees |
 //! | `tally` | what was fetched and from whom, in all lives of this node |
@@ -28,6 +29,7 @@ mod links;
 mod listing;
 mod order;
 mod peers;
+mod prune;
 mod serve;
 mod store;
 mod tally;

@@ -7,6 +7,7 @@ use skep_control::Reply;
 use skep_control::api::{Code, Refusal, StartWave, Wave};
 use skep_identity::Role;
 use skep_records::kind as record;
+use skep_store::blobs::Kept;
 use skep_wave::{Hosts, Order, check_path};
 
 use super::facts::WaveKey;
@@ -22,6 +23,8 @@ struct Ready {
     manifest: skep_base::Digest,
     bytes: u64,
     whole: library::Whole,
+    /// Until the wave is ordered, nothing of it is pruned.
+    _kept: Kept,
 }
 
 impl Task {
@@ -33,6 +36,9 @@ impl Task {
         let (blobs, identity) = (Arc::clone(&self.blobs), self.identity.current());
         let (image, version) = (wish.image.clone(), wish.version.clone());
         let work = move || {
+            let kept = blobs.keep().map_err(|error| {
+                Refusal::new(Code::Internal, chain(&error)).hint("the agent's log says more")
+            })?;
             let trust = identity.trust();
             let (number, loaded) =
                 listing::find_version(&blobs, &image, version.as_deref(), trust)?;
@@ -46,6 +52,7 @@ impl Task {
                 manifest: loaded.seal.manifest().0,
                 bytes: loaded.bytes(),
                 whole: library::Whole::of(&loaded),
+                _kept: kept,
             })
         };
         self.on_disk(work, move |task, ready| {

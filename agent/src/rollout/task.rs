@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use skep_base::{Digest, NodeId, Time};
-use skep_control::api::{EventKind, WaveId, WaveState};
+use skep_control::api::{EventKind, PruneImages, WaveId, WaveState};
 use skep_identity::IdentityHandle;
 use skep_records::kind as record;
 use skep_store::blobs::Blobs;
@@ -22,6 +22,7 @@ use super::ledger::Ledger;
 use super::library::Whole;
 use super::links::Links;
 use super::peers::Query;
+use super::prune::{PRUNE_AFTER, Prune};
 use super::serve::{Rate, Server, frame};
 use super::store::Done;
 use super::tally::Tallies;
@@ -70,6 +71,11 @@ pub(super) struct Task {
     states_at: Option<Time>,
     on_disk: Arc<Semaphore>,
     on_trees: Arc<Semaphore>,
+    /// Of its own: who waits on a disk's thread for a step to end must not keep it from beginning.
+    on_prune: Arc<Semaphore>,
+    pub(super) pruning: Option<Prune>,
+    /// When to prune without being asked.
+    pub(super) prune_at: Option<Time>,
     attempts: u32,
     stopped: Arc<AtomicBool>,
 }
@@ -129,6 +135,9 @@ impl Task {
             states_at: None,
             on_disk: Arc::new(Semaphore::new(ON_DISK)),
             on_trees: Arc::new(Semaphore::new(1)),
+            on_prune: Arc::new(Semaphore::new(1)),
+            pruning: None,
+            prune_at: Some(parts.clock.now() + PRUNE_AFTER),
             attempts: 0,
             stopped: Arc::default(),
         }
@@ -308,6 +317,10 @@ impl Task {
             self.states_at = None;
             self.note_states();
         }
+        if self.prune_at.is_some_and(|at| at <= now) {
+            self.prune_at = None;
+            self.prune(&PruneImages::default(), None);
+        }
     }
 
     fn wait(&self) -> Duration {
@@ -322,7 +335,7 @@ impl Task {
             Phase::Disk => None,
         });
         let publish = self.unpublished.map(|_| self.published + self.pace());
-        let next = jobs.chain(publish).chain(self.states_at).min();
+        let next = jobs.chain(publish).chain(self.states_at).chain(self.prune_at).min();
         // Nothing is due for ever: a sleep of an hour costs nothing.
         next.map_or(Duration::from_secs(3600), |at| {
             at.since(now).clamp(Duration::from_millis(1), Duration::from_secs(3600))
@@ -424,6 +437,11 @@ impl Task {
         self.facts.name(self.me).map_or_else(|| self.me.to_string(), ToString::to_string)
     }
 
+    /// How many attempts of waves there were.
+    pub(super) const fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
     pub(super) const fn next_attempt(&mut self) -> u32 {
         self.attempts = self.attempts.wrapping_add(1);
         self.attempts
@@ -449,6 +467,15 @@ impl Task {
         then: impl FnOnce(&mut Self, T) + Send + 'static,
     ) {
         self.elsewhere(Arc::clone(&self.on_trees), work, then);
+    }
+
+    /// The same for one step of a prune.
+    pub(super) fn on_prune<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+        then: impl FnOnce(&mut Self, T) + Send + 'static,
+    ) {
+        self.elsewhere(Arc::clone(&self.on_prune), work, then);
     }
 
     fn elsewhere<T: Send + 'static>(

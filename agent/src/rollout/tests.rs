@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use skep_base::{BlocName, Digest, Incarnation, NodeId, NodeName, Nonce, Rng, WallTime};
-use skep_control::api::{Refusal, StartWave, Wave, WaveDetail, WaveId, WaveState, WaveStep};
+use skep_control::api::{
+    PruneImages, Refusal, StartWave, Wave, WaveDetail, WaveId, WaveState, WaveStep,
+};
 use skep_control::{Reply, Request as Question};
 use skep_hostfs::{BoxError, BuildOptions, ChunkSink, OnTrouble, Quiet, build, tree_digest};
 use skep_identity::{Ca, IdentityHandle, IssueRequest, Role, tls};
@@ -130,6 +132,7 @@ impl Flock {
                 root: root.clone(),
                 send_rate: None,
                 fetch_rate: None,
+                keep_versions: 0,
             },
         })
         .unwrap();
@@ -424,6 +427,50 @@ async fn a_node_that_was_killed_fetches_only_what_is_missing() {
     let in_flight = skep_wave::Limits::default().in_all as u64 * (1 << 20);
     assert!((row.bytes_all..row.bytes_all + in_flight).contains(&row.fetched), "{row:#?}");
     assert_eq!(digest(&other.tree("/srv/site")), digest(&source));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pruning_leaves_what_is_rolled_out_and_nothing_else() {
+    let flock = Flock::new();
+    let queen = flock.node("queen", &[Role::Queen]);
+    let sources = [5, 6, 7].map(|seed| tree(flock.dir.path(), seed, 2));
+    for (version, source) in (1..).zip(&sources) {
+        build_image(&queen, source, version);
+    }
+    let wave = queen.start("/srv/site", false).await.unwrap();
+    queen.until_done(&wave.id, 1).await;
+    let blobs = Blobs::open(&queen.state.join("images")).unwrap();
+    let before = blobs.digests().unwrap().len();
+    let prune = |keep, dry_run| {
+        let wish = PruneImages { keep: Some(keep), dry_run };
+        queen.ask(|reply| Question::PruneImages { wish, reply })
+    };
+    assert_eq!(prune(0, false).await.unwrap().removed, [], "0 keeps all");
+    let planned = prune(1, true).await.unwrap();
+    let numbers: Vec<u64> = planned.removed.iter().map(|version| version.number).collect();
+    assert_eq!((numbers, planned.kept, planned.complete), (vec![2, 1], 1, true));
+    assert_eq!(blobs.digests().unwrap().len(), before, "a dry run removes nothing");
+
+    // What a build has put, and no image names yet, is safe.
+    let building = blobs.writer().unwrap();
+    let loose = b"of an image that is being built";
+    building.put(&Digest::of(loose), loose).unwrap();
+    let refused = prune(1, false).await.unwrap_err();
+    assert!(refused.hint.unwrap().contains("being built"));
+    assert!(blobs.has(&Digest::of(loose)));
+    drop(building);
+
+    let pruned = prune(1, false).await.unwrap();
+    assert_eq!(pruned.removed, planned.removed);
+    assert_eq!(pruned.chunks, planned.chunks + 1, "and what the build left");
+    assert!(pruned.chunks > 20 && pruned.bytes > 3 << 20, "{pruned:?}");
+    assert_eq!(blobs.digests().unwrap().len() as u64, before as u64 + 1 - pruned.chunks);
+    assert_eq!(blobs.images().unwrap().len(), 1);
+    assert_eq!(prune(1, false).await.unwrap().chunks, 0, "nothing is left to remove");
+    // All that a late node needs is still here.
+    let late = flock.node("late", &[]);
+    queen.until_done(&wave.id, 2).await;
+    assert_eq!(digest(&late.tree("/srv/site")), digest(&sources[2]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -76,6 +76,24 @@ pub struct ImageShow {
     pub socket: Socket,
 }
 
+/// `skep image prune`
+#[derive(Clone, Debug, Args)]
+pub struct ImagePrune {
+    /// Keep so many versions of each image beside those applied or rolled out; 0 keeps all
+    /// [default: as the agent is configured]
+    #[arg(long, value_name = "COUNT")]
+    pub keep: Option<u32>,
+    /// Only say what would go
+    #[arg(long)]
+    pub dry_run: bool,
+    /// As JSON?
+    #[command(flatten)]
+    pub json: Json,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub socket: Socket,
+}
+
 /// `skep wave start`
 #[derive(Clone, Debug, Args)]
 pub struct WaveStart {

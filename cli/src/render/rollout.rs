@@ -3,7 +3,7 @@
 use comfy_table::Color;
 use skep_base::{ByteSize, Digest};
 use skep_control::api::{
-    Image, ImageDetail, Presence, Wave, WaveDetail, WaveNode, WaveState, WaveStep,
+    Image, ImageDetail, Presence, Pruned, Wave, WaveDetail, WaveNode, WaveState, WaveStep,
 };
 
 use super::{Style, clean, count, facts, finish, joined, or_dash, right};
@@ -75,6 +75,33 @@ pub fn image(detail: &ImageDetail, style: Style) -> String {
             "… and {} more\n",
             image.entries.saturating_sub(detail.entries.len() as u64)
         ));
+    }
+    text
+}
+
+/// What a prune removed, or would.
+#[must_use]
+pub fn pruned(pruned: &Pruned) -> String {
+    let mut text = String::new();
+    let (went, go) = if pruned.dry_run { ("would go", "would be") } else { ("went", "were") };
+    for removed in &pruned.removed {
+        let version = removed
+            .version
+            .as_ref()
+            .map_or_else(String::new, |version| format!(" ({})", short(&version.0)));
+        text.push_str(&format!("{} version {}{version} {went}\n", removed.name, removed.number));
+    }
+    for why in &pruned.unreadable {
+        text.push_str(&format!("cannot be read, so no chunk {went}: {}\n", clean(why)));
+    }
+    text.push_str(&format!(
+        "{} and {} {go} removed; {} stay\n",
+        count(pruned.chunks, "chunk"),
+        ByteSize(pruned.bytes),
+        count(pruned.kept, "version")
+    ));
+    if !pruned.complete && pruned.unreadable.is_empty() {
+        text.push_str("not all was looked at, since a build or a wave began: run it again later\n");
     }
     text
 }

@@ -22,8 +22,8 @@ pub use flood::{
     UpdateIdError, Updates,
 };
 pub use image::{
-    Entry, Image, ImageDetail, StartWave, Wave, WaveDetail, WaveId, WaveNode, WaveState, WaveStep,
-    WhichVersion,
+    Entry, Image, ImageDetail, PruneImages, Pruned, PrunedVersion, StartWave, Wave, WaveDetail,
+    WaveId, WaveNode, WaveState, WaveStep, WhichVersion,
 };
 pub use node::{
     Accepted, AgentState, CaStatus, Certificate, Check, Flock, Group, Health, JoinAddress, Link,

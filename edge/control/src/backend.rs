@@ -11,8 +11,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::Caller;
 use crate::api::{
     Accepted, CaStatus, Certificate, Commit, Committed, Event, Flock, Group, Health, Image,
-    ImageDetail, JoinAddress, Link, Member, Metric, Published, ReadEvents, ReadUpdates, Refusal,
-    Shutdown, StartWave, Status, Updates, Wave, WaveDetail, WaveId, WhichVersion,
+    ImageDetail, JoinAddress, Link, Member, Metric, PruneImages, Pruned, Published, ReadEvents,
+    ReadUpdates, Refusal, Shutdown, StartWave, Status, Updates, Wave, WaveDetail, WaveId,
+    WhichVersion,
 };
 use crate::feed::Feed;
 
@@ -168,6 +169,13 @@ pub enum Request {
         query: WhichVersion,
         /// The answer.
         reply: Reply<ImageDetail>,
+    },
+    /// Remove old versions of images, and chunks that nobody needs.
+    PruneImages {
+        /// What to keep.
+        wish: PruneImages,
+        /// The answer, when all is done.
+        reply: Reply<Pruned>,
     },
     /// Start a wave. Answer when its order is on disk and offered to the neighbours.
     StartWave {

@@ -18,8 +18,8 @@ use tokio::task::JoinHandle;
 use crate::api::{
     Accepted, CaStatus, Certificate, Code, Commit, Committed, Event, Failure, Flock, Group, Health,
     Image, ImageDetail, JoinAddress, Link, MAX_ANSWER_BYTES, MAX_WAIT_MS, Member, Metric, PREFIX,
-    Published, ReadEvents, ReadUpdates, Refusal, Shutdown, StartWave, Status, Updates, Wave,
-    WaveDetail, WaveId, WhichVersion,
+    PruneImages, Pruned, Published, ReadEvents, ReadUpdates, Refusal, Shutdown, StartWave, Status,
+    Updates, Wave, WaveDetail, WaveId, WhichVersion,
 };
 
 /// How long an answer may take: longer than the server gives the agent, and than any wait.
@@ -331,6 +331,14 @@ impl Client {
             path.push_str(&format!("?version={}", escape(version)));
         }
         self.get(&path).await
+    }
+
+    /// Removes old versions of images, and chunks that nobody needs.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn prune_images(&self, wish: &PruneImages) -> Result<Pruned, ClientError> {
+        self.post("/images/prune", wish).await
     }
 
     /// Starts a wave.

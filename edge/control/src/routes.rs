@@ -60,6 +60,7 @@ pub(crate) fn router(backend: Backend) -> Router {
     let routes = mount(routes, &verb::IMAGE, get(image));
     let routes = mount(routes, &verb::WAVES, plain(Request::Waves));
     let routes = mount(routes, &verb::WAVE, get(wave));
+    let routes = mount(routes, &verb::PRUNE_IMAGES, post(prune_images));
     let routes = mount(routes, &verb::START_WAVE, post(start_wave));
     let routes = mount(routes, &verb::JOIN_ADDRESS, post(join_address));
     let routes = mount(routes, &verb::SHUTDOWN, post(shutdown));
@@ -245,6 +246,15 @@ async fn wave(
     Named(id): Named<WaveId>,
 ) -> Answer {
     let answer = ask(&backend, &caller, |reply| Request::Wave { id, reply }).await?;
+    json(&answer)
+}
+
+async fn prune_images(
+    State(backend): State<Backend>,
+    Extension(caller): Extension<Caller>,
+    Input(wish): Input<api::PruneImages>,
+) -> Answer {
+    let answer = ask(&backend, &caller, |reply| Request::PruneImages { wish, reply }).await?;
     json(&answer)
 }
 

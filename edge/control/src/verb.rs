@@ -92,6 +92,8 @@ verbs! {
     IMAGES = read("/images", "versions of images on this node");
     /// One image.
     IMAGE = read("/images/{name}", "one version and its entries; `version`");
+    /// Remove what nobody needs.
+    PRUNE_IMAGES = operate("POST", "/images/prune", "remove old versions and chunks of none");
     /// All waves.
     WAVES = read("/waves", "waves known, newest first");
     /// One wave.

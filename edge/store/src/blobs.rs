@@ -58,6 +58,16 @@ pub struct Writer<'a> {
     _shared: Lock,
 }
 
+/// While one lives, in any process, nothing is collected: for whoever counts on chunks that are
+/// there, and puts none.
+#[derive(Debug)]
+pub struct Kept(#[expect(dead_code, reason = "a lock is for being held")] Lock);
+
+/// Leave to remove. While it lives, nobody puts chunks or counts on them, in any process: hold it
+/// for one step of work at a time.
+#[derive(Debug)]
+pub struct Alone(#[expect(dead_code, reason = "a lock is for being held")] Lock);
+
 /// The store's lock, shared or alone, for as long as the value lives.
 #[derive(Debug)]
 struct Lock(OwnedFd);
@@ -194,6 +204,28 @@ impl Blobs {
         Ok(Writer { blobs: self, _shared: shared })
     }
 
+    /// Keeps what is there from being collected. Waits while another process collects, which takes
+    /// moments.
+    ///
+    /// # Errors
+    /// [`BlobError::Io`] when the lock cannot be had.
+    pub fn keep(&self) -> Result<Kept, BlobError> {
+        self.lock(FlockOperation::LockShared).map(Kept)
+    }
+
+    /// Leave to remove, which does not wait.
+    ///
+    /// # Errors
+    /// [`BlobError::Busy`] while somebody writes or keeps: try again later.
+    pub fn alone(&self) -> Result<Alone, BlobError> {
+        match self.lock(FlockOperation::NonBlockingLockExclusive) {
+            Err(BlobError::Io { cause, .. }) if cause.kind() == io::ErrorKind::WouldBlock => {
+                Err(BlobError::Busy(self.path.clone()))
+            }
+            other => other.map(Alone),
+        }
+    }
+
     /// Whether the chunk is there. A file that turns out torn when it is read counts until then.
     #[must_use]
     pub fn has(&self, digest: &Digest) -> bool {
@@ -276,18 +308,51 @@ impl Blobs {
     /// [`BlobError::Busy`] while somebody writes: try again later. [`BlobError::Io`] when the disk
     /// fails.
     pub fn collect(&self, live: &BTreeSet<Digest>) -> Result<Collected, BlobError> {
-        let alone = match self.lock(FlockOperation::NonBlockingLockExclusive) {
-            Err(BlobError::Io { cause, .. }) if cause.kind() == io::ErrorKind::WouldBlock => {
-                return Err(BlobError::Busy(self.path.clone()));
-            }
-            other => other?,
-        };
+        let alone = self.alone()?;
+        let mut collected = self.sweep_unfinished(&alone)?;
+        for first in 0..=u8::MAX {
+            collected += self.sweep(&alone, first, live)?;
+        }
+        Ok(collected)
+    }
+
+    /// One step of a collection: removes the chunks that are not in `live` among those whose
+    /// digests begin with `first`. Between two steps others may put chunks and images: the caller
+    /// sees to it that `live` is still what it was.
+    ///
+    /// # Errors
+    /// [`BlobError::Io`] when the disk fails.
+    pub fn sweep(
+        &self,
+        _alone: &Alone,
+        first: u8,
+        live: &BTreeSet<Digest>,
+    ) -> Result<Collected, BlobError> {
+        self.look_at_shelf(first, live, true)
+    }
+
+    /// What [`Blobs::sweep`] would remove.
+    ///
+    /// # Errors
+    /// [`BlobError::Io`] when the disk fails.
+    pub fn survey(&self, first: u8, live: &BTreeSet<Digest>) -> Result<Collected, BlobError> {
+        self.look_at_shelf(first, live, false)
+    }
+
+    fn look_at_shelf(
+        &self,
+        first: u8,
+        live: &BTreeSet<Digest>,
+        remove: bool,
+    ) -> Result<Collected, BlobError> {
         let mut collected = Collected::default();
-        chunks::walk(&self.chunks, &mut |file| {
+        chunks::walk_shelf(&self.chunks, &chunks::shelf(first), &mut |file| {
             match file.digest {
                 Some(digest) if live.contains(&digest) => {}
                 Some(digest) => {
-                    chunks::remove(&self.chunks, &digest)?;
+                    if remove {
+                        chunks::remove(&self.chunks, &digest)?;
+                    }
                     collected.chunks += 1;
                     collected.bytes += file.bytes;
                 }
@@ -296,13 +361,21 @@ impl Blobs {
             Ok(())
         })
         .map_err(self.failed(|| "remove chunks that no image names".to_owned()))?;
+        Ok(collected)
+    }
+
+    /// Removes what killed processes left half written.
+    ///
+    /// # Errors
+    /// [`BlobError::Io`] when the disk fails.
+    pub fn sweep_unfinished(&self, _alone: &Alone) -> Result<Collected, BlobError> {
+        let mut collected = Collected::default();
         for name in self.names(&self.tmp, "tmp")? {
             collected.unfinished += 1;
             self.tmp
                 .remove_file(&name)
                 .map_err(self.failed(|| "remove unfinished files".to_owned()))?;
         }
-        drop(alone);
         Ok(collected)
     }
 
@@ -381,6 +454,15 @@ impl Writer<'_> {
     #[must_use]
     pub const fn blobs(&self) -> &Blobs {
         self.blobs
+    }
+}
+
+impl std::ops::AddAssign for Collected {
+    fn add_assign(&mut self, more: Self) {
+        self.chunks += more.chunks;
+        self.bytes += more.bytes;
+        self.foreign += more.foreign;
+        self.unfinished += more.unfinished;
     }
 }
 

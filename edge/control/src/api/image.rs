@@ -65,6 +65,52 @@ pub struct WhichVersion {
     pub version: Option<String>,
 }
 
+/// Body of `POST /v1/images/prune`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PruneImages {
+    /// Versions of each image to keep beside those that are applied or rolled out; as configured
+    /// where absent, all where 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<u32>,
+    /// Only tell what would go.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// One version of an image that a prune removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrunedVersion {
+    /// The image.
+    pub name: ImageName,
+    /// The number of the version among those of the image here.
+    pub number: u64,
+    /// The version, where its seal can be read.
+    pub version: Option<Text<Digest>>,
+}
+
+/// Answer to `POST /v1/images/prune`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pruned {
+    /// Nothing was removed: this is what would be.
+    pub dry_run: bool,
+    /// Whether all chunks were looked at; a build or a wave that begins ends it early.
+    pub complete: bool,
+    /// Versions that went.
+    pub removed: Vec<PrunedVersion>,
+    /// Versions that stay.
+    pub kept: u32,
+    /// Chunks that went: of no version that stays and of no wave under way.
+    pub chunks: u64,
+    /// Bytes of their files.
+    pub bytes: u64,
+    /// Files that a killed process had left half written.
+    pub unfinished: u64,
+    /// Versions that stay and cannot be read, each with the reason. While there are any, no chunk
+    /// goes: it might be theirs.
+    pub unreadable: Vec<String>,
+}
+
 /// Body of `POST /v1/waves`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

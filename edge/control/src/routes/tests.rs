@@ -50,6 +50,7 @@ fn example(verb: &Verb) -> String {
 fn body_for(verb: &Verb) -> &'static str {
     match (verb.method, verb.path) {
         ("POST", "/waves") => r#"{"image":"web","to":["all"],"at":"/srv/web"}"#,
+        ("POST", "/images/prune") => r#"{"keep":2,"dry_run":true}"#,
         ("POST", "/join-address") => r#"{"addresses":["192.0.2.1:7400"]}"#,
         ("POST", "/shutdown") => r#"{"leave":false}"#,
         ("POST", path) if path.contains("subscriber") => r#"{"cursor":3}"#,

@@ -92,20 +92,32 @@ pub(super) fn walk(
     chunks: &Dir,
     each: &mut dyn FnMut(ChunkFile) -> io::Result<()>,
 ) -> io::Result<()> {
-    for shelf in chunks.names()? {
-        let dir = match chunks.open_dir(&shelf) {
-            Ok(dir) => dir,
-            Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => continue,
-            Err(errno) => return Err(errno.into()),
+    chunks.names()?.iter().try_for_each(|shelf| walk_shelf(chunks, shelf, each))
+}
+
+/// The directory of the chunks whose digests begin with `first`.
+pub(super) fn shelf(first: u8) -> String {
+    format!("{first:02x}")
+}
+
+/// The same for one of the directories.
+pub(super) fn walk_shelf(
+    chunks: &Dir,
+    shelf: &str,
+    each: &mut dyn FnMut(ChunkFile) -> io::Result<()>,
+) -> io::Result<()> {
+    let dir = match chunks.open_dir(shelf) {
+        Ok(dir) => dir,
+        Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(errno.into()),
+    };
+    for name in dir.names()? {
+        // Gone meanwhile, or no file: not ours to count.
+        let Some(bytes) = dir.file_size(&name)? else {
+            continue;
         };
-        for name in dir.names()? {
-            // Gone meanwhile, or no file: not ours to count.
-            let Some(bytes) = dir.file_size(&name)? else {
-                continue;
-            };
-            let digest = name.parse().ok().filter(|digest| place(digest) == (shelf.clone(), name));
-            each(ChunkFile { digest, bytes })?;
-        }
+        let digest = name.parse().ok().filter(|digest| place(digest) == (shelf.to_owned(), name));
+        each(ChunkFile { digest, bytes })?;
     }
     Ok(())
 }

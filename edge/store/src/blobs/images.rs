@@ -106,6 +106,11 @@ impl Blobs {
         let file = format!("{name}/{version}{SUFFIX}");
         let there = self.images.file_size(&file).map_err(|errno| failed(errno.into()))?;
         self.images.remove_file(&file).map_err(&failed)?;
+        // Gone for good before any of its chunks is: a power cut must not bring back a version that
+        // can no longer be laid out.
+        if let Ok(folder) = self.images.open_dir(name.as_str()) {
+            folder.sync().map_err(&failed)?;
+        }
         self.images.remove_empty_dir(name.as_str()).map_err(&failed)?;
         Ok(there.is_some())
     }

@@ -145,6 +145,31 @@ fn the_collector_keeps_what_is_live_and_never_works_beside_a_writer() {
 }
 
 #[test]
+fn a_collection_in_steps_may_end_after_any_and_lets_others_in_between() {
+    let place = place();
+    let blobs = Blobs::open(&place.path).unwrap();
+    let digests: Vec<Digest> = (0..60).map(|n| put(&blobs, &noise(n, 3000))).collect();
+    let live: BTreeSet<Digest> = digests.iter().step_by(3).copied().collect();
+    let planned: u64 = (0..=u8::MAX).map(|at| blobs.survey(at, &live).unwrap().chunks).sum();
+    assert_eq!((planned, blobs.usage().unwrap().chunks), (40, 60));
+
+    let kept = Blobs::open(&place.path).unwrap().keep().unwrap();
+    assert!(matches!(blobs.alone(), Err(BlobError::Busy(_))), "somebody counts on them");
+    drop(kept);
+    let mut swept = 0;
+    for at in 0..=u8::MAX {
+        let alone = blobs.alone().unwrap();
+        swept += blobs.sweep(&alone, at, &live).unwrap().chunks;
+        drop(alone);
+        // Killed here, what is left is the live and the rest of the others.
+        assert!(live.iter().all(|digest| blobs.get(digest).unwrap().is_some()));
+        assert_eq!(blobs.usage().unwrap().chunks, 60 - swept);
+        drop(blobs.writer().unwrap());
+    }
+    assert_eq!(swept, planned);
+}
+
+#[test]
 fn many_writers_of_the_same_chunks_agree() {
     let place = place();
     let contents: Vec<_> = (0..30).map(|n| noise(n, 3000)).collect();
