@@ -37,6 +37,8 @@ const BLOCKING: usize = 8;
 /// How long a node that was told to stop by the service manager may be away before others see it
 /// silent: a restart of the host.
 const BACK_WITHIN: Duration = Duration::from_secs(120);
+/// After this long a start is over.
+const STARTED: Duration = Duration::from_secs(20);
 /// How often the host's addresses are looked at: an address that was added is announced within it.
 const LOOK_AT_ADDRESSES: Duration = Duration::from_secs(10);
 
@@ -149,6 +151,7 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
         spine.renewal_answers(),
     )));
     tasks.push(tokio::spawn(stop_on_signal(requests)));
+    tasks.push(tokio::spawn(settle_down()));
 
     ready();
     let disk = disk_done;
@@ -159,6 +162,15 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     wind_down(tasks, &stop_control, served).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Gives back what only the start needed, once the flock has had the time to form.
+async fn settle_down() {
+    tokio::time::sleep(STARTED).await;
+    match skep_runner::let_go_of_start() {
+        Ok(bytes) => tracing::debug!(bytes, "let go of what only the start needed"),
+        Err(error) => tracing::debug!(%error, "what only the start needed stays in memory"),
+    }
 }
 
 async fn wind_down(

@@ -26,11 +26,13 @@
 //! | what can be reached | [`Job::root`] (chroot), [`Job::network`] |
 
 mod job;
+mod own;
 mod run;
 mod supervisor;
 mod user;
 
 pub use job::{Job, Limits, Output, Program};
+pub use own::let_go_of_start;
 pub use run::{Captured, Ended, RunError, Runner, Status};
 pub use supervisor::supervise_if_asked;
 pub use user::{User, UserError};
