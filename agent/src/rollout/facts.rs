@@ -239,6 +239,25 @@ mod tests {
     }
 
     #[test]
+    fn beyond_what_an_order_lists_by_name_groups_decide_alone() {
+        let mut facts = Facts::new(node(200));
+        member(&mut facts, 1, true, &[]);
+        let known: Vec<NodeId> = (1..=199).map(node).collect();
+        (2..=199).for_each(|number| member(&mut facts, number, false, &["web"]));
+        let mut to_web = order(1, "/a");
+        to_web.groups = vec!["web".parse().unwrap()];
+        to_web.hosts = skep_wave::Hosts::of(known);
+        assert!(matches!(to_web.hosts, skep_wave::Hosts::Counted { count: 199, .. }));
+        orders(&mut facts, 1, vec![to_web.clone()]);
+        assert_eq!(facts.targets(&to_web).count(), 198);
+        assert_eq!(facts.mine().len(), 0);
+        // This node was not known when the wave was ordered, and is on no list.
+        member(&mut facts, 200, false, &["web"]);
+        assert_eq!(facts.mine().len(), 1);
+        assert_eq!(facts.targets(&to_web).count(), 199);
+    }
+
+    #[test]
     fn a_newer_wave_of_the_same_image_and_path_supersedes() {
         let mut facts = Facts::new(node(1));
         member(&mut facts, 1, false, &[]);

@@ -247,6 +247,29 @@ fn a_late_joiner_takes_all_from_those_that_are_done() {
     assert_eq!(world.targets[&late].sources().len(), 3);
 }
 
+/// More targets than an order lists by name: the list is for people, and no gate.
+#[test]
+fn two_hundred_targets_and_one_that_comes_late_are_served_like_ten() {
+    let mut world = World::new(200, 8, 200);
+    let names: Vec<NodeId> = world.targets.keys().copied().collect();
+    let hosts = crate::Hosts::of(names.clone());
+    assert!(names.len() > crate::MAX_HOSTS_LISTED && hosts.len() == names.len());
+    assert!(names.iter().all(|name| hosts.lists(*name).is_none()), "it counts, and says no more");
+    world.run(Duration::from_secs(120));
+    let ratio = world.origin_ratio();
+    assert!((1.0..1.05).contains(&ratio), "{ratio}");
+    world.check_no_chunk_twice();
+    let before = world.origin_chunks;
+    let late = node(9_999);
+    let all: Vec<NodeId> = names.iter().copied().chain([late]).collect();
+    world.join(late, &all);
+    for peer in &names[..3] {
+        world.link(late, *peer);
+    }
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.origin_chunks, before, "those that are done serve it");
+}
+
 #[test]
 fn targets_that_reach_nobody_but_the_queen_still_finish() {
     let mut world = World::new(6, 0, 4);

@@ -125,6 +125,160 @@ fn compare_with_rsync(place: &Path, source: &Path, copy: &Path) {
     assert_eq!(tree_digest(&theirs).unwrap(), tree_digest(copy).unwrap());
 }
 
+/// A kind of metadata, and what changes it in a tree of [`rich_tree`]. Holes are no difference to
+/// rsync, which only makes them.
+type Kind = (&'static str, bool, fn(&Path));
+
+/// The nineteen kinds that `rsync -aHAXS --numeric-ids` keeps.
+const KINDS: [Kind; 19] = [
+    ("contents", true, |root| {
+        keeping_time(&root.join("big"), |path| {
+            let mut bytes = fs::read(path).unwrap();
+            bytes[700_000] ^= 1;
+            fs::write(path, bytes).unwrap();
+        });
+    }),
+    ("name", true, |root| {
+        keeping_time(root, |root| fs::rename(root.join("empty"), root.join("empty\n")).unwrap());
+    }),
+    ("mode", true, |root| common::set_mode(&root.join("shut"), 0o600)),
+    ("special bits", true, |root| common::set_mode(&root.join("script"), 0o750)),
+    ("owner", true, |root| own(&root.join("ping"), Some(11), None)),
+    ("group", true, |root| own(&root.join("ping"), None, Some(12))),
+    ("nanoseconds", true, |root| common::set_time(&root.join("script"), -1, 999_999_998)),
+    ("time before 1970", true, |root| common::set_time(&root.join("empty"), 2_000_000_000, 1)),
+    ("time after 2038", true, |root| common::set_time(&root.join("big"), -192_503_496, 5)),
+    ("time of a directory", true, |root| common::set_time(&root.join("deep/er/est"), 7, 1)),
+    ("symbolic link", true, |root| {
+        keeping_time(&root.join("dangling"), |path| {
+            fs::remove_file(path).unwrap();
+            std::os::unix::fs::symlink("elsewhere", path).unwrap();
+        });
+    }),
+    ("owner of a symbolic link", true, |root| own(&root.join("dangling"), Some(5), None)),
+    ("hard link", true, |root| {
+        keeping_time(root, |root| {
+            let (path, first) = (root.join("zz-again"), root.join("big"));
+            fs::remove_file(&path).unwrap();
+            let copied = Command::new("cp").arg("-a").args([&first, &path]).status().unwrap();
+            assert!(copied.success());
+        });
+    }),
+    ("hole", false, |root| {
+        keeping_time(&root.join("sparse"), |path| {
+            use std::os::unix::fs::FileExt as _;
+            let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+            file.write_all_at(&[0; 1 << 20], 2 << 20).unwrap();
+        });
+    }),
+    ("fifo", true, |root| {
+        keeping_time(root, |root| {
+            fs::remove_file(root.join("pipe")).unwrap();
+            fs::write(root.join("pipe"), b"").unwrap();
+        });
+    }),
+    ("device", true, |root| {
+        keeping_time(root, |root| {
+            let (path, kind) = (root.join("loop"), rustix::fs::FileType::BlockDevice);
+            fs::remove_file(&path).unwrap();
+            let device = rustix::fs::makedev(7, 1_000_001);
+            let mode = rustix::fs::Mode::RUSR;
+            rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, device).unwrap();
+        });
+    }),
+    ("extended attribute", true, |root| {
+        common::set_xattr(&root.join("deep"), "user.dir", b"on another directory").unwrap();
+    }),
+    ("capability", true, |root| {
+        let mut other = common::CAPABILITY;
+        other[5] ^= 1;
+        common::set_xattr(&root.join("ping"), "security.capability", &other).unwrap();
+    }),
+    ("access control list", true, |root| {
+        let name = "system.posix_acl_default";
+        common::set_xattr(&root.join("deep"), name, &common::acl(54_322)).unwrap();
+    }),
+];
+
+fn own(path: &Path, uid: Option<u32>, gid: Option<u32>) {
+    std::os::unix::fs::lchown(path, uid, gid).unwrap();
+}
+
+fn keeping_time(path: &Path, change: impl FnOnce(&Path)) {
+    let before = fs::symlink_metadata(path).unwrap();
+    change(path);
+    common::set_time(path, before.mtime(), before.mtime_nsec());
+}
+
+/// Each kind is changed in a copy of ours: rsync would have work to do, we see a difference, and
+/// what rsync makes of it is by our own judgement the source again.
+#[test]
+fn a_change_of_any_of_nineteen_kinds_is_seen_by_rsync_and_by_us() {
+    if !is_root() {
+        return left_out("all kinds of metadata: owners, devices and capabilities need root");
+    }
+    let place = tempfile::tempdir().unwrap();
+    let _cleanup = Cleanup(place.path().to_owned());
+    let (source, copy) = (place.path().join("source"), place.path().join("copy"));
+    rich_tree(&source);
+    // Everything is read four times for each kind: less of nothing will do.
+    fs::remove_file(source.join("hole")).unwrap();
+    fs::OpenOptions::new()
+        .write(true)
+        .open(source.join("sparse"))
+        .unwrap()
+        .set_len(4 << 20)
+        .unwrap();
+    let (manifest, digest, mut memory) = image(&source);
+    let target = Target::new(place.path(), Path::new("copy")).unwrap();
+    let switched = apply(&target, (&manifest, digest), &options(), &mut memory, &mut Quiet);
+    switched.unwrap().discard_old(&mut Quiet).unwrap();
+    let rsync = |from: &Path, to: &Path, args: &[&str]| {
+        // Without the window, nanoseconds are copied and not compared.
+        let base = ["-aHAXS", "--numeric-ids", "--delete", "--checksum", "--modify-window=-1"];
+        let paths = [from, to].map(|path| format!("{}/", path.display()));
+        let command = Command::new("rsync").args(base).args(args).args(paths).output();
+        command.ok().map(|output| {
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        })
+    };
+    let would_do = ["--dry-run", "--itemize-changes"];
+    let expected = all_facts(&source);
+    for (kind, by_rsync, change) in KINDS {
+        let Some(to_us) = rsync(&source, &copy, &would_do) else {
+            return left_out("the comparison with rsync, which is not installed");
+        };
+        let to_them = rsync(&copy, &source, &would_do).unwrap();
+        assert_eq!((to_us.as_str(), to_them.as_str()), ("", ""), "before a change of {kind}");
+        assert_eq!(all_facts(&copy), expected, "before a change of {kind}");
+
+        change(&copy);
+        let seen = |from, to| !rsync(from, to, &would_do).unwrap().is_empty();
+        assert_eq!(seen(&source, &copy), by_rsync, "by rsync: {kind}");
+        // It links what should be linked, and does not part what should not.
+        let back = by_rsync && kind != "hard link";
+        assert_eq!(seen(&copy, &source), back, "by rsync, the other way: {kind}");
+        assert!(all_facts(&copy) != expected, "by the kernel: {kind}");
+        let (differences, _) = verify(&copy, &manifest, VerifyOptions::default()).unwrap();
+        assert_eq!(differences.is_empty(), !by_rsync, "by us: {kind}: {differences:?}");
+
+        if by_rsync {
+            rsync(&source, &copy, &[]).unwrap();
+        } else {
+            let (path, hole) = (copy.join("sparse"), source.join("sparse"));
+            let mut sparse = Command::new("cp");
+            sparse.args(["-a", "--sparse=always"]).args([&hole, &path]);
+            assert!(sparse.status().unwrap().success());
+            let time = fs::metadata(&source).unwrap();
+            common::set_time(&copy, time.mtime(), time.mtime_nsec());
+        }
+        let (differences, _) = verify(&copy, &manifest, VerifyOptions::default()).unwrap();
+        assert_eq!(differences, [], "after rsync repaired {kind}");
+    }
+    assert_eq!(tree_digest(&copy).unwrap(), tree_digest(&source).unwrap());
+}
+
 #[test]
 fn a_second_version_replaces_the_first_and_leaves_nothing_behind() {
     let place = tempfile::tempdir().unwrap();
