@@ -7,20 +7,17 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::WebPkiSupportedAlgorithms;
-use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
+use rustls::server::AlwaysResolvesServerRawPublicKeys;
 use rustls::sign::CertifiedKey;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme,
-};
-use rustls_pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
-use skep_base::Digest;
+use rustls::{CertificateError, ClientConfig, ServerConfig};
+use rustls_pki_types::CertificateDer;
+use skep_base::{Digest, WallTime};
 
 use crate::files::{self, FileError};
 use crate::key::{KeyError, PUBLIC_KEY_BYTES, SigningKey};
-use crate::tls::{no_tls12, provider};
+use crate::tls::{
+    Clock, Judge, Verifier, client_builder, one_answer, one_question, server_builder,
+};
 
 /// What a beacon and those who ask it speak.
 pub const ALPN_BEACON: &[u8] = b"skep-beacon/1";
@@ -92,15 +89,10 @@ impl BeaconKey {
         let signer = rustls::crypto::aws_lc_rs::sign::any_eddsa_type(self.0.pkcs8())?;
         let spki = CertificateDer::from(self.public().spki());
         let certified = Arc::new(CertifiedKey::new(vec![spki], signer));
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])?
+        let config = server_builder(&no_clock())?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(certified)));
-        config.alpn_protocols = vec![ALPN_BEACON.to_vec()];
-        // One question a connection, minutes apart: nothing is worth remembering.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-        Ok(Arc::new(config))
+        Ok(one_answer(config, ALPN_BEACON))
     }
 }
 
@@ -110,19 +102,9 @@ impl BeaconPublicKey {
     /// # Errors
     /// Only when the provider cannot do TLS 1.3.
     pub fn client_config(&self) -> Result<Arc<ClientConfig>, rustls::Error> {
-        let verifier = Arc::new(PinnedKey {
-            spki: self.spki(),
-            algorithms: provider().signature_verification_algorithms,
-        });
-        let mut config = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![ALPN_BEACON.to_vec()];
-        config.enable_sni = false;
-        config.resumption = Resumption::disabled();
-        Ok(Arc::new(config))
+        let verifier = Arc::new(Verifier(PinnedKey { spki: self.spki() }));
+        let config = client_builder(&no_clock(), verifier)?.with_no_client_auth();
+        Ok(one_question(config, ALPN_BEACON))
     }
 
     fn spki(&self) -> Vec<u8> {
@@ -144,59 +126,32 @@ impl FromStr for BeaconPublicKey {
     }
 }
 
+/// A bare key has no dates, so nobody asks what time it is.
+fn no_clock() -> Clock {
+    Arc::new(WallTime::default)
+}
+
 /// Accepts one key, bare, and nothing else.
 #[derive(Debug)]
 struct PinnedKey {
     spki: Vec<u8>,
-    algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ServerCertVerifier for PinnedKey {
-    fn verify_server_cert(
+impl Judge for PinnedKey {
+    const BARE_KEY: bool = true;
+
+    fn judge(
         &self,
         shown: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
+        _chain: &[CertificateDer<'_>],
+        _now: WallTime,
+    ) -> Result<(), rustls::Error> {
         // Both are public: no need for a comparison in constant time.
         if shown.as_ref() == self.spki {
-            Ok(ServerCertVerified::assertion())
+            Ok(())
         } else {
             Err(CertificateError::ApplicationVerificationFailure.into())
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(no_tls12())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        shown: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature_with_raw_key(
-            message,
-            &SubjectPublicKeyInfoDer::from(shown.as_ref()),
-            signature,
-            &self.algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        true
     }
 }
 

@@ -7,27 +7,27 @@
 //! costs next to nothing.
 
 mod enrolment;
+mod verifier;
 
 use std::fmt;
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ClientSessionMemoryCache, ResolvesClientCert, Resumption};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::client::{ClientSessionMemoryCache, ResolvesClientCert, Resumption, WantsClientCert};
+use rustls::crypto::CryptoProvider;
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
 use rustls::{
-    CertificateError, ClientConfig, CommonState, DigitallySignedStruct, DistinguishedName,
-    OtherError, ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, CommonState, ConfigBuilder, ConnectionCommon, OtherError,
+    ServerConfig, SignatureScheme, WantsVerifier,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use skep_base::{NodeId, WallTime};
 
 pub use enrolment::{enrolment_client_config, enrolment_server_config};
+pub(crate) use verifier::{Judge, Verifier};
 
 use crate::certificate::{CertError, CertInfo};
 use crate::handle::IdentityHandle;
@@ -83,10 +83,8 @@ pub fn server_config(
     handle: &IdentityHandle,
     settings: &Settings,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let verifier = Arc::new(PeerVerifier::new(handle, settings));
-    let mut config = ServerConfig::builder_with_details(provider(), time_of(&settings.clock))
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_client_cert_verifier(verifier)
+    let mut config = server_builder(&settings.clock)?
+        .with_client_cert_verifier(OfOurBloc::verifier(handle, settings))
         .with_cert_resolver(Arc::new(OwnCertificate(handle.clone())));
     config.alpn_protocols = vec![ALPN.to_vec()];
     // The client keeps its own session: we hold nothing for links that are down.
@@ -103,11 +101,7 @@ pub fn client_config(
     handle: &IdentityHandle,
     settings: &Settings,
 ) -> Result<Arc<ClientConfig>, rustls::Error> {
-    let verifier = Arc::new(PeerVerifier::new(handle, settings));
-    let mut config = ClientConfig::builder_with_details(provider(), time_of(&settings.clock))
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
+    let mut config = client_builder(&settings.clock, OfOurBloc::verifier(handle, settings))?
         .with_client_cert_resolver(Arc::new(OwnCertificate(handle.clone())));
     config.alpn_protocols = vec![ALPN.to_vec()];
     // Names are in the certificates; the wire need not show them.
@@ -174,6 +168,17 @@ pub fn peer(
         connection.peer_certificates().and_then(<[_]>::first).ok_or(Refusal::NoCertificate)?;
     let info = handle.current().trust().verify(certificate, (settings.clock)(), settings.grace)?;
     Ok((info, certificate.clone().into_owned()))
+}
+
+/// What only the two ends of one connection know, and each connection has anew.
+pub type Channel = [u8; 32];
+
+/// The [`Channel`] of a finished handshake, the same at both ends (RFC 9266).
+///
+/// # Errors
+/// Only before the handshake is finished.
+pub fn channel<Side>(connection: &ConnectionCommon<Side>) -> Result<Channel, rustls::Error> {
+    connection.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", None)
 }
 
 /// Why a handshake came to nothing.
@@ -245,31 +250,47 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     }))
 }
 
-pub(crate) fn time_of(clock: &Clock) -> Arc<dyn TimeProvider> {
+/// A server's configuration up to whom it lets in.
+pub(crate) fn server_builder(
+    clock: &Clock,
+) -> Result<ConfigBuilder<ServerConfig, WantsVerifier>, rustls::Error> {
+    ServerConfig::builder_with_details(provider(), time_of(clock))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+}
+
+/// A client's configuration up to what it shows.
+pub(crate) fn client_builder<J: Judge + 'static>(
+    clock: &Clock,
+    verifier: Arc<Verifier<J>>,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
+    let builder = ClientConfig::builder_with_details(provider(), time_of(clock))
+        .with_protocol_versions(&[&rustls::version::TLS13])?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(verifier))
+}
+
+/// For servers that answer one question a connection: nothing of it is worth remembering.
+pub(crate) fn one_answer(mut config: ServerConfig, alpn: &[u8]) -> Arc<ServerConfig> {
+    config.alpn_protocols = vec![alpn.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Arc::new(config)
+}
+
+/// For clients that ask one question a connection.
+pub(crate) fn one_question(mut config: ClientConfig, alpn: &[u8]) -> Arc<ClientConfig> {
+    config.alpn_protocols = vec![alpn.to_vec()];
+    config.enable_sni = false;
+    config.resumption = Resumption::disabled();
+    Arc::new(config)
+}
+
+fn time_of(clock: &Clock) -> Arc<dyn TimeProvider> {
     Arc::new(ClockTime(Arc::clone(clock)))
 }
 
 /// How a verifier gives its reason to rustls, and [`Refusal`] gets it back.
 pub(crate) fn invalid(error: CertError) -> rustls::Error {
     rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error))))
-}
-
-pub(crate) fn wall(now: UnixTime) -> WallTime {
-    WallTime::from_unix_ms(now.as_secs().saturating_mul(1000))
-}
-
-pub(crate) fn check_tls13(
-    algorithms: &WebPkiSupportedAlgorithms,
-    message: &[u8],
-    certificate: &CertificateDer<'_>,
-    signature: &DigitallySignedStruct,
-) -> Result<HandshakeSignatureValid, rustls::Error> {
-    rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-}
-
-/// What rustls needs of every verifier, and TLS 1.2 is never spoken.
-pub(crate) fn no_tls12() -> rustls::Error {
-    rustls::Error::General("TLS 1.2 is not spoken".into())
 }
 
 struct ClockTime(Clock);
@@ -321,95 +342,24 @@ impl ResolvesClientCert for OwnCertificate {
 
 /// Judges the other side of a link between members, whichever side it is.
 #[derive(Debug)]
-struct PeerVerifier {
+struct OfOurBloc {
     handle: IdentityHandle,
     grace: Duration,
-    algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl PeerVerifier {
-    fn new(handle: &IdentityHandle, settings: &Settings) -> Self {
-        Self {
-            handle: handle.clone(),
-            grace: settings.grace,
-            algorithms: provider().signature_verification_algorithms,
-        }
-    }
-
-    fn judge(&self, leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), rustls::Error> {
-        self.handle.current().trust().verify(leaf, wall(now), self.grace).map(drop).map_err(invalid)
+impl OfOurBloc {
+    fn verifier(handle: &IdentityHandle, settings: &Settings) -> Arc<Verifier<Self>> {
+        Arc::new(Verifier(Self { handle: handle.clone(), grace: settings.grace }))
     }
 }
 
-impl ServerCertVerifier for PeerVerifier {
-    fn verify_server_cert(
+impl Judge for OfOurBloc {
+    fn judge(
         &self,
         leaf: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        self.judge(leaf, now).map(|()| ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(no_tls12())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        check_tls13(&self.algorithms, message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
-}
-
-impl ClientCertVerifier for PeerVerifier {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        // Members know whose certificates they hold.
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        self.judge(leaf, now).map(|()| ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(no_tls12())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        check_tls13(&self.algorithms, message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
+        _chain: &[CertificateDer<'_>],
+        now: WallTime,
+    ) -> Result<(), rustls::Error> {
+        self.handle.current().trust().verify(leaf, now, self.grace).map(drop).map_err(invalid)
     }
 }

@@ -3,20 +3,21 @@
 //! inside.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::WebPkiSupportedAlgorithms;
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use skep_base::{BlocName, Digest};
+use rustls::{ClientConfig, ServerConfig, SignatureScheme};
+use rustls_pki_types::CertificateDer;
+use skep_base::{BlocName, Digest, WallTime};
 
-use super::{ALPN_JOIN, Clock, check_tls13, invalid, no_tls12, provider, time_of, wall};
+use super::{
+    ALPN_JOIN, Clock, Judge, Verifier, client_builder, invalid, one_answer, one_question,
+    server_builder,
+};
 use crate::certificate::{CertError, not_ours};
 use crate::handle::IdentityHandle;
-use crate::trust::{DEFAULT_GRACE, MAX_AUTHORITIES, Trust};
+use crate::trust::{MAX_AUTHORITIES, Trust};
 
 /// How a node that serves the CA answers those who want to join: [`ALPN_JOIN`], no certificate
 /// asked for, its own shown together with the CA's.
@@ -27,15 +28,10 @@ pub fn enrolment_server_config(
     handle: &IdentityHandle,
     clock: &Clock,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let mut config = ServerConfig::builder_with_details(provider(), time_of(clock))
-        .with_protocol_versions(&[&rustls::version::TLS13])?
+    let config = server_builder(clock)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(WholeChain::new(handle)));
-    config.alpn_protocols = vec![ALPN_JOIN.to_vec()];
-    // Nobody joins twice: a session is never resumed.
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    Ok(Arc::new(config))
+    Ok(one_answer(config, ALPN_JOIN))
 }
 
 /// How a joining node dials: whoever answers must show a certificate of `bloc` whose CA's
@@ -48,20 +44,9 @@ pub fn enrolment_client_config(
     ca_fingerprint: Digest,
     clock: &Clock,
 ) -> Result<Arc<ClientConfig>, rustls::Error> {
-    let verifier = Arc::new(PinnedAuthority {
-        bloc: bloc.clone(),
-        fingerprint: ca_fingerprint,
-        algorithms: provider().signature_verification_algorithms,
-    });
-    let mut config = ClientConfig::builder_with_details(provider(), time_of(clock))
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![ALPN_JOIN.to_vec()];
-    config.enable_sni = false;
-    config.resumption = Resumption::disabled();
-    Ok(Arc::new(config))
+    let pinned = PinnedAuthority { bloc: bloc.clone(), fingerprint: ca_fingerprint };
+    let config = client_builder(clock, Arc::new(Verifier(pinned)))?.with_no_client_auth();
+    Ok(one_question(config, ALPN_JOIN))
 }
 
 /// Our certificate with the CA's behind it, put together again after each renewal.
@@ -104,15 +89,25 @@ impl ResolvesServerCert for WholeChain {
 struct PinnedAuthority {
     bloc: BlocName,
     fingerprint: Digest,
-    algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl PinnedAuthority {
+impl Judge for PinnedAuthority {
     fn judge(
         &self,
         leaf: &CertificateDer<'_>,
         chain: &[CertificateDer<'_>],
-        now: UnixTime,
+        now: WallTime,
+    ) -> Result<(), rustls::Error> {
+        self.check(leaf, chain, now).map_err(invalid)
+    }
+}
+
+impl PinnedAuthority {
+    fn check(
+        &self,
+        leaf: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        now: WallTime,
     ) -> Result<(), CertError> {
         let authority = chain
             .iter()
@@ -122,43 +117,7 @@ impl PinnedAuthority {
         let trust = Trust::new(self.bloc.clone(), vec![authority.clone().into_owned()])?;
         // A new machine's clock may stand anywhere before today: only the end is judged.
         let info = trust.verify_chain_only(leaf)?;
-        trust.verify(leaf, wall(now).max(info.not_before), DEFAULT_GRACE).map(drop)
-    }
-}
-
-impl ServerCertVerifier for PinnedAuthority {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        self.judge(leaf, intermediates, now)
-            .map(|()| ServerCertVerified::assertion())
-            .map_err(invalid)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(no_tls12())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        check_tls13(&self.algorithms, message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
+        // A node in its grace is there to be renewed, not to let others in.
+        trust.verify(leaf, now.max(info.not_before), Duration::ZERO).map(drop)
     }
 }
