@@ -111,23 +111,6 @@ impl Socket {
         }
     }
 
-    /// Reads what is there, as far as `buf` holds it. A short read is taken for the end of it, as
-    /// tokio's own reader does: it saves the call that would only say so. The readiness that is
-    /// then forgotten is the one noted *before* the read: whatever comes during it is a new event,
-    /// and forgetting that as well would leave bytes unread for ever.
-    fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        let mut read = 0;
-        let outcome = self.stream.try_io(Interest::READABLE, || {
-            read = self.stream.try_read(buf)?;
-            let drained = read > 0 && read < buf.len();
-            if drained { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-        });
-        match outcome {
-            Err(error) if read == 0 => Err(error),
-            Ok(()) | Err(_) => Ok(read),
-        }
-    }
-
     /// Ends our direction of the connection.
     pub(crate) fn shut_write(&self) {
         if let Err(error) = SockRef::from(&self.stream).shutdown(std::net::Shutdown::Write) {
@@ -143,6 +126,27 @@ impl Socket {
             received_bytes: self.received.load(Ordering::Relaxed),
             sent_bytes: self.sent.load(Ordering::Relaxed),
         })
+    }
+}
+
+/// Reads what is there, as far as `buf` holds it. A short read is taken for the end of it, as tokio's
+/// own reader does: it saves the call that would only say so. The readiness that is then forgotten is
+/// the one noted *before* the read: whatever comes during it is a new event, and forgetting that as
+/// well would leave bytes unread for ever.
+fn read_ready(
+    stream: &TcpStream,
+    buf: &mut [u8],
+    mut try_read: impl FnMut(&TcpStream, &mut [u8]) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut read = 0;
+    let outcome = stream.try_io(Interest::READABLE, || {
+        read = try_read(stream, buf)?;
+        let drained = read > 0 && read < buf.len();
+        if drained { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    match outcome {
+        Err(error) if read == 0 => Err(error),
+        Ok(()) | Err(_) => Ok(read),
     }
 }
 
@@ -177,7 +181,7 @@ impl AsyncRead for SocketIo {
         }
         loop {
             ready!(socket.stream.poll_read_ready(cx))?;
-            match socket.read(buf.initialize_unfilled()) {
+            match read_ready(&socket.stream, buf.initialize_unfilled(), TcpStream::try_read) {
                 Ok(read) => {
                     buf.advance(read);
                     socket.received.fetch_add(read as u64, Ordering::Relaxed);
@@ -265,5 +269,58 @@ impl AsyncWrite for SocketIo {
                 Poll::Ready(socket.shutdown(std::net::Shutdown::Write))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::sync::atomic::AtomicBool;
+    use std::time::Instant;
+
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    async fn pair() -> (TcpStream, std::net::TcpStream) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let far = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        far.set_nodelay(true).unwrap();
+        (listener.accept().await.unwrap().0, far)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_comes_while_a_read_is_under_way_is_not_forgotten() {
+        let (near, mut far) = pair().await;
+        let (witness, mut tell_witness) = pair().await;
+        far.write_all(b"first").unwrap();
+        near.readable().await.unwrap();
+        let noticed = Arc::new(AtomicBool::new(false));
+        tokio::spawn({
+            let noticed = Arc::clone(&noticed);
+            async move {
+                witness.readable().await.unwrap();
+                noticed.store(true, Ordering::SeqCst);
+            }
+        });
+        let mut buf = [0; 64];
+        let read = read_ready(&near, &mut buf, |stream, buf| {
+            let read = stream.try_read(buf);
+            far.write_all(b"second").unwrap();
+            tell_witness.write_all(b"!").unwrap();
+            // The runtime takes events in their order: who knows of this one knows of the other.
+            let until = Instant::now() + PATIENCE;
+            while !noticed.load(Ordering::SeqCst) {
+                assert!(Instant::now() < until, "the runtime notices nothing");
+                std::thread::yield_now();
+            }
+            read
+        });
+        assert_eq!(read.unwrap(), 5);
+        timeout(PATIENCE, near.readable()).await.expect("the second text is there").unwrap();
+        assert_eq!(near.try_read(&mut buf).unwrap(), 6);
     }
 }
