@@ -397,6 +397,14 @@ impl Ca {
         })
     }
 
+    /// How many invitations are neither used nor over.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the books cannot be read.
+    pub fn open_invitations(&self, now: WallTime) -> Result<usize, LedgerError> {
+        self.ledger.look(|book| book.open_invitations(now))
+    }
+
     fn decide_join(
         &self,
         book: &Book,

@@ -254,7 +254,7 @@ fn granted(answer: Message) -> Result<Granted, EnrolError> {
     match answer {
         Message::Granted(granted) => Ok(granted),
         Message::Denied(denial) => Err(EnrolError::Denied(denial)),
-        Message::Join(_) | Message::Renew(_) => Err(EnrolError::NoAnswer),
+        Message::Join(_) | Message::Renew(_) | Message::Shown(_) => Err(EnrolError::NoAnswer),
     }
 }
 

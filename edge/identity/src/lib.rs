@@ -15,6 +15,7 @@
 //! | speak TLS | [`tls`] |
 //! | be the CA | [`Ca`] |
 //! | join, renew | [`Joining`], [`Renewing`], and [`message`] between them and the CA |
+//! | go on after a renewal | [`Identity::show`], [`message::Shown`] over links that stand |
 //!
 //! Nothing here waits or reads a clock: the time by which certificates are judged is an argument
 //! ([`judgement_time_of`] says how to make it). `docs/protocol/identity.md` is the protocol in
@@ -36,6 +37,7 @@ mod ledger;
 pub mod message;
 mod profile;
 mod roles;
+mod shown;
 pub mod tls;
 mod trust;
 
@@ -58,4 +60,5 @@ pub use invitation::{
 pub use key::{KeyError, PUBLIC_KEY_BYTES, SIGNATURE_BYTES, SigningKey, verify_signature};
 pub use ledger::LedgerError;
 pub use roles::{Role, RoleError, Roles};
+pub use shown::ShownError;
 pub use trust::{DEFAULT_GRACE, MAX_AUTHORITIES, Trust, judgement_time, judgement_time_of};

@@ -1,7 +1,7 @@
 //! What a joining or renewing node and the CA say to one another: one request, one answer.
 //!
-//! Joining runs over a connection with ALPN `skep-join/1`, renewal over a link between members.
-//! Both carry [`Message`] in postcard, one message a frame.
+//! Joining runs over a connection with ALPN `skep-join/1`, renewal over a link between members, over
+//! which a member also shows its next certificate to its peers. All carry [`Message`] in postcard, one message a frame.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use skep_base::{BlocName, Digest, NodeName, WallTime};
@@ -24,6 +24,8 @@ pub enum Message {
     Granted(Granted),
     /// The CA refuses.
     Denied(Denial),
+    /// A member shows its next certificate over a link that began with the one before.
+    Shown(Shown),
 }
 
 impl Message {
@@ -50,7 +52,12 @@ impl Message {
             {
                 Err(malformed)
             }
-            Self::Join(_) | Self::Renew(_) | Self::Granted(_) | Self::Denied(_) => Ok(message),
+            Self::Shown(shown) if shown.certificate.len() > MAX_CERTIFICATE_BYTES => Err(malformed),
+            Self::Join(_)
+            | Self::Renew(_)
+            | Self::Granted(_)
+            | Self::Denied(_)
+            | Self::Shown(_) => Ok(message),
         }
     }
 }
@@ -89,6 +96,15 @@ pub struct Granted {
     /// The CA's own, at most [`MAX_CERTIFICATE_BYTES`]. A joining node takes it if it has the
     /// invitation's fingerprint; a renewing node has it already.
     pub authority: Vec<u8>,
+}
+
+/// A member's next certificate, shown over a link that stands: the link need not be made anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// The certificate, at most [`MAX_CERTIFICATE_BYTES`].
+    pub certificate: Vec<u8>,
+    /// The [statement](shown_statement) about this very link, signed with the certificate's key.
+    pub proof: Signature,
 }
 
 /// Why the CA refuses. New variants are added at the end only.
@@ -218,6 +234,13 @@ pub fn renewal_statement(
     Digest::of_parts(&[b"skep renew 1", &current.0, public_key]).0
 }
 
+/// What a member signs to show another certificate over a link that stands: `channel` is what only
+/// the two ends of that link know ([`crate::tls::channel`]), so that nobody can show it elsewhere.
+#[must_use]
+pub fn shown_statement(channel: &[u8; 32], certificate: &Digest) -> [u8; Digest::LEN] {
+    Digest::of_parts(&[b"skep show 1", channel, &certificate.0]).0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -279,6 +302,14 @@ mod tests {
                 020201020103
             "#]],
         );
+        golden(
+            &Message::Shown(Shown { certificate: vec![1, 2], proof: Signature([3; 64]) }),
+            &expect![[r#"
+                0402010203030303030303030303030303030303030303030303030303030303
+                0303030303030303030303030303030303030303030303030303030303030303
+                03030303
+            "#]],
+        );
         let denials = [
             Denial::UnknownInvitation,
             Denial::InvitationExpired { at },
@@ -323,6 +354,9 @@ mod tests {
         let statement = renewal_statement(&Digest([1; 32]), &[2; 32]);
         expect!["ef2eecec1d250836cd9c8aa396d7413088e6cb428a06870ae8f72fee4c4a134e"]
             .assert_eq(&HEXLOWER.encode(&statement));
+        let statement = shown_statement(&[1; 32], &Digest([2; 32]));
+        expect!["48dbb784da7b2c1cab87d0e25aa0634f668b143fc20ef66c6e750c9bc06db46e"]
+            .assert_eq(&HEXLOWER.encode(&statement));
     }
 
     #[test]
@@ -338,6 +372,12 @@ mod tests {
         assert!(Message::decode(&with(4097, 0)).is_err());
         assert!(Message::decode(&with(0, 4097)).is_err());
         assert!(Message::decode(&with(9000, 0)).is_err());
+        let shown = |certificate| {
+            let proof = Signature([0; 64]);
+            Message::Shown(Shown { certificate: vec![0; certificate], proof }).encode()
+        };
+        assert!(Message::decode(&shown(4096)).is_ok());
+        assert!(Message::decode(&shown(4097)).is_err());
     }
 
     proptest! {

@@ -169,11 +169,8 @@ async fn shake_hands(
     expected: Option<NodeId>,
     lane: Lane,
 ) -> Result<Box<Established>, DialFailure> {
-    let handshake = handshake::dial(shared, io, expected, lane);
-    match timeout(shared.config.handshake_timeout, handshake).await {
-        Ok(outcome) => outcome.map_err(DialFailure::Handshake),
-        Err(_) => Err(HandshakeError::TimedOut.into()),
-    }
+    let until = Instant::now() + shared.config.handshake_timeout;
+    handshake::dial(shared, io, expected, lane, until).await.map_err(DialFailure::Handshake)
 }
 
 /// The dialler's half of a connection within a stream that somebody else passes on.

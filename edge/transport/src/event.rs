@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use skep_base::NodeId;
-use skep_identity::CertInfo;
+use skep_identity::{CertInfo, tls};
 use skep_wire::{Frame, FrameError, Hello, Lane};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -52,6 +52,9 @@ pub struct Peer {
     pub hello: Hello,
     /// The protocol both sides speak on this link.
     pub protocol: u16,
+    /// What only the two ends of this connection know: a statement about this very link, such as
+    /// [`skep_identity::Identity::show`], is signed over it.
+    pub channel: tls::Channel,
 }
 
 /// Everything that the transport reports. For each link: one `LinkUp`, any number of `Frame`, one

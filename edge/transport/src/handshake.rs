@@ -21,6 +21,7 @@ use skep_wire::{
     kind, write_frame,
 };
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::{LazyConfigAcceptor, TlsConnector, TlsStream};
 
 use crate::event::{DialId, Event, Peer};
@@ -55,49 +56,59 @@ pub(crate) enum Accepted {
     Enrolment(Box<TlsStream<SocketIo>>),
 }
 
-/// Makes the dialler's half.
+/// Makes the dialler's half, as long as it takes no longer than `until`.
 pub(crate) async fn dial(
     shared: &Shared,
     io: SocketIo,
     expected: Option<NodeId>,
     lane: Lane,
+    until: Instant,
 ) -> Result<Box<Established>, HandshakeError> {
     let socket = Arc::clone(&io.socket);
     let name = tls::server_name(expected, socket.remote());
     let connector = TlsConnector::from(shared.client());
-    let stream = connector.connect(name, io).await.map_err(|error| fault_of(&error))?;
-    let (cert, cert_der) = who_is_there(shared, stream.get_ref().1)?;
+    let connecting = connector.connect(name, io);
+    let stream = in_time(until, connecting).await?.map_err(|error| fault_of(&error))?;
+    let who = who_is_there(shared, stream.get_ref().1)?;
     if let Some(expected) = expected
-        && expected != cert.id
+        && expected != who.cert.id
     {
-        return Err(HandshakeError::WrongPeer { expected, found: cert.id, name: cert.node });
+        let (found, name) = (who.cert.id, who.cert.node);
+        return Err(HandshakeError::WrongPeer { expected, found, name });
     }
-    let reservation = shared.places(lane).reserve(&cert)?;
+    check_lane(shared, lane, &who.cert)?;
+    let reservation = shared.places(lane).reserve(&who.cert)?;
     let mut tls = TlsStream::from(stream);
     let ours = shared.hello.hello(lane);
-    send_hello(&mut tls, &ours).await?;
     let mut reader = FrameReader::new(Lane::Control);
-    let theirs = read_hello(&mut tls, &mut reader, &cert).await?;
-    let protocol = check_hello(&theirs, &ours, &cert)?;
+    let greeted = async {
+        send_hello(&mut tls, &ours).await?;
+        read_hello(&mut tls, &mut reader, &who.cert).await
+    };
+    let theirs = hello_in_time(until, &who.cert, greeted).await?;
+    let protocol = check_hello(&theirs, &ours, &who.cert)?;
     if theirs.lane != lane {
-        return Err(malformed(&cert, "it answers on the other lane"));
+        return Err(malformed(&who.cert, "it answers on the other lane"));
     }
     Ok(Box::new(Established {
         socket,
         tls,
         reader: on_lane(reader, lane),
         lane,
-        peer: peer(cert, cert_der, theirs, protocol),
+        peer: who.greeted(theirs, protocol),
         reservation,
     }))
 }
 
-/// Makes the acceptor's half.
-pub(crate) async fn accept(shared: &Shared, io: SocketIo) -> Result<Accepted, HandshakeError> {
+/// Makes the acceptor's half, as long as it takes no longer than `until`.
+pub(crate) async fn accept(
+    shared: &Shared,
+    io: SocketIo,
+    until: Instant,
+) -> Result<Accepted, HandshakeError> {
     let socket = Arc::clone(&io.socket);
-    let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io)
-        .await
-        .map_err(|error| fault_of(&error))?;
+    let accepting = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io);
+    let start = in_time(until, accepting).await?.map_err(|error| fault_of(&error))?;
     let offered: Vec<Vec<u8>> = start
         .client_hello()
         .alpn()
@@ -110,7 +121,7 @@ pub(crate) async fn accept(shared: &Shared, io: SocketIo) -> Result<Accepted, Ha
     } else {
         shared.server()
     };
-    let stream = match start.into_stream(config).await {
+    let stream = match in_time(until, start.into_stream(config)).await? {
         Ok(stream) => stream,
         Err(error) => {
             let fault = fault_of(&error);
@@ -128,9 +139,11 @@ pub(crate) async fn accept(shared: &Shared, io: SocketIo) -> Result<Accepted, Ha
             Ok(Accepted::Enrolment(Box::new(TlsStream::from(stream))))
         }
         Some(name) if name == tls::ALPN => {
-            let peer = who_is_there(shared, stream.get_ref().1)?;
+            let who = who_is_there(shared, stream.get_ref().1)?;
             let tls = TlsStream::from(stream);
-            answer(shared, socket, tls, peer).await.map(Accepted::Link)
+            let cert = who.cert.clone();
+            let answered = answer(shared, socket, tls, who);
+            hello_in_time(until, &cert, answered).await.map(Accepted::Link)
         }
         _ => Err(no_protocol(&offered)),
     }
@@ -194,13 +207,15 @@ async fn answer(
     shared: &Shared,
     socket: Arc<Socket>,
     mut tls: TlsStream<SocketIo>,
-    (cert, cert_der): (CertInfo, Bytes),
+    who: Who,
 ) -> Result<Box<Established>, HandshakeError> {
     let mut reader = FrameReader::new(Lane::Control);
-    let theirs = read_hello(&mut tls, &mut reader, &cert).await?;
+    let theirs = read_hello(&mut tls, &mut reader, &who.cert).await?;
     let ours = shared.hello.hello(theirs.lane);
-    let judged = check_hello(&theirs, &ours, &cert)
-        .and_then(|protocol| Ok((protocol, shared.places(theirs.lane).reserve(&cert)?)));
+    let judged = check_hello(&theirs, &ours, &who.cert).and_then(|protocol| {
+        check_lane(shared, theirs.lane, &who.cert)?;
+        Ok((protocol, shared.places(theirs.lane).reserve(&who.cert)?))
+    });
     let (protocol, reservation) = match judged {
         Ok(judged) => judged,
         Err(why) => {
@@ -221,22 +236,63 @@ async fn answer(
         tls,
         reader: on_lane(reader, theirs.lane),
         lane: theirs.lane,
-        peer: peer(cert, cert_der, theirs, protocol),
+        peer: who.greeted(theirs, protocol),
         reservation,
     }))
 }
 
-fn who_is_there(
-    shared: &Shared,
-    connection: &rustls::CommonState,
-) -> Result<(CertInfo, Bytes), HandshakeError> {
-    let (cert, der) =
-        tls::peer(connection, &shared.identity, &shared.settings).map_err(refusal_fault)?;
-    Ok((cert, Bytes::copy_from_slice(&der)))
+/// What TLS proved of the other side.
+struct Who {
+    cert: CertInfo,
+    cert_der: Bytes,
+    channel: tls::Channel,
 }
 
-fn peer(cert: CertInfo, cert_der: Bytes, hello: Hello, protocol: u16) -> Box<Peer> {
-    Box::new(Peer { cert, cert_der, hello, protocol })
+impl Who {
+    fn greeted(self, hello: Hello, protocol: u16) -> Box<Peer> {
+        let Self { cert, cert_der, channel } = self;
+        Box::new(Peer { cert, cert_der, hello, protocol, channel })
+    }
+}
+
+fn who_is_there<Side>(
+    shared: &Shared,
+    connection: &rustls::ConnectionCommon<Side>,
+) -> Result<Who, HandshakeError> {
+    let (cert, der) =
+        tls::peer(connection, &shared.identity, &shared.settings).map_err(refusal_fault)?;
+    let channel =
+        tls::channel(connection).map_err(|error| HandshakeError::Tls(error.to_string()))?;
+    Ok(Who { cert, cert_der: Bytes::copy_from_slice(&der), channel })
+}
+
+/// A certificate in its grace opens control links, for renewal and membership, and no others.
+fn check_lane(shared: &Shared, lane: Lane, cert: &CertInfo) -> Result<(), HandshakeError> {
+    if lane == Lane::Bulk && cert.is_expired((shared.settings.clock)()) {
+        let text = format!(
+            "the certificate of node {} has expired: until it is renewed the node gets links for \
+             renewal and membership only, and no bulk link",
+            cert.node
+        );
+        return Err(HandshakeError::Certificate { kind: CertificateFault::Expired, text });
+    }
+    Ok(())
+}
+
+/// TLS is to be done by then.
+async fn in_time<T>(until: Instant, tls: impl Future<Output = T>) -> Result<T, HandshakeError> {
+    timeout_at(until, tls).await.map_err(|_| HandshakeError::TimedOut)
+}
+
+/// And so is the hello, of which it is known by now who does not say it.
+async fn hello_in_time<T>(
+    until: Instant,
+    cert: &CertInfo,
+    greeting: impl Future<Output = Result<T, HandshakeError>>,
+) -> Result<T, HandshakeError> {
+    timeout_at(until, greeting)
+        .await
+        .unwrap_or_else(|_| Err(HandshakeError::HelloTimedOut { name: cert.node.clone() }))
 }
 
 async fn send_hello(tls: &mut TlsStream<SocketIo>, hello: &Hello) -> Result<(), HandshakeError> {

@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsStream;
 use tokio_util::sync::CancellationToken;
 
@@ -113,10 +113,7 @@ async fn admit(
         .map_err(|error| handshake::fault_of(&error))?;
     let socket = Arc::new(socket);
     let io = SocketIo::direct(Arc::clone(&socket));
-    let Ok(accepted) = timeout(limit, handshake::accept(shared, io)).await else {
-        return Err(HandshakeError::TimedOut);
-    };
-    match accepted {
+    match handshake::accept(shared, io, Instant::now() + limit).await {
         Ok(Accepted::Link(established)) => Ok(Served::Link(established)),
         Ok(Accepted::Enrolment(tls)) => {
             // It waits for the agent, which need not keep others out.

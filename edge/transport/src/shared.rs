@@ -82,7 +82,8 @@ impl TlsConfigs {
             match Self::new(&handle, &settings) {
                 Ok(fresh) => {
                     *tls.write().unwrap_or_else(PoisonError::into_inner) = fresh;
-                    tracing::info!(until = renewed.info().not_after.unix_ms, "certificate renewed");
+                    let hash = renewed.info().hash;
+                    tracing::debug!(%hash, "new links show the renewed certificate");
                 }
                 Err(error) => {
                     tracing::error!(%error, "new links still show the certificate before renewal");
@@ -151,8 +152,11 @@ impl Shared {
         })
     }
 
+    /// Whether strangers may ask for a certificate here. Not while ours is over: they could not
+    /// believe who answers.
     pub(crate) fn serves_enrolment(&self) -> bool {
-        self.serves_enrolment.load(Ordering::Relaxed)
+        let expired = || self.identity.current().info().is_expired((self.settings.clock)());
+        self.serves_enrolment.load(Ordering::Relaxed) && !expired()
     }
 
     /// Counts, logs and reports somebody who was not let in.

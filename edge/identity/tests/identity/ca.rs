@@ -199,6 +199,7 @@ fn a_node_joins_with_what_its_invitation_grants() {
 fn one_invitation_makes_one_certificate_however_often_it_is_used() {
     let bloc = bloc("example");
     let invitation = invite(&bloc.ca, Terms::default());
+    assert_eq!(bloc.ca.open_invitations(START).unwrap(), 1);
     let (_dir, joining) = begin(&invitation, "a");
     let first = granted(bloc.ca.answer_join(&request(&joining), START));
     let repeated = granted(bloc.ca.answer_join(&request(&joining), after(DAY * 2)));
@@ -212,6 +213,7 @@ fn one_invitation_makes_one_certificate_however_often_it_is_used() {
     let (_dir, same_name) = begin(&invitation, "a");
     let refusal = denied(bloc.ca.answer_join(&request(&same_name), START));
     assert_eq!(refusal, Denial::InvitationUsed { by: node("a") });
+    assert_eq!(bloc.ca.open_invitations(START).unwrap(), 0, "it is used up");
 }
 
 #[test]

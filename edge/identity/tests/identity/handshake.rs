@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use crate::common::{Bloc, DAY, START, TestClock, address, after, bloc, node};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ServerConfig, ServerConnection};
+use skep_identity::message::Message;
 use skep_identity::tls::{self, Refusal, Settings};
-use skep_identity::{CertError, Identity, IdentityHandle, Joining, Renewing, SigningKey};
+use skep_identity::{
+    CertError, Identity, IdentityHandle, IssueRequest, Joining, Renewing, ShownError, SigningKey,
+};
 
 /// Both ends of a connection, and what each said when it failed.
 struct Pair {
@@ -293,7 +296,7 @@ fn renewal_changes_new_links_and_leaves_those_that_stand() {
         }
     });
     let renewing = Renewing::begin(&a.handle.current()).unwrap();
-    let skep_identity::message::Message::Renew(request) = renewing.request() else {
+    let Message::Renew(request) = renewing.request() else {
         panic!("not a renewal");
     };
     let (peer, _) = tls::peer(&standing.server, &b.handle, &b.settings).unwrap();
@@ -313,6 +316,67 @@ fn renewal_changes_new_links_and_leaves_those_that_stand() {
     assert_eq!(seen.hash, a.handle.current().info().hash);
     assert!(a.handle.replace(bloc.node("c")).is_err());
     assert_eq!(told.load(std::sync::atomic::Ordering::SeqCst), 1, "nobody watches any more");
+}
+
+#[test]
+fn a_next_certificate_is_shown_over_the_link_that_stands_and_over_no_other() {
+    let (bloc, clock) = (bloc("example"), TestClock::new());
+    let (a, b) = two(&bloc, &clock);
+    let (link_one, link_two) = (link(&a, &b), link(&a, &b));
+    let channel = |pair: &Pair| tls::channel(&pair.server).unwrap();
+    assert_eq!(tls::channel(&link_one.client).unwrap(), channel(&link_one));
+    assert_ne!(channel(&link_one), channel(&link_two));
+    let (peer, _) = tls::peer(&link_one.server, &b.handle, &b.settings).unwrap();
+    let trust = b.handle.current().trust().clone();
+    let replacement = |name: &str, at| {
+        let request = IssueRequest { replace: true, ..IssueRequest::new(node(name)) };
+        bloc.ca.issue(&request, at).unwrap()
+    };
+    let shown = |identity: &Identity, channel| match identity.show(&channel) {
+        Message::Shown(shown) => shown,
+        other => panic!("{other:?}"),
+    };
+    let now = after(DAY * 20);
+    let next = replacement("a", now);
+
+    let judged = shown(&next, channel(&link_one)).judge(&peer, &channel(&link_one), &trust, now);
+    assert_eq!(judged.as_ref(), Ok(next.info()));
+    // Overheard nowhere and carried elsewhere, it is worth nothing.
+    let carried = shown(&next, channel(&link_two)).judge(&peer, &channel(&link_one), &trust, now);
+    assert_eq!(carried, Err(ShownError::Proof { node: node("a") }));
+    let mut robbed = shown(&next, channel(&link_one));
+    robbed.proof = shown(&a.handle.current(), channel(&link_one)).proof;
+    let robbed = robbed.judge(&peer, &channel(&link_one), &trust, now);
+    assert_eq!(robbed, Err(ShownError::Proof { node: node("a") }));
+    let other = shown(&replacement("c", now), channel(&link_one));
+    let other = other.judge(&peer, &channel(&link_one), &trust, now);
+    assert_eq!(other, Err(ShownError::WrongNode { node: node("a"), found: node("c") }));
+    let same = shown(&a.handle.current(), channel(&link_one));
+    let same = same.judge(&peer, &channel(&link_one), &trust, now);
+    assert_eq!(same, Err(ShownError::Older { node: node("a") }));
+    // What is shown is to be fresh: there is no grace for it.
+    let late = shown(&next, channel(&link_one));
+    let late = late.judge(&peer, &channel(&link_one), &trust, after(DAY * 51));
+    assert!(
+        matches!(
+            late,
+            Err(ShownError::Certificate(CertError::NotYetValid { .. } | CertError::Expired { .. }))
+        ),
+        "{late:?}"
+    );
+}
+
+#[test]
+fn a_node_in_its_grace_lets_nobody_else_in() {
+    let (bloc, clock) = (bloc("example"), TestClock::new());
+    let server = start(bloc.node("a"), &clock);
+    let accept = tls::enrolment_server_config(&server.handle, &clock.clock()).unwrap();
+    let dial = tls::enrolment_client_config(bloc.ca.bloc(), bloc.ca.fingerprint(), &clock.clock());
+    let dial = dial.unwrap();
+    assert!(connect(Arc::clone(&dial), Arc::clone(&accept)).stands());
+    clock.set(after(DAY * 31));
+    let pair = connect(dial, accept);
+    assert!(matches!(refused(pair.client_error), CertError::Expired { .. }));
 }
 
 #[test]
@@ -346,9 +410,7 @@ fn a_new_machine_joins_over_a_pinned_connection() {
     pair.pump();
     let mut got = vec![0; request.len()];
     pair.server.reader().read_exact(&mut got).unwrap();
-    let Ok(skep_identity::message::Message::Join(request)) =
-        skep_identity::message::Message::decode(&got)
-    else {
+    let Ok(Message::Join(request)) = Message::decode(&got) else {
         panic!("not a join request");
     };
     let answer = bloc.ca.answer_join(&request, START);
@@ -377,10 +439,8 @@ fn joining_believes_no_other_ca_bloc_or_stranger() {
 
     // The real CA's certificate is public: showing it beside one's own proves nothing.
     let key = SigningKey::generate().unwrap();
-    let claimed = forged
-        .ca
-        .issue_for_key(&skep_identity::IssueRequest::new(node("x")), key.public(), START)
-        .unwrap();
+    let claimed =
+        forged.ca.issue_for_key(&IssueRequest::new(node("x")), key.public(), START).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let forger = Identity::new(claimed.clone(), key, forged.ca.trust().clone()).unwrap();
     forger.store(dir.path()).unwrap();

@@ -144,6 +144,31 @@ async fn a_certificate_expired_beyond_the_grace_is_refused_and_one_within_it_is_
 }
 
 #[tokio::test]
+async fn a_node_in_its_grace_gets_control_links_alone() {
+    let bloc = Bloc::new("example");
+    let issued = WallTime::from_unix_ms(now().unix_ms - 31 * DAY_MS);
+    let identity = IdentityHandle::new(bloc.identity_made("late", issued));
+    let mut seed = bloc.node("seed");
+    let mut late = Node::start(identity, settings(), Config::default(), bloc.hello("late", 2));
+    late.dial(1, &seed, Lane::Control);
+    late.up().await;
+    seed.up().await;
+    // Whoever dials: the one whose certificate is fresh says no, and whom and why.
+    late.dial(2, &seed, Lane::Bulk);
+    let text = seed.refused("expired").await;
+    assert!(text.contains("late") && text.contains("renewed"), "{text}");
+    let why = late.failed().await.1;
+    assert!(why.to_string().contains("until it is renewed"), "{why}");
+    seed.dial(3, &late, Lane::Bulk);
+    let why = loop {
+        if let Event::DialFailed { why, .. } = seed.next().await {
+            break why;
+        }
+    };
+    assert_eq!(why.reason().unwrap().as_str(), "expired", "{why}");
+}
+
+#[tokio::test]
 async fn garbage_and_silence_are_counted_and_keep_nobody_out() {
     let bloc = Bloc::new("example");
     let config = Config { handshake_timeout: Duration::from_millis(500), ..Config::default() };
@@ -179,7 +204,10 @@ async fn who_sends_no_hello_is_dropped_after_the_time_allowed() {
     let config = Config { handshake_timeout: Duration::from_secs(2), ..Config::default() };
     let mut seed = bloc.node_with("seed", config);
     let _mute = Rogue::connect(&bloc, "mute", &seed).await;
-    seed.refused("handshake-timed-out").await;
+    // TLS is done, so it is known who it is that says nothing.
+    let text = seed.refused("hello-timed-out").await;
+    assert!(text.contains("mute"), "{text}");
+    assert_eq!((seed.count("hello-timed-out"), seed.count("handshake-timed-out")), (1, 0));
     still_serves(&bloc, &mut seed).await;
 }
 
