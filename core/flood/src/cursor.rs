@@ -23,7 +23,7 @@ const BATCH_BODY_BYTES: usize = 256 * 1024;
 /// One subscriber.
 #[derive(Debug)]
 pub(crate) struct Cursor {
-    group: GroupName,
+    pub(crate) group: GroupName,
     durable: bool,
     /// The first position that was not handed over.
     pub(crate) next: Position,
@@ -233,10 +233,14 @@ impl Flood {
         body: Bytes,
     ) -> Option<Delivered> {
         let entry = self.index.entry(position.0)?;
+        let age = Duration::from_millis(age_ms(now, entry.born));
+        // The head says how old it was when it was appended.
+        let before = Duration::from_millis(head.header.age_ms);
         (entry.id() == head.header.id).then(|| Delivered {
             position,
             id: head.header.id,
-            age: Duration::from_millis(age_ms(now, entry.born)),
+            age,
+            logged: age.saturating_sub(before),
             late: head.late,
             body,
         })

@@ -178,6 +178,8 @@ pub enum Output {
         token: PublishToken,
         /// Under which identity it travels.
         id: UpdateId,
+        /// Where it stands in this node's log.
+        position: Position,
     },
     /// The update is not published.
     Refuse {
@@ -347,6 +349,8 @@ pub struct Delivered {
     pub id: UpdateId,
     /// How long ago it was published, as far as its travels tell.
     pub age: Duration,
+    /// How long ago it came into this node's log.
+    pub logged: Duration,
     /// Whether a later one of the same origin stands before it in the log.
     pub late: bool,
     /// What was published.

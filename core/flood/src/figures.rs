@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use skep_base::{GroupName, Time};
 
+use crate::id::Position;
 use crate::machine::{Flood, age_ms};
 
 /// What a node holds of one group.
@@ -36,5 +37,25 @@ impl Flood {
         let blocked = self.held.blocked.iter().filter(|((ix, _), _)| *ix == group.ix);
         figures.waiting = blocked.map(|(_, blocked)| blocked.waiting.len() as u64).sum();
         figures
+    }
+
+    /// The first position that was not handed over to a subscriber yet.
+    #[must_use]
+    pub fn cursor_next(&self, name: &str) -> Option<Position> {
+        self.cursors.get(name).map(|cursor| cursor.next)
+    }
+
+    /// How far a subscriber is: the first position it has not committed, and how many updates of
+    /// its group stand from there on. Looks at every entry, as above.
+    #[must_use]
+    pub fn cursor_figures(&self, name: &str) -> Option<(Position, u64)> {
+        let cursor = self.cursors.get(name)?;
+        let group = self.groups.get(&cursor.group).map(|group| group.ix);
+        let behind = self
+            .index
+            .entries()
+            .filter(|entry| Some(entry.key.group.sure()) == group)
+            .filter(|entry| entry.position >= cursor.committed.0);
+        Some((cursor.committed, behind.count() as u64))
     }
 }

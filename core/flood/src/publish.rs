@@ -120,7 +120,7 @@ impl Flood {
                 break;
             }
             self.unacknowledged.pop_front();
-            out.push(Output::Acknowledge { token, id });
+            out.push(Output::Acknowledge { token, id, position });
         }
         while let Some(&(position, ix, from)) = self.unannounced.front() {
             if position >= self.written {

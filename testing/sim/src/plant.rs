@@ -154,7 +154,8 @@ impl Infected {
             (Bug::AcknowledgesNothing, Input::Flood(FloodInput::Publish { token, .. })) => {
                 let serial = Serial { incarnation: Incarnation(1), sequence: 999 + token.0 };
                 let id = UpdateId { origin: self.node.id(), serial };
-                out.push(Output::Flood(FloodOutput::Acknowledge { token: *token, id }));
+                let (token, position) = (*token, skep_flood::Position(0));
+                out.push(Output::Flood(FloodOutput::Acknowledge { token, id, position }));
                 true
             }
             _ => false,

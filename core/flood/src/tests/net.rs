@@ -387,7 +387,10 @@ impl Net {
                     let event = Event::Read { on, life, token, items };
                     self.at(self.now + Duration::from_millis(2), event);
                 }
-                Output::Acknowledge { token, id } => {
+                Output::Acknowledge { token, id, position } => {
+                    // Where the log is full already, it may be gone again.
+                    let there = self.hosts[on].flood.as_ref().unwrap().index.entry(position.0);
+                    assert!(there.is_none_or(|entry| entry.id() == id), "{id} is not there");
                     let what = self.published.get(&token.0).cloned().unwrap();
                     assert_eq!(self.accepted.insert(id, what), None, "{id} used twice");
                     self.hosts[on].acknowledged.insert(token.0, id);

@@ -50,6 +50,27 @@ fn a_subscriber_gets_everything_once_in_the_order_of_the_log() {
 }
 
 #[test]
+fn an_update_tells_when_it_came_into_this_log_and_how_far_its_reader_is() {
+    let mut net = Net::new(2, 1, &Config::default());
+    net.ring();
+    publish(&mut net, 0, 3);
+    net.run(30 * SECOND);
+    net.hosts[1].commits = false;
+    open(&mut net, 1, Some(Position(1)));
+    net.run(SECOND);
+    let host = &net.hosts[1];
+    let flood = host.flood.as_ref().unwrap();
+    assert_eq!(host.handed.len(), 2);
+    for (_, update) in &host.handed {
+        // Published half a minute ago, and here a moment later.
+        assert!(update.logged >= 30 * SECOND && update.logged <= update.age, "{update:?}");
+    }
+    assert_eq!(flood.cursor_figures("export"), Some((Position(1), 2)));
+    assert_eq!(flood.cursor_next("export"), Some(Position(3)));
+    assert_eq!(flood.cursor_figures("nobody"), None);
+}
+
+#[test]
 fn without_a_commit_it_comes_again_under_the_same_identity() {
     let mut net = Net::new(1, 2, &Config::default());
     net.hosts[0].commits = false;

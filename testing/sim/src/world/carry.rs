@@ -137,7 +137,7 @@ impl World {
             }
             FloodOutput::Purged(marks) => self.host_mut(host).disk.note_purged(marks),
             FloodOutput::Purge { below } => self.host_mut(host).disk.purge(below),
-            FloodOutput::Acknowledge { token, id } => {
+            FloodOutput::Acknowledge { token, id, .. } => {
                 self.line(Some(host), "acknowledge", None, (token.0, id.serial.sequence), || None);
                 let verdict = self.ledger.acknowledged(self.now, host, token, id);
                 self.judge(host, verdict);
@@ -234,6 +234,10 @@ impl World {
                 if let Some(process) = &mut self.host_mut(host).process {
                     process.name_taken = true;
                 }
+            }
+            Event::NameContested { by } => {
+                let other = self.by_id.get(by).map(|host| u64::from(host.0));
+                self.line(Some(host), "name-contested", other, (0, 0), || None);
             }
             Event::Started { incarnation } => {
                 self.line(Some(host), "started", None, (incarnation.0, 0), || None);

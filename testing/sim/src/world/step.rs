@@ -205,6 +205,7 @@ impl World {
                 let numbers = (u64::from(frame.kind), frame.body.len() as u64);
                 (frame_name(frame.kind), Some(link.0), numbers)
             }
+            Input::Restrict { link, on } => ("restrict", Some(link.0), (u64::from(*on), 0)),
             Input::DialFailed { dial, .. } => ("dial-failed", None, (dial.0, 0)),
             Input::Found { addresses, .. } => ("found", None, (addresses.len() as u64, 0)),
             Input::Addresses(addresses) => ("addresses", None, (addresses.len() as u64, 0)),
@@ -227,6 +228,7 @@ impl World {
             Input::Found { addresses, source } => Some(format!("{source:?} {addresses:?}")),
             Input::Stop(farewell) => Some(format!("{farewell:?}")),
             Input::Frame { .. }
+            | Input::Restrict { .. }
             | Input::Addresses(_)
             | Input::Renewed(_)
             | Input::Publish { .. }
