@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use skep_base::{GroupName, NodeId, NodeName};
 use skep_control::api::{
-    Accepted, AgentState, CaStatus, Certificate, Check, Code, Flock, Group, Health, JoinAddress,
-    Link, LinkKind, Member, Metric, MetricKind, Presence, Refusal, Shutdown, Status, Text, Wait,
+    Accepted, CaStatus, Code, Flock, Group, JoinAddress, Link, LinkKind, Member, Metric,
+    MetricKind, Presence, Refusal, Shutdown, Text,
 };
 use skep_control::{Reply, Request};
 use skep_identity::CertInfo;
@@ -15,9 +15,12 @@ use skep_records::kind as record;
 use skep_transport::discovery::JoinAddress as JoinTarget;
 
 use crate::spine::{Spine, presence};
+use crate::status::{count, millis, roles};
 
 /// How long a planned stop may keep this node away before others see it silent.
 pub const BACK_WITHIN: Duration = Duration::from_secs(30);
+/// A member that was silent for this long is dialled rarely: see `docs/protocol/membership.md`.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(3600);
 
 impl Spine {
     /// Answers one question.
@@ -70,93 +73,6 @@ impl Spine {
         format!("{}-{digest}", self.name_of(lowest))
     }
 
-    fn state(&self) -> AgentState {
-        match (self.stopping, self.duplicate, self.node.has_begun()) {
-            (Some(_), ..) => AgentState::Draining,
-            (None, true, _) => AgentState::Duplicate,
-            (None, false, true) => AgentState::Running,
-            (None, false, false) => AgentState::Joining,
-        }
-    }
-
-    fn status(&self) -> Status {
-        let identity = self.identity.current();
-        let info = identity.info();
-        let members = self.node.members();
-        let flock_feature_level = members
-            .filter(|member| member.status == skep_node::Status::Present)
-            .filter_map(|member| member.facts.map(|facts| facts.feature_level))
-            .min();
-        Status {
-            bloc: info.bloc.clone(),
-            node: info.node.clone(),
-            id: Text(self.node.id()),
-            network: info.network.clone(),
-            roles: roles(info),
-            version: self.version.clone(),
-            protocol: skep_wire::PROTOCOL_MAX,
-            feature_level: skep_wire::FEATURE_LEVEL,
-            flock_feature_level: flock_feature_level.unwrap_or(skep_wire::FEATURE_LEVEL),
-            incarnation: self.node.incarnation().0,
-            state: self.state(),
-            started: self.started.1,
-            uptime_ms: millis(self.clock.now().since(self.started.0)),
-            addresses: self.addresses.iter().map(|address| address.socket.to_string()).collect(),
-            present: count(self.node.present().len()),
-            known: count(self.node.members().count()),
-            flock: self.flock_name(),
-            links: count(self.node.links().count()),
-            certificate: self.certificate(),
-            waits: self.waits(),
-            problems: self.problems(),
-        }
-    }
-
-    fn waits(&self) -> Vec<Wait> {
-        let mut waits = Vec::new();
-        let since_ms = millis(self.clock.now().since(self.started.0));
-        if !self.node.has_begun() && !self.duplicate {
-            let what = "comparing records with a first peer before publishing".to_owned();
-            waits.push(Wait { what, since_ms, until_ms: Some(3000) });
-        }
-        waits
-    }
-
-    fn health(&self) -> Health {
-        let identity = self.identity.current();
-        let expired = identity.info().is_expired(self.clock.wall());
-        let check = |name: &str, ok: bool, detail: String| Check { name: name.into(), ok, detail };
-        let dropped = self.node.flood().stats().dropped_storage;
-        let checks = vec![
-            check(
-                "certificate",
-                !expired,
-                format!("holds until {}", identity.info().not_after.unix_ms),
-            ),
-            check("name", !self.duplicate, "no other live process has this node's name".into()),
-            check("disk", dropped == 0, format!("{dropped} updates could not be written")),
-        ];
-        Health { ok: checks.iter().all(|check| check.ok), state: self.state(), checks }
-    }
-
-    fn certificate(&self) -> Certificate {
-        let identity = self.identity.current();
-        let info = identity.info();
-        let now = self.clock.wall();
-        let signed = |unix_ms: u64| i64::try_from(unix_ms).unwrap_or(i64::MAX);
-        Certificate {
-            bloc: info.bloc.clone(),
-            node: info.node.clone(),
-            network: info.network.clone(),
-            roles: roles(info),
-            fingerprint: Text(info.hash),
-            not_before: info.not_before,
-            not_after: info.not_after,
-            renew_at: info.renew_at(),
-            expires_in_ms: signed(info.not_after.unix_ms) - signed(now.unix_ms),
-        }
-    }
-
     fn members(&self) -> Vec<Member> {
         let watchers = self.watchers();
         let mut rows: Vec<Member> =
@@ -175,9 +91,10 @@ impl Spine {
         Some(Member {
             node: member.name?.clone(),
             me: member.node == self.node.id(),
-            presence: presence(member.status)?,
+            presence: self.presence_of(member)?,
             since_ms: millis(self.clock.now().since(member.since)),
             network: certificate.as_ref().and_then(|info| info.network.clone()),
+            certificate_until: certificate.as_ref().map(|info| info.not_after),
             roles: certificate.as_ref().map(roles).unwrap_or_default(),
             incarnation: member.incarnation.0,
             version: facts.map(|facts| facts.version.clone()).unwrap_or_default(),
@@ -189,6 +106,13 @@ impl Spine {
             watchers: watchers.get(&member.node).cloned().unwrap_or_default(),
             rtt_us: self.round_trip(member.node),
         })
+    }
+
+    /// The word for a member: what is derived of it, and whether it is still looked for.
+    fn presence_of(&self, member: &MemberView<'_>) -> Option<Presence> {
+        let word = presence(member.status)?;
+        let long = self.clock.now().since(member.since) > GIVEN_UP_AFTER;
+        Some(if word == Presence::Silent && long { Presence::GivenUp } else { word })
     }
 
     /// Who hears whom, as present watchers say it.
@@ -226,23 +150,28 @@ impl Spine {
         let layout = self.node.layout();
         let edges = layout.map(|layout| {
             let edges = layout.overlay().edges();
-            edges.filter_map(|(a, b)| Some((name(&a)?, name(&b)?))).collect()
+            edges.filter_map(|(a, b)| {
+                let (a, b) = (name(&a)?, name(&b)?);
+                Some(if a <= b { (a, b) } else { (b, a) })
+            })
         });
         let absent = self.node.members().filter_map(|member| {
-            let presence = presence(member.status).filter(|word| *word != Presence::Present)?;
+            let presence = self.presence_of(&member).filter(|word| *word != Presence::Present)?;
             Some((member.name?.clone(), presence))
         });
         let connectivity = layout.map_or(0, |layout| {
             layout.shape().connectivity.min(layout.members().len().saturating_sub(1))
         });
+        // Up to so many members all are joined to all.
+        let complete = connectivity + 1 >= present.len();
         Flock {
             name: self.flock_name(),
             digest: Text(skep_topology::member_digest(present)),
-            present: present.iter().filter_map(name).collect(),
-            absent: absent.collect(),
+            present: in_order(present.iter().filter_map(name)),
+            absent: in_order(absent),
             agreed: self.node.links().all(|link| link.agrees),
-            edges: edges.unwrap_or_default(),
-            overlay: "hash".into(),
+            edges: edges.map(in_order).unwrap_or_default(),
+            overlay: if complete { "complete" } else { "hash" }.into(),
             connectivity: count(connectivity),
         }
     }
@@ -252,12 +181,7 @@ impl Spine {
             let note = self.links.get(&link.link)?;
             let id = skep_transport::LinkId::from_number(link.link.0);
             let sample = self.transport.sample(id);
-            let kind = match (link.neighbour, link.watched) {
-                (true, _) => LinkKind::Neighbour,
-                (false, true) => LinkKind::Watch,
-                (false, false) if link.wanted_by_peer => LinkKind::Watch,
-                (false, false) => LinkKind::Errand,
-            };
+            let kind = kind_of(&link);
             Some(Link {
                 peer: note.name.clone(),
                 kind,
@@ -288,18 +212,7 @@ impl Spine {
                 .hint("ask a node that was started with `skep ca serve` or `[ca] serve = true`");
             return reply.refuse(refusal);
         };
-        let ca = authority.ca();
-        let issued = ca.issued().map_or(0, |issued| issued.len() as u64);
-        let (refused, invitations) = authority.counts();
-        reply.ok(CaStatus {
-            serving: true,
-            bloc: ca.bloc().clone(),
-            fingerprint: Text(ca.fingerprint()),
-            not_after: ca.not_after(),
-            issued,
-            refused,
-            invitations,
-        });
+        authority.answer_status(reply);
     }
 
     /// The groups that are known here.
@@ -325,7 +238,7 @@ impl Spine {
             let belongs = all || member.facts.is_some_and(|facts| facts.groups.contains(name));
             joined |= belongs && member.node == self.node.id();
             if let (true, Some(node), Some(presence)) =
-                (belongs, member.name, presence(member.status))
+                (belongs, member.name, self.presence_of(&member))
             {
                 members.push((node.clone(), presence));
             }
@@ -436,14 +349,19 @@ impl Spine {
     }
 }
 
-fn roles(info: &CertInfo) -> Vec<String> {
-    info.roles.iter().map(|role| role.as_str().to_owned()).collect()
+/// People look for names.
+fn in_order<T: Ord>(names: impl Iterator<Item = T>) -> Vec<T> {
+    let mut names: Vec<T> = names.collect();
+    names.sort();
+    names
 }
 
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn count(number: usize) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
+/// Why a link is kept, as far as is known by now.
+fn kind_of(link: &skep_node::LinkView) -> LinkKind {
+    match (link.neighbour, link.watched) {
+        (true, _) => LinkKind::Neighbour,
+        (false, true) => LinkKind::Watch,
+        (false, false) if link.wanted_by_peer => LinkKind::Watch,
+        (false, false) => LinkKind::Errand,
+    }
 }

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use skep_control::Reply;
+use skep_control::api::{CaStatus, Code, Refusal, Text};
 use skep_identity::message::Message;
-use skep_identity::{Ca, CertInfo};
+use skep_identity::{Ca, CertInfo, LedgerError};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::clock::Clock;
@@ -23,6 +25,7 @@ pub struct Authority {
     ca: Arc<Ca>,
     clock: Clock,
     places: Arc<Semaphore>,
+    issued: Arc<AtomicU64>,
     refused: Arc<AtomicU64>,
 }
 
@@ -31,13 +34,34 @@ impl Authority {
     #[must_use]
     pub fn new(ca: Ca, clock: Clock) -> Self {
         let places = Arc::new(Semaphore::new(MAX_ANSWERS));
-        Self { ca: Arc::new(ca), clock, places, refused: Arc::default() }
+        let (issued, refused) = (Arc::default(), Arc::default());
+        Self { ca: Arc::new(ca), clock, places, issued, refused }
     }
 
-    /// Requests that were refused, and invitations that are open.
-    #[must_use]
-    pub fn counts(&self) -> (u64, u32) {
-        (self.refused.load(Ordering::Relaxed), 0)
+    /// Says how the CA is doing. Its books are on the disk.
+    pub fn answer_status(&self, reply: Reply<CaStatus>) {
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || reply.send(this.status()));
+    }
+
+    fn status(&self) -> Result<CaStatus, Refusal> {
+        let unread = |error: LedgerError| {
+            let hint = format!("see whether {} can be read", self.ca.dir().display());
+            Refusal::new(Code::Internal, format!("the CA's books: {error}")).hint(hint)
+        };
+        let now = self.clock.wall();
+        let open = self.ca.open_invitations(now).map_err(unread)?;
+        let issued = self.ca.issued().map_err(unread)?;
+        let valid = issued.iter().filter(|node| node.until > now);
+        Ok(CaStatus {
+            bloc: self.ca.bloc().clone(),
+            fingerprint: Text(self.ca.fingerprint()),
+            not_after: self.ca.not_after(),
+            nodes: valid.count() as u64,
+            issued: self.issued.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+            invitations: u32::try_from(open).unwrap_or(u32::MAX),
+        })
     }
 
     /// The CA itself.
@@ -56,7 +80,7 @@ impl Authority {
                         tracing::info!(%remote, node = %join.node, "asks to join");
                         Some(ca.answer_join(&join, now))
                     }
-                    Ok(Message::Renew(_) | Message::Granted(_) | Message::Denied(_)) | Err(_) => {
+                    Ok(_) | Err(_) => {
                         tracing::warn!(%remote, "sent something that is no request to join");
                         None
                     }
@@ -77,7 +101,7 @@ impl Authority {
                 tracing::info!(node = %peer.node, "asks for its next certificate");
                 Some(ca.answer_renewal(&peer, &renew, now))
             }
-            Ok(Message::Join(_) | Message::Granted(_) | Message::Denied(_)) | Err(_) => None,
+            Ok(_) | Err(_) => None,
         });
         Some(answer.await?.encode().into())
     }
@@ -90,9 +114,11 @@ impl Authority {
         let (ca, clock) = (Arc::clone(&self.ca), self.clock);
         let answer =
             tokio::task::spawn_blocking(move || decide(&ca, clock.wall())).await.ok().flatten();
-        if matches!(answer, None | Some(Message::Denied(_))) {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-        }
+        let counter = match &answer {
+            Some(Message::Granted(_)) => &self.issued,
+            _ => &self.refused,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
         answer
     }
 }

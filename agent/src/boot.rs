@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use skep_base::{Nonce, Rng, WallTime};
+use bytes::Bytes;
+use skep_base::{Incarnation, Nonce, Rng, WallTime};
 use skep_control::backend;
-use skep_identity::{Ca, Identity, IdentityHandle, tls};
+use skep_identity::{Ca, CertInfo, Identity, IdentityHandle, tls};
 use skep_node::{Birth, Farewell, Me, Node};
 use skep_topology::LayoutCache;
 use skep_transport::TransportHandle;
@@ -26,9 +28,12 @@ use crate::discovery::Discovery;
 use crate::disk::{Disk, Found};
 use crate::keys::{BlocVerifier, NodeSigner};
 use crate::reach::Reach;
+use crate::renewal::{Asking, Renewal, Wall};
 use crate::rollout::Rollout;
-use crate::spine::{REQUEST_QUEUE, Request, Sources, Spine};
+use crate::spine::{CertificateParts, REQUEST_QUEUE, Request, Sources, Spine};
 
+/// The build, for people.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Threads that carry links and the main loop: a second one lets bulk and heartbeats go on beside
 /// each other.
 const WORKERS: usize = 2;
@@ -39,8 +44,12 @@ const BLOCKING: usize = 8;
 const BACK_WITHIN: Duration = Duration::from_secs(120);
 /// After this long a start is over.
 const STARTED: Duration = Duration::from_secs(20);
+/// How long the control socket may take to close.
+const CONTROL_CLOSES: Duration = Duration::from_secs(2);
+/// Answers of a CA that may wait: one is asked for at a time, and may be given twice.
+const CA_ANSWERS: usize = 4;
 /// How often the host's addresses are looked at: an address that was added is announced within it.
-const LOOK_AT_ADDRESSES: Duration = Duration::from_secs(10);
+const LOOK_AT_ADDRESSES: Duration = Duration::from_secs(3);
 
 /// Runs the agent until it is told to stop.
 ///
@@ -67,42 +76,30 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     let identity = IdentityHandle::new(identity);
     let nonce = Nonce(random()?);
     let stored = found.incarnation;
-    let tls = tls_settings(&config, &identity, (clock, found.noted));
-    let (transport, events, listening) =
-        start_transport(&config, &identity, tls.clone(), stored.next(), nonce)?;
+    let (listeners, listening) = listen(&config)?;
     let addresses = own_addresses(&config, &listening);
+    let (tell_addresses, told_addresses) = watch::channel(addresses.clone());
+    let life = Arc::new(AtomicU64::new(stored.next().0));
+    let (said, known) = (Arc::clone(&life), told_addresses.clone());
+    let greeting = Greeting { identity: identity.clone(), addresses: known, life: said, nonce };
+    let judging = judging(&config, &identity, (clock, found.noted));
+    let (limits, hello) = (config.transport.clone(), move |lane| greeting.hello(lane));
+    let (transport, events) =
+        skep_transport::start(listeners, identity.clone(), judging.clone(), limits, hello)?;
     let authority = open_authority(&config, serve_ca, clock)?;
     transport.serve_enrolment(authority.is_some());
 
     let (requests, inbox) = mpsc::channel(REQUEST_QUEUE);
-    let (tell_addresses, told_addresses) = watch::channel(addresses.clone());
-    let version = env!("CARGO_PKG_VERSION").to_owned();
-    let me = Me {
-        id: info.id,
-        name: info.node.clone(),
-        network: info.network.clone(),
-        nonce,
-        started: clock.wall(),
-        stored,
-        addresses: addresses.clone(),
-        version: version.clone(),
-    };
-    let cursors = found.cursors.clone();
+    let me = me(&info, (nonce, stored), clock, addresses.clone());
+    let (cursors, clock_went_back) = (found.cursors.clone(), found.clock_went_back);
     let problems = found.problems.clone();
     let born = birth(me, random()?, &identity, found);
     let node = Node::new(clock.now(), born, machine_config(&config));
-    let rollout = Rollout::start(crate::rollout::Parts {
-        transport: transport.clone(),
-        requests: requests.clone(),
-        identity: identity.clone(),
-        clock,
-        state_dir: config.node.state_dir.clone(),
-        me: info.id,
-        config: config.wave.clone(),
-    })?;
+    let rollout = start_rollout(&config, &transport, &requests, &identity, clock)?;
 
     let (client_asks, client_side) = skep_client_port::asks();
-    let client_tls = skep_client_port::Tls { identity: identity.clone(), settings: tls };
+    let client_tls =
+        skep_client_port::Tls { identity: identity.clone(), settings: judging.clone() };
     let client_port = clients::port::open(&config, client_tls, client_asks).await?;
     client_port.announce(&requests).await;
 
@@ -112,6 +109,8 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     let served = tokio::spawn(control.serve(asked, stop_control.clone().cancelled_owned()));
 
     let reach = Reach::new(transport.clone(), requests.clone(), Channels::default());
+    let (answers, answered) = mpsc::channel(CA_ANSWERS);
+    let (tell_asking, asking) = watch::channel(None);
     let mut spine = Spine::new(
         clock,
         node,
@@ -123,8 +122,11 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
         Clients::new(info.node.clone(), &config),
         reach,
         addresses,
-        version,
+        VERSION.to_owned(),
         requests.clone(),
+        CertificateParts { judging, answers, asking },
+        life,
+        (clock_went_back, config.records.purge_after),
     );
     spine.found_on_disk(problems);
     spine.open_cursors(cursors).await;
@@ -137,31 +139,59 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
         rng: Rng::seeded(random()?),
     };
     let mut tasks = discovery.start();
-    tasks.push(tokio::spawn(watch_addresses(
-        config.clone(),
-        listening,
-        requests.clone(),
-        tell_addresses,
-    )));
-    tasks.push(tokio::spawn(crate::renewal::run(
-        identity,
-        config.node.identity_dir.clone(),
-        clock,
-        requests.clone(),
-        spine.renewal_answers(),
-    )));
+    let watching = watch_addresses(config.clone(), listening, requests.clone(), tell_addresses);
+    tasks.push(tokio::spawn(watching));
+    let wall = Arc::new(move || clock.wall());
+    let renewal = renewal(&config, identity, wall, &requests, (answered, tell_asking))?;
+    tasks.push(tokio::spawn(renewal.run()));
     tasks.push(tokio::spawn(stop_on_signal(requests)));
     tasks.push(tokio::spawn(settle_down()));
 
     ready();
     let disk = disk_done;
     let (transport, control, clients) = (events, side, client_side);
-    spine.run(Sources { transport, control, disk, clients, requests: inbox }).await;
+    let ended = spine.run(Sources { transport, control, disk, clients, requests: inbox }).await;
     client_port.stop().await;
 
     wind_down(tasks, &stop_control, served).await;
     tracing::info!("stopped");
-    Ok(())
+    ended
+}
+
+fn start_rollout(
+    config: &Config,
+    transport: &TransportHandle,
+    requests: &mpsc::Sender<Request>,
+    identity: &IdentityHandle,
+    clock: Clock,
+) -> anyhow::Result<Rollout> {
+    Rollout::start(crate::rollout::Parts {
+        transport: transport.clone(),
+        requests: requests.clone(),
+        identity: identity.clone(),
+        clock,
+        state_dir: config.node.state_dir.clone(),
+        me: identity.current().info().id,
+        config: config.wave.clone(),
+    })
+}
+
+fn renewal(
+    config: &Config,
+    identity: IdentityHandle,
+    wall: Wall,
+    requests: &mpsc::Sender<Request>,
+    (answers, asking): (mpsc::Receiver<Bytes>, watch::Sender<Option<Asking>>),
+) -> anyhow::Result<Renewal> {
+    Ok(Renewal {
+        handle: identity,
+        dir: config.node.identity_dir.clone(),
+        wall,
+        requests: requests.clone(),
+        answers,
+        asking,
+        rng: Rng::seeded(random()?),
+    })
 }
 
 /// Gives back what only the start needed, once the flock has had the time to form.
@@ -182,7 +212,7 @@ async fn wind_down(
         task.abort();
     }
     stop_control.cancel();
-    if tokio::time::timeout(Duration::from_secs(2), served).await.is_err() {
+    if tokio::time::timeout(CONTROL_CLOSES, served).await.is_err() {
         tracing::warn!("the control socket did not close in time");
     }
 }
@@ -211,10 +241,28 @@ fn open_authority(config: &Config, serve: bool, clock: Clock) -> anyhow::Result<
     Ok(Some(Authority::new(ca, clock)))
 }
 
-type Transport = (TransportHandle, mpsc::Receiver<skep_transport::Event>, Vec<SocketAddr>);
+/// The listeners, and where they listen.
+fn listen(config: &Config) -> anyhow::Result<(Vec<std::net::TcpListener>, Vec<SocketAddr>)> {
+    let mut listeners = Vec::new();
+    for address in &config.listen.addresses {
+        match skep_transport::bind(*address) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if address.ip().is_unspecified() && lacks_family(&error) => {
+                tracing::info!(%address, "this host has no such addresses; not listening there");
+            }
+            Err(error) => {
+                let hint = format!("cannot listen on {address}; is another agent running there?");
+                return Err(error).context(hint);
+            }
+        }
+    }
+    anyhow::ensure!(!listeners.is_empty(), "nothing to listen on: see `listen.addresses`");
+    let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    Ok((listeners, addresses))
+}
 
 /// Certificates are judged by a clock that never falls behind the build or what was noted.
-fn tls_settings(
+fn judging(
     config: &Config,
     identity: &IdentityHandle,
     (clock, noted): (Clock, WallTime),
@@ -230,33 +278,18 @@ fn tls_settings(
     settings
 }
 
-fn start_transport(
-    config: &Config,
-    identity: &IdentityHandle,
-    settings: tls::Settings,
-    incarnation: skep_base::Incarnation,
+/// What this node says first on every connection, as it is when the connection is made.
+struct Greeting {
+    identity: IdentityHandle,
+    addresses: watch::Receiver<Vec<Address>>,
+    /// Which life of the node this is, or will be.
+    life: Arc<AtomicU64>,
     nonce: Nonce,
-) -> anyhow::Result<Transport> {
-    let mut listeners = Vec::new();
-    for address in &config.listen.addresses {
-        match skep_transport::bind(*address) {
-            Ok(listener) => listeners.push(listener),
-            Err(error) if address.ip().is_unspecified() && lacks_family(&error) => {
-                tracing::info!(%address, "this host has no such addresses; not listening there");
-            }
-            Err(error) => {
-                let hint = format!("cannot listen on {address}; is another agent running there?");
-                return Err(error).context(hint);
-            }
-        }
-    }
-    anyhow::ensure!(!listeners.is_empty(), "nothing to listen on: see `listen.addresses`");
-    let listening: Vec<SocketAddr> =
-        listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-    let addresses = own_addresses(config, &listening);
-    let current = identity.clone();
-    let hello = move |lane: Lane| {
-        let identity = current.current();
+}
+
+impl Greeting {
+    fn hello(&self, lane: Lane) -> Hello {
+        let identity = self.identity.current();
         let info = identity.info();
         Hello {
             magic: Magic::CURRENT,
@@ -265,16 +298,12 @@ fn start_transport(
             lane,
             bloc: info.bloc.clone(),
             node: info.node.clone(),
-            incarnation,
-            nonce,
-            addresses: addresses.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            incarnation: Incarnation(self.life.load(Ordering::Relaxed)),
+            nonce: self.nonce,
+            addresses: self.addresses.borrow().clone(),
+            version: VERSION.to_owned(),
         }
-    };
-    let limits = config.transport.clone();
-    let (handle, events) =
-        skep_transport::start(listeners, identity.clone(), settings, limits, hello)?;
-    Ok((handle, events, listening))
+    }
 }
 
 /// Whether a host without IPv6, or without IPv4, answers so.
@@ -344,6 +373,24 @@ fn machine_config(config: &Config) -> skep_node::Config {
     }
 }
 
+fn me(
+    info: &CertInfo,
+    (nonce, stored): (Nonce, Incarnation),
+    clock: Clock,
+    addresses: Vec<Address>,
+) -> Me {
+    Me {
+        id: info.id,
+        name: info.node.clone(),
+        network: info.network.clone(),
+        nonce,
+        started: clock.wall(),
+        stored,
+        addresses,
+        version: VERSION.to_owned(),
+    }
+}
+
 fn birth(me: Me, seed: u64, identity: &IdentityHandle, found: Found) -> Birth {
     Birth {
         me,
@@ -399,4 +446,36 @@ fn random() -> anyhow::Result<u64> {
         .context("the system gives no random bytes")?;
     anyhow::ensure!(filled == bytes.len(), "the system gives too few random bytes");
     Ok(u64::from_le_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use skep_identity::IssueRequest;
+
+    use super::*;
+
+    #[test]
+    fn a_hello_says_what_is_so_when_it_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Clock::default().wall();
+        let ca = Ca::init(&dir.path().join("ca"), &"example".parse().unwrap(), now).unwrap();
+        let identity = ca.issue(&IssueRequest::new("web-1".parse().unwrap()), now).unwrap();
+        let address = |text: &str| Address::classify(text.parse().unwrap());
+        let (tell, addresses) = watch::channel(vec![address("192.0.2.1:7400")]);
+        let life = Arc::new(AtomicU64::new(4));
+        let greeting = Greeting {
+            identity: IdentityHandle::new(identity),
+            addresses,
+            life: Arc::clone(&life),
+            nonce: Nonce(9),
+        };
+        let before = greeting.hello(Lane::Control);
+        assert_eq!(before.addresses, [address("192.0.2.1:7400")]);
+        assert_eq!(before.incarnation, Incarnation(4));
+        tell.send_replace(vec![address("192.0.2.2:7400"), address("10.0.0.2:7400")]);
+        life.store(7, Ordering::Relaxed);
+        let after = greeting.hello(Lane::Bulk);
+        assert_eq!(after.addresses, [address("192.0.2.2:7400"), address("10.0.0.2:7400")]);
+        assert_eq!((after.incarnation, after.nonce), (Incarnation(7), before.nonce));
+    }
 }

@@ -32,9 +32,13 @@ const ROUND: usize = 4096;
 /// seen.
 const NOTE_CLOCK: Duration = Duration::from_secs(10);
 
+/// What to do about a disk that takes nothing.
+pub const MAKE_ROOM: &str =
+    "make room on the disk of the state directory, and see whether it is healthy";
+
 /// What the thread is asked to do.
 enum Job {
-    Incarnation(Incarnation, oneshot::Sender<()>),
+    Incarnation(Incarnation, oneshot::Sender<Result<(), String>>),
     Keep(Vec<Change>),
     /// Keep what the peers hold as well.
     Gather(Vec<Change>),
@@ -55,7 +59,9 @@ enum Job {
 pub enum Done {
     /// For the flood machine.
     Flood(skep_flood::Input),
-    /// The disk failed: what, and what to do.
+    /// The disk takes everything again after it failed.
+    Works,
+    /// The disk failed: what, and what to do. Said once for as long as it fails.
     Failed {
         /// What.
         message: String,
@@ -171,12 +177,13 @@ impl Disk {
     }
 
     /// Notes the node's life, and waits until it is down.
-    /// False when it is not: then nothing may be sent as that life.
-    #[must_use]
-    pub async fn incarnation(&self, incarnation: Incarnation) -> bool {
+    ///
+    /// # Errors
+    /// Why it is not, in words: nothing may be sent as that life.
+    pub async fn incarnation(&self, incarnation: Incarnation) -> Result<(), String> {
         let (tell, told) = oneshot::channel();
         self.send(Job::Incarnation(incarnation, tell));
-        told.await.is_ok()
+        told.await.unwrap_or_else(|_| Err("the disk's thread has ended".to_owned()))
     }
 
     /// Keeps a record, and how long ago its owner was heard. Nobody else may hold one of `ours`
@@ -348,17 +355,21 @@ impl Worker {
             changes.push(Change::Wall(wall));
         }
         // Only the node's life must survive a power cut at once; the rest is known to the peers.
-        if let Err(error) = self.state.apply(&changes, !waiting.is_empty()) {
-            // Whoever waits sees that nobody answered: his life is not on disk.
-            self.gathered.put_back(now, changes);
-            if !std::mem::replace(&mut self.state_broken, true) {
-                self.failed(&error.to_string(), "make room on the disk of the state directory");
+        let kept = self.state.apply(&changes, !waiting.is_empty());
+        let kept = kept.map_err(|error| in_words(&error));
+        match &kept {
+            Ok(()) => self.works_again(|worker| &mut worker.state_broken),
+            Err(error) => {
+                self.gathered.put_back(now, changes);
+                if !std::mem::replace(&mut self.state_broken, true) {
+                    self.failed(error, MAKE_ROOM);
+                }
             }
-            return;
         }
-        self.state_broken = false;
         for tell in waiting {
-            reached(tell);
+            if tell.send(kept.clone()).is_err() {
+                tracing::debug!("nobody waits for the disk any more");
+            }
         }
     }
 
@@ -380,7 +391,7 @@ impl Worker {
         };
         match appended {
             Ok(()) => {
-                self.broken = false;
+                self.works_again(|worker| &mut worker.broken);
                 let up_to = Position(self.log.next());
                 self.tell(skep_flood::Input::Appended { up_to, durable: false });
             }
@@ -430,7 +441,14 @@ impl Worker {
 
     fn log_failed(&mut self, error: &LogError) {
         if !std::mem::replace(&mut self.broken, true) {
-            self.failed(&error.to_string(), "make room on the disk of the state directory");
+            self.failed(&in_words(error), MAKE_ROOM);
+        }
+    }
+
+    /// Says when both the state and the log take what they are given again.
+    fn works_again(&mut self, part: impl FnOnce(&mut Self) -> &mut bool) {
+        if std::mem::take(part(self)) && !self.broken && !self.state_broken {
+            drop(self.done.blocking_send(Done::Works));
         }
     }
 
@@ -442,6 +460,17 @@ impl Worker {
     fn tell(&self, input: skep_flood::Input) {
         drop(self.done.blocking_send(Done::Flood(input)));
     }
+}
+
+/// An error with what caused it.
+fn in_words(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(deeper) = cause {
+        words = format!("{words}: {deeper}");
+        cause = deeper.source();
+    }
+    words
 }
 
 /// Tells whoever waits that the disk has it.

@@ -1,17 +1,18 @@
 //! The agent: where all parts meet, and the one binary `skep` (a thin layer over this library).
 //!
 //! [`boot`] reads as a boot log: it makes every part and hands it what it needs. [`spine`] is the
-//! one loop that owns the node ([`skep_node::Node`]) and carries its wishes out; [`answer`] and
-//! [`updates`] make the answers of the control socket from its state, [`problems`] what an
-//! administrator should look at. Beside it run the disk's thread ([`disk`]), measuring
-//! ([`measure`]), discovery ([`discovery`]), renewal ([`renewal`]), the waves ([`rollout`]), and the
-//! ways to nodes that cannot be dialled ([`reach`], [`routed`]), which channels of applications take
-//! ([`channel`]).
+//! one loop that owns the node ([`skep_node::Node`]) and carries its wishes out; [`answer`],
+//! [`status`] and [`updates`] make the answers of the control socket from its state, [`problems`]
+//! what an administrator should look at, and [`certificates`] does what certificates ask of it.
+//! Beside it run the disk's thread ([`disk`]), measuring ([`measure`]), discovery ([`discovery`]),
+//! renewal ([`renewal`]), the waves ([`rollout`]), and the ways to nodes that cannot be dialled
+//! ([`reach`], [`routed`]), which channels of applications take ([`channel`]).
 //! Commands that need no agent live in [`offline`].
 
 pub mod answer;
 pub mod authority;
 pub mod boot;
+pub mod certificates;
 pub mod channel;
 pub mod clients;
 pub mod clock;
@@ -27,6 +28,7 @@ pub mod renewal;
 pub mod rollout;
 pub mod routed;
 pub mod spine;
+pub mod status;
 pub mod updates;
 
 /// When this release was made, in milliseconds since 1970: certificates are never judged by a clock

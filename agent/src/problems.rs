@@ -8,10 +8,14 @@ use skep_control::api::{EventKind, Problem};
 use skep_identity::CertInfo;
 use skep_store::log::Opened;
 
+use crate::certificates::Worth;
+use crate::renewal::ends;
 use crate::spine::Spine;
+use crate::status::millis;
 
 /// A certificate with less than this of its life left is a problem to be shown.
 const EXPIRES_SOON: Duration = Duration::from_secs(3 * 24 * 3600);
+const REACH_CA: &str = "make sure that a node which serves the CA can be reached";
 /// A wall clock that shows a time so long before the certificate was made is wrong, and not merely
 /// another than the CA's.
 const CLOCK_BEHIND: Duration = Duration::from_secs(300);
@@ -28,20 +32,61 @@ impl Spine {
     /// All problems now.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
-        let since_ms = u64::try_from(self.clock.now().since(self.started.0).as_millis());
-        let since_ms = since_ms.unwrap_or(u64::MAX);
+        let (now, wall) = (self.clock.now(), self.clock.wall());
+        let since_start = millis(now.since(self.started.0));
         let mut problems: Vec<Problem> = self.disk_findings.clone();
         for problem in &mut problems {
-            problem.since_ms = since_ms;
+            problem.since_ms = since_start;
         }
-        if self.duplicate {
-            problems.push(Problem {
-                message: "another live process holds this node's name".into(),
-                hint: Some("stop one of the two, or issue it a certificate of its own".into()),
-                since_ms,
-            });
+        let mut problem = |message: String, hint: &str, since: Duration| {
+            let hint = Some(hint.to_owned());
+            problems.push(Problem { message, hint, since_ms: millis(since) });
+        };
+        let one_name = "stop one of the two, or give it a certificate of its own";
+        if let Some(since) = self.duplicate {
+            let message = "another live process holds this node's name".to_owned();
+            problem(message, one_name, now.since(since));
         }
-        problems.extend(of_dates(self.identity.current().info(), self.clock.wall()));
+        if let Some(contest) = self.node.name_contested(now) {
+            let by = self.name_of(contest.by);
+            let message = format!(
+                "another live process has this node's name and was turned away; {by} met it last, \
+                 and its `skep events` names the address"
+            );
+            problem(message, one_name, now.since(contest.since));
+        }
+        if let Some(disk) = &self.disk_trouble {
+            problem(disk.message.clone(), &disk.hint, now.since(disk.since));
+        }
+        if self.clock_went_back {
+            let message = "the wall clock stood behind what it had shown before this start: facts \
+                           of others from disk wait until a peer shows them"
+                .to_owned();
+            problem(message, "set the clock, as by NTP", now.since(self.started.0));
+        }
+        for note in self.links.values().filter(|note| note.worth != Worth::Full) {
+            let message = format!(
+                "the certificate of {} {}: it gets renewal and membership, no updates, no images",
+                note.name,
+                ends(note.certificate.not_after, wall)
+            );
+            let hint = "see `skep status` there; it renews by itself once it reaches the CA";
+            problem(message, hint, wall.since(note.certificate.not_after));
+        }
+        let identity = self.identity.current();
+        let info = identity.info();
+        if let Some(asking) =
+            self.renewing.borrow().as_ref().filter(|asking| asking.is_in_trouble())
+        {
+            let failure = asking.failure.as_deref().unwrap_or("no answer came");
+            let message = format!(
+                "the certificate {} and was not renewed: {failure}",
+                ends(info.not_after, wall)
+            );
+            problem(message, REACH_CA, asking.since.elapsed());
+        } else {
+            problems.extend(of_dates(info, wall));
+        }
         problems
     }
 }
@@ -61,21 +106,20 @@ fn of_dates(info: &CertInfo, wall: WallTime) -> Option<Problem> {
         });
     }
     if left.is_zero() {
-        let ago = wall.since(info.not_after).as_secs();
         return Some(Problem {
-            message: format!("the certificate expired {ago} s ago by this node's clock"),
+            message: format!("the certificate {} by this node's clock", ends(info.not_after, wall)),
             hint: Some(
                 "is the clock right? else issue a certificate, or make a node that serves the CA \
                  reachable"
                     .into(),
             ),
-            since_ms: 0,
+            since_ms: millis(wall.since(info.not_after)),
         });
     }
     (left < EXPIRES_SOON.min(info.life() / 4)).then(|| Problem {
-        message: format!("the certificate expires in {} s", left.as_secs()),
-        hint: Some("make sure that a node which serves the CA can be reached".into()),
-        since_ms: 0,
+        message: format!("the certificate {}", ends(info.not_after, wall)),
+        hint: Some(REACH_CA.into()),
+        since_ms: millis(wall.since(info.renew_at())),
     })
 }
 

@@ -8,14 +8,15 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use skep_base::{NodeId, NodeName, Outbox, Time};
-use skep_control::api::{EventKind, LinkKind, Presence};
+use skep_control::api::{EventKind, Presence};
 use skep_control::{BackendSide, Call, EventLog};
-use skep_identity::message::Message;
-use skep_identity::{CertInfo, IdentityHandle};
+use skep_identity::{CertInfo, IdentityHandle, tls};
 use skep_node::{
     DialFailure, DialId, DownReason, Event, Farewell, Goodbye, Input, LinkId, Node, Output, Peer,
     Source, Status,
@@ -23,14 +24,17 @@ use skep_node::{
 use skep_records::kind as record;
 use skep_transport::{RefuseReason, TransportHandle};
 use skep_wire::{Address, Lane, write_frame};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::authority::Authority;
+use crate::certificates::{Certificates, Worth};
 use crate::clock::Clock;
-use crate::disk::{Disk, Done};
+use crate::disk::{Disk, Done, MAKE_ROOM};
 use crate::reach::Reach;
+use crate::renewal::Asking;
 use crate::rollout::Rollout;
+use crate::status::DiskTrouble;
 
 /// Events of the transport that are handled before the loop looks at anything else: enough to
 /// gather frames, and little enough that a call never waits long.
@@ -41,7 +45,7 @@ const CLIENT_BATCH: usize = 16;
 /// Requests from other parts of the agent that may wait.
 pub const REQUEST_QUEUE: usize = 256;
 /// Names the dials of errands, whose outcome the node need not hear of.
-const ERRAND_DIAL: u64 = (1 << 63) - 1;
+pub(crate) const ERRAND_DIAL: u64 = (1 << 63) - 1;
 /// A node without a deadline is looked at this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// How often it is noted on disk when each owner of records was heard.
@@ -49,7 +53,7 @@ const NOTE_AGES: Duration = Duration::from_secs(60);
 /// How often the kernel is asked for the round trips of links.
 const SAMPLE_LINKS: Duration = Duration::from_secs(10);
 /// How long a stopping agent waits for its last words to be sent.
-const LAST_WORDS: Duration = Duration::from_secs(3);
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// What came of a routed request.
 pub type RoutedAnswer = Result<Bytes, skep_routing::AskError>;
@@ -95,8 +99,12 @@ pub struct LinkNote {
     pub name: NodeName,
     /// The other end's socket.
     pub remote: SocketAddr,
-    /// What its certificate says.
+    /// What its newest certificate says that it has shown over this link.
     pub certificate: CertInfo,
+    /// What only the two ends of the link know.
+    pub channel: tls::Channel,
+    /// What the link is good for, as the node was last told.
+    pub worth: Worth,
 }
 
 /// The loop's state. Fields that answers read are visible to [`crate::answer`].
@@ -134,38 +142,52 @@ pub struct Spine {
     /// The build.
     pub version: String,
     /// Publishes that wait for the disk.
-    pub publishing: BTreeMap<u64, crate::updates::Publisher>,
+    pub publishing: BTreeMap<u64, (crate::updates::Publisher, Time)>,
     /// What clients of the client port have asked.
     pub clients: crate::clients::Clients,
     /// Numbers publishes.
     pub next_token: u64,
-    /// The name is taken.
-    pub duplicate: bool,
     /// What was found on the disk at the start.
     pub disk_findings: Vec<skep_control::api::Problem>,
+    /// Since when the name is taken.
+    pub duplicate: Option<Time>,
+    /// Since when nobody else is present.
+    pub alone: Option<Time>,
+    /// The disk failed.
+    pub disk_trouble: Option<DiskTrouble>,
+    /// The wall clock was behind when the agent started.
+    pub clock_went_back: bool,
+    /// How long a member may be silent before it is forgotten.
+    pub purge_age: Duration,
     /// The agent is stopping.
     pub stopping: Option<Farewell>,
     /// Who reads the logs of groups.
     pub readers: crate::updates::Readers,
     /// Reads that wait for the disk.
-    pub reading: std::collections::VecDeque<std::sync::Arc<str>>,
+    pub reading: std::collections::VecDeque<Arc<str>>,
     /// Reads that the disk has not answered yet.
     pub reads_pending: usize,
     /// When ages go to the disk next.
     note_ages: Time,
     /// When the flood is told of the links' round trips next.
     sample_links: Time,
-    /// A request for a certificate that waits for a link to a node that serves the CA.
-    asking_ca: Option<Bytes>,
-    renewal: mpsc::Sender<Bytes>,
-    renewal_answers: Option<mpsc::Receiver<Bytes>>,
+    /// Which life hellos name.
+    life: Arc<AtomicU64>,
+    /// How certificates of peers are judged.
+    pub judging: tls::Settings,
+    /// What renewal is waiting for.
+    pub renewing: watch::Receiver<Option<Asking>>,
+    pub(crate) certificates: Certificates,
+    pub(crate) renewal: mpsc::Sender<Bytes>,
     /// Where other tasks ask this one.
     pub requests: mpsc::Sender<Request>,
+    /// Who last said that the name is taken.
+    told_by: Option<String>,
     /// This life could not be kept: nothing may be said as it.
-    unheard: bool,
+    unheard: Option<String>,
     flock_changed: bool,
     out: Outbox<Output>,
-    sends: BTreeMap<LinkId, Vec<u8>>,
+    pub(crate) sends: BTreeMap<LinkId, Vec<u8>>,
 }
 
 /// Where things that happen come from.
@@ -180,6 +202,16 @@ pub struct Sources {
     pub clients: mpsc::Receiver<skep_client_port::Ask>,
     /// The other parts of the agent.
     pub requests: mpsc::Receiver<Request>,
+}
+
+/// What the loop has to do with certificates.
+pub struct CertificateParts {
+    /// How those of peers are judged.
+    pub judging: tls::Settings,
+    /// Where answers of a CA go.
+    pub answers: mpsc::Sender<Bytes>,
+    /// What renewal is waiting for.
+    pub asking: watch::Receiver<Option<Asking>>,
 }
 
 impl Spine {
@@ -199,15 +231,20 @@ impl Spine {
         addresses: Vec<Address>,
         version: String,
         requests: mpsc::Sender<Request>,
+        certificates: CertificateParts,
+        life: Arc<AtomicU64>,
+        found: (bool, Duration),
     ) -> Self {
-        let (renewal, renewal_answers) = mpsc::channel(4);
+        let CertificateParts { judging, answers: renewal, asking: renewing } = certificates;
         Self {
             reads_pending: 0,
             note_ages: clock.now() + NOTE_AGES,
             sample_links: clock.now(),
-            asking_ca: None,
+            life,
+            judging,
+            renewing,
+            certificates: Certificates::default(),
             renewal,
-            renewal_answers: Some(renewal_answers),
             requests,
             started: (clock.now(), clock.wall()),
             clock,
@@ -228,25 +265,29 @@ impl Spine {
             publishing: BTreeMap::new(),
             clients,
             next_token: 0,
-            duplicate: false,
             disk_findings: Vec::new(),
+            duplicate: None,
+            alone: Some(clock.now()),
+            disk_trouble: None,
+            clock_went_back: found.0,
+            purge_age: found.1,
             stopping: None,
             readers: crate::updates::Readers::default(),
             reading: std::collections::VecDeque::new(),
-            unheard: false,
+            told_by: None,
+            unheard: None,
             flock_changed: false,
             out: Outbox::new(),
             sends: BTreeMap::new(),
         }
     }
 
-    /// Where answers of a CA go: taken once, by renewal.
-    pub fn renewal_answers(&mut self) -> mpsc::Receiver<Bytes> {
-        self.renewal_answers.take().unwrap_or_else(|| mpsc::channel(1).1)
-    }
-
     /// Runs until the agent is told to stop, and has said so to its peers.
-    pub async fn run(mut self, mut sources: Sources) {
+    ///
+    /// # Errors
+    /// When the disk does not keep the life as which the node is about to speak. It has said nothing
+    /// then: another start might take the same life for other facts.
+    pub async fn run(mut self, mut sources: Sources) -> anyhow::Result<()> {
         if let Some(authority) = &self.authority {
             let body = Some(Bytes::copy_from_slice(&authority.ca().fingerprint().0));
             let kind = record::AUTHORITY;
@@ -275,7 +316,15 @@ impl Spine {
                 self.tick().await;
             }
         }
+        let unheard = self.unheard.clone();
         self.last_words(sources).await;
+        match unheard {
+            Some(why) => anyhow::bail!(
+                "the disk does not keep which life of this node this is, so it stops unheard: {why}; \
+                 {MAKE_ROOM}"
+            ),
+            None => Ok(()),
+        }
     }
 
     /// Lets something happen to the node and carries out what it wants.
@@ -301,6 +350,7 @@ impl Spine {
             self.sample_links = now + SAMPLE_LINKS;
             self.hand_round_trips();
         }
+        self.look_at_dates();
         self.node.tick(self.clock.now(), &mut self.out);
         self.carry_out().await;
     }
@@ -333,8 +383,19 @@ impl Spine {
             Happened::LinkUp { link, lane: Lane::Control, peer, dialled, remote } => {
                 let id = LinkId(link.number());
                 let name = peer.cert.node.clone();
-                let certificate = peer.cert.clone();
-                self.links.insert(id, LinkNote { name: name.clone(), remote, certificate });
+                let (certificate, channel) = (peer.cert.clone(), peer.channel);
+                let worth = self.worth(&certificate);
+                let note = LinkNote {
+                    name: name.clone(),
+                    remote,
+                    certificate,
+                    channel,
+                    worth: Worth::Full,
+                };
+                self.links.insert(id, note);
+                if worth != Worth::Full {
+                    self.restrict(id, worth);
+                }
                 let peer = Peer {
                     id: peer.cert.id,
                     name,
@@ -346,7 +407,7 @@ impl Spine {
                 };
                 let who = peer.id;
                 self.take(Input::LinkUp { link: id, peer });
-                self.ask_ca_over(id, who);
+                self.link_serves_certificates(id, who);
             }
             Happened::LinkUp { link, lane: Lane::Bulk, peer, dialled, remote: _ } => {
                 self.bulk_links.insert(link, peer.cert.id);
@@ -357,7 +418,7 @@ impl Spine {
                 if !self.links.contains_key(&id) {
                     self.rollout.frame(link, frame, credit);
                 } else if frame.kind == skep_transport::ENROLMENT_KIND {
-                    self.renewal_frame(id, frame.body);
+                    self.certificate_frame(id, frame.body);
                 } else {
                     self.take(Input::Frame { link: id, frame });
                 }
@@ -372,6 +433,9 @@ impl Spine {
             Happened::LinkDown { link, why } => {
                 let id = LinkId(link.number());
                 if let Some(note) = self.links.remove(&id) {
+                    if matches!(down_reason(&why), DownReason::Goodbye(Goodbye::NameTaken)) {
+                        self.told_by = Some(format!("{} at {}", note.name, note.remote));
+                    }
                     self.note(EventKind::LinkDown { node: note.name, why: why.to_string() });
                     self.take(Input::LinkDown { link: id, why: down_reason(&why) });
                 } else {
@@ -396,78 +460,6 @@ impl Spine {
         }
     }
 
-    /// Sends the request for a certificate to a node that serves the CA: over a link that is there,
-    /// else over one that is made for it.
-    async fn ask_ca(&mut self, request: Bytes) {
-        if let Some(authority) = self.authority.clone() {
-            let me = self.identity.current().info().clone();
-            if let Some(answer) = authority.answer_renewal(me, request).await {
-                self.renewal_answered(answer);
-            }
-            return;
-        }
-        self.asking_ca = Some(request);
-        let authorities: Vec<NodeId> =
-            self.node.records().of_kind(record::AUTHORITY).map(|(owner, _)| owner).collect();
-        for authority in authorities {
-            let linked = self.node.links().find(|link| link.peer == authority);
-            if let Some(link) = linked.map(|link| link.link) {
-                return self.ask_ca_over(link, authority);
-            }
-            let facts = self.node.member_view(authority).and_then(|member| member.facts);
-            let addresses: Vec<SocketAddr> = facts
-                .map(|facts| facts.addresses.iter().map(|address| address.socket).collect())
-                .unwrap_or_default();
-            if !addresses.is_empty() {
-                // An errand link: let go by itself, as neither end wants it for long.
-                let dial = skep_transport::DialId(ERRAND_DIAL);
-                self.transport.dial(dial, addresses, Some(authority), Lane::Control);
-            }
-        }
-    }
-
-    fn ask_ca_over(&mut self, link: LinkId, peer: NodeId) {
-        if self.asking_ca.is_some() && self.node.stored(peer, record::AUTHORITY).is_some() {
-            let request = self.asking_ca.take().unwrap_or_default();
-            let frames = self.sends.entry(link).or_default();
-            write_frame(skep_transport::ENROLMENT_KIND, &request, frames);
-            self.flush();
-        }
-    }
-
-    /// A member asks this node's CA for its next certificate, or another node's CA answers.
-    fn renewal_frame(&mut self, link: LinkId, body: Bytes) {
-        let asks = matches!(Message::decode(&body), Ok(Message::Renew(_)));
-        match (asks, &self.authority, self.links.get(&link)) {
-            (true, Some(authority), Some(note)) => {
-                let (authority, peer) = (authority.clone(), note.certificate.clone());
-                let answers = self.requests.clone();
-                tokio::spawn(async move {
-                    if let Some(answer) = authority.answer_renewal(peer, body).await {
-                        drop(answers.send(Request::CaAnswers(link, answer)).await);
-                    }
-                });
-            }
-            (true, None, _) | (true, _, None) => {
-                tracing::debug!("asked for a certificate, and does not serve the CA");
-            }
-            (false, ..) => self.renewal_answered(body),
-        }
-    }
-
-    fn renewal_answered(&self, answer: Bytes) {
-        if self.renewal.try_send(answer).is_err() {
-            tracing::debug!("an answer of the CA that nobody waits for");
-        }
-    }
-
-    fn enrolment(&mut self, remote: SocketAddr, request: &[u8], reply: oneshot::Sender<Bytes>) {
-        let Some(authority) = &self.authority else {
-            return;
-        };
-        authority.answer_join(remote, Bytes::copy_from_slice(request), reply);
-    }
-
     async fn disk_done(&mut self, done: Done, control: &BackendSide) {
         match done {
             Done::Flood(input) => {
@@ -484,9 +476,18 @@ impl Spine {
                     control.appended.send_modify(|grown| *grown += 1);
                 }
             }
+            Done::Works => {
+                tracing::info!("the disk takes everything again");
+                self.disk_trouble = None;
+            }
             Done::Failed { message, hint } => {
                 tracing::error!(%message, %hint, "the disk failed");
+                let trouble = (message.clone(), hint.clone());
+                let now = self.clock.now();
+                let since = self.disk_trouble.as_ref().map_or(now, |trouble| trouble.since);
                 self.note(EventKind::Problem { message, hint: Some(hint) });
+                let (message, hint) = trouble;
+                self.disk_trouble = Some(DiskTrouble { since, message, hint });
             }
         }
     }
@@ -500,13 +501,7 @@ impl Spine {
                 self.addresses.clone_from(&addresses);
                 self.feed(Input::Addresses(addresses)).await;
             }
-            Request::Renewed => {
-                let identity = self.identity.current();
-                let not_after = identity.info().not_after;
-                let signer = std::sync::Arc::new(crate::keys::NodeSigner(identity));
-                self.feed(Input::Renewed(skep_node::SignerHandle(signer))).await;
-                self.note(EventKind::Renewed { not_after });
-            }
+            Request::Renewed => self.renewed().await,
             Request::Publish { kind, schema, body } => {
                 self.feed(Input::Publish { kind, schema, body }).await;
             }
@@ -518,11 +513,7 @@ impl Spine {
                 self.feed(Input::Flood(input)).await;
             }
             Request::AskCa(request) => self.ask_ca(request).await,
-            Request::CaAnswers(link, answer) => {
-                let frames = self.sends.entry(link).or_default();
-                write_frame(skep_transport::ENROLMENT_KIND, &answer, frames);
-                self.flush();
-            }
+            Request::CaAnswers(link, answer) => self.say(link, &answer),
             Request::Knocked(peer, took) => self.feed(Input::Knocked { peer, took }).await,
             Request::Reach(wish) => self.wish(wish).await,
             Request::Note(kind) => self.note(kind),
@@ -581,9 +572,8 @@ impl Spine {
                     self.transport.close(skep_transport::LinkId::from_number(link.0), why.as_str());
                 }
                 Output::PersistIncarnation(incarnation) => {
-                    if !self.disk.incarnation(incarnation).await {
-                        tracing::error!("this node's life is not on disk; stopping unheard");
-                        self.unheard = true;
+                    if let Err(why) = self.disk.incarnation(incarnation).await {
+                        self.unheard = Some(why);
                         self.stopping = Some(Farewell::Leaving);
                         while self.out.pop().is_some() {}
                         return;
@@ -608,7 +598,7 @@ impl Spine {
         }
     }
 
-    fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         for (link, frames) in std::mem::take(&mut self.sends) {
             let id = skep_transport::LinkId::from_number(link.0);
             // A link that is down or too slow reports that by itself.
@@ -623,14 +613,20 @@ impl Spine {
         if let Some(note) = self.links.get(&link) {
             let (name, remote) = (note.name.clone(), note.remote.to_string());
             tracing::warn!(node = %name, %remote, "refused: another live process has this name");
-            self.note(EventKind::Duplicate { remote, keeps: true });
+            if note.certificate.id == self.node.id() {
+                self.note(EventKind::Duplicate { remote, keeps: true });
+            } else {
+                let why = format!("another live process has the name {name} and was there first");
+                self.note(EventKind::Refused { remote, why });
+            }
         }
     }
 
     fn node_event(&mut self, event: Event) {
         match event {
             Event::Started { incarnation } => {
-                self.duplicate = false;
+                self.life.store(incarnation.0, Ordering::Relaxed);
+                self.duplicate = None;
                 self.note(EventKind::Started { incarnation: incarnation.0 });
             }
             Event::Status { node, name, status, present } => {
@@ -638,10 +634,19 @@ impl Spine {
             }
             Event::Forgotten { node } => tracing::info!(%node, "forgotten"),
             Event::NameTaken => {
-                self.duplicate = true;
+                self.duplicate = Some(self.clock.now());
                 let message = "another live process holds this node's name; this one stays silent";
                 tracing::error!("{message}");
-                self.note(EventKind::Duplicate { remote: String::new(), keeps: false });
+                let remote = self.told_by.clone().unwrap_or_else(|| "a present member".into());
+                self.note(EventKind::Duplicate { remote, keeps: false });
+            }
+            Event::NameContested { by } => {
+                let me = by == self.node.id();
+                let by = self.name_of(by);
+                tracing::warn!(%by, "another live process has this node's name, which stays here");
+                if !me {
+                    self.note(EventKind::Duplicate { remote: by, keeps: true });
+                }
             }
             Event::Record { owner, kind } => {
                 let of_waves =
@@ -654,9 +659,10 @@ impl Spine {
             }
             Event::Linked { link, .. } => {
                 if let Some(note) = self.links.get(&link).cloned() {
-                    let kind = LinkKind::Neighbour;
+                    let view = self.node.links().find(|view| view.link == link);
+                    let dialled = view.is_some_and(|view| view.dialled);
                     let remote = note.remote.to_string();
-                    self.note(EventKind::LinkUp { node: note.name, kind, remote });
+                    self.note(EventKind::LinkUp { node: note.name, remote, dialled });
                 }
             }
             Event::Unlinked { .. } => {}
@@ -691,6 +697,11 @@ impl Spine {
     fn note_flock(&mut self) {
         if std::mem::take(&mut self.flock_changed) {
             let present = u32::try_from(self.node.present().len()).unwrap_or(u32::MAX);
+            self.alone = match self.alone {
+                _ if present > 1 => None,
+                None => Some(self.clock.now()),
+                since => since,
+            };
             let name = self.flock_name();
             self.note(EventKind::Flock { name, present });
         }
@@ -708,7 +719,7 @@ impl Spine {
         let farewell = self.stopping.unwrap_or(Farewell::Restarting(Duration::from_secs(30)));
         tracing::info!(?farewell, "stopping");
         drop(sources);
-        if !self.unheard {
+        if self.unheard.is_none() {
             self.feed(Input::Stop(farewell)).await;
         }
         let said = self.transport.shutdown(Goodbye::Stopping.as_str());

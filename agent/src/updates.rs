@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
-use skep_base::GroupName;
+use skep_base::{GroupName, WallTime};
 use skep_client_port::{ClientId, Push, Pusher};
 use skep_control::Reply;
 use skep_control::api::{
@@ -132,17 +133,17 @@ impl Spine {
             }
             Output::Purge { below } => self.disk.purge(below),
             Output::Purged(marks) => self.disk.purged(marks),
-            Output::Acknowledge { token, id } => match self.publishing.remove(&token.0) {
+            Output::Acknowledge { token, id, position } => match self.published(token) {
                 Some(Publisher::Control(reply)) => {
                     let id = self.update_id(id);
-                    reply.ok(Published { id, cursor: Cursor(0) });
+                    reply.ok(Published { id, cursor: Cursor(position.next().0) });
                 }
                 Some(Publisher::Client { pending, at }) => {
                     self.client_published(pending, at, id);
                 }
                 None => {}
             },
-            Output::Refuse { token, reason } => match self.publishing.remove(&token.0) {
+            Output::Refuse { token, reason } => match self.published(token) {
                 Some(Publisher::Control(reply)) => {
                     reply.refuse(Refusal::new(Code::Refused, reason.to_string()));
                 }
@@ -193,11 +194,16 @@ impl Spine {
         }
     }
 
+    /// Who waits for a publish, and does so no longer.
+    fn published(&mut self, token: PublishToken) -> Option<Publisher> {
+        self.publishing.remove(&token.0).map(|(publisher, _)| publisher)
+    }
+
     /// Publishes an update; answered when it is on disk here.
     pub async fn publish(&mut self, group: GroupName, body: bytes::Bytes, reply: Reply<Published>) {
         self.next_token += 1;
         let token = PublishToken(self.next_token);
-        self.publishing.insert(self.next_token, Publisher::Control(reply));
+        self.publishing.insert(self.next_token, (Publisher::Control(reply), self.clock.now()));
         self.feed(NodeInput::Flood(Input::Publish { group, body, token })).await;
     }
 
@@ -254,9 +260,11 @@ impl Spine {
     pub async fn settle_readers(&mut self) {
         for name in std::mem::take(&mut self.reading) {
             self.answer_reader(&name);
+            // Where nothing was read, reading goes on where it began.
+            let begun = self.node.flood().cursor_next(&name);
             let passing = self.readers.by_name.get_mut(&name).is_some_and(|reader| {
                 if let Some((reply, _)) = reader.waiting.take() {
-                    let next = reader.next.map_or(Cursor(0), |next| Cursor(next.0));
+                    let next = reader.next.or(begun).map_or(Cursor(0), |next| Cursor(next.0));
                     let lost = std::mem::take(&mut reader.lost);
                     reply.ok(Updates { next, lost, ..Updates::default() });
                 }
@@ -302,7 +310,7 @@ impl Spine {
                 cursor: Cursor(update.position.next().0),
                 id: self.update_id(update.id),
                 age_ms: u64::try_from(update.age.as_millis()).unwrap_or(u64::MAX),
-                logged: wall,
+                logged: before(wall, update.logged),
                 late: update.late,
                 body: Body(update.body.to_vec()),
             })
@@ -412,10 +420,14 @@ impl Spine {
             .by_name
             .iter()
             .filter(|(_, reader)| reader.group == *group && reader.durable)
-            .map(|(name, reader)| skep_control::api::Subscriber {
-                name: name.split_once(SEPARATOR).map_or("", |(_, name)| name).to_owned(),
-                committed: Cursor(reader.next.map_or(0, |next| next.0)),
-                behind: reader.given.len() as u64,
+            .map(|(name, _)| {
+                let figures = self.node.flood().cursor_figures(name);
+                let (committed, behind) = figures.unwrap_or_default();
+                skep_control::api::Subscriber {
+                    name: name.split_once(SEPARATOR).map_or("", |(_, name)| name).to_owned(),
+                    committed: Cursor(committed.0),
+                    behind,
+                }
             })
             .collect()
     }
@@ -440,6 +452,11 @@ impl Spine {
             sequence: id.serial.sequence,
         }
     }
+}
+
+fn before(now: WallTime, span: Duration) -> WallTime {
+    let span = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    WallTime::from_unix_ms(now.unix_ms.saturating_sub(span))
 }
 
 /// The name under which a subscriber's place is kept.

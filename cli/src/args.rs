@@ -263,6 +263,9 @@ pub enum CaVerb {
     #[command(after_help = "EXAMPLE\n  sudo skep ca invite --address 192.0.2.1:7400\n  \
         sudo skep ca invite --node web-7 --expires 2h --address seed.example:7400")]
     Invite(CaInvite),
+    /// Show how the CA is doing that the agent of this host serves
+    #[command(after_help = "EXAMPLE\n  skep ca status\n  skep ca status --json | jq .invitations")]
+    Status(Listing),
     /// Run the agent of this host, and answer joins and renewals as the CA
     #[command(after_help = "The same as `skep agent` with `ca.serve = true` in the \
         configuration.\n\nEXAMPLE\n  skep ca serve --config /etc/skep/skep.toml")]
@@ -309,6 +312,8 @@ pub enum Online {
     Health(Listing),
     /// `skep metrics`
     Metrics(Listing),
+    /// `skep ca status`
+    CaStatus(Listing),
     /// `skep image ls`
     ImageLs(Listing),
     /// `skep image show`
@@ -425,6 +430,7 @@ impl Cli {
             Verb::Config(ConfigVerb::Import(args)) => {
                 return Task::Offline(Offline::ConfigImport(args));
             }
+            Verb::Ca(CaVerb::Status(listing)) => Online::CaStatus(listing),
             Verb::Ca(CaVerb::Init(args)) => return Task::Offline(Offline::CaInit(args)),
             Verb::Ca(CaVerb::Issue(args)) => return Task::Offline(Offline::CaIssue(args)),
             Verb::Ca(CaVerb::Invite(args)) => return Task::Offline(Offline::CaInvite(args)),
@@ -454,7 +460,7 @@ pub fn definition() -> clap::Command {
 /// `--json`, where a verb prints a listing.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Json {
-    /// Print JSON as the agent gave it, for programs
+    /// Print JSON, for programs
     #[arg(long)]
     pub json: bool,
 }

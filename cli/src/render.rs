@@ -15,7 +15,7 @@ mod node;
 mod rollout;
 
 pub use flood::{event, group, groups, missing, update};
-pub use node::{certificate, flock, health, links, members, metrics, status};
+pub use node::{ca, certificate, flock, health, links, members, metrics, status};
 pub use rollout::{image, images, pruned, wave, wave_node_line, waves};
 
 /// What the terminal can show.

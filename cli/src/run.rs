@@ -46,12 +46,10 @@ impl<'a> Screen<'a> {
         answer: &T,
         people: impl FnOnce(&T, Style) -> String,
     ) -> anyhow::Result<()> {
-        if json.json {
-            let mut text = serde_json::to_string_pretty(answer)?;
-            text.push('\n');
-            return self.text(&text);
-        }
-        let text = people(answer, self.style);
+        let text = match json.json {
+            true => serde_json::to_string_pretty(answer)? + "\n",
+            false => people(answer, self.style),
+        };
         self.text(&text)
     }
 
@@ -62,42 +60,31 @@ impl<'a> Screen<'a> {
         answer: &T,
         people: impl FnOnce(&T, Style) -> String,
     ) -> anyhow::Result<()> {
-        if json.json {
-            let mut text = serde_json::to_string(answer)?;
-            text.push('\n');
-            return self.text(&text);
-        }
-        let text = people(answer, self.style);
+        let text = match json.json {
+            true => serde_json::to_string(answer)? + "\n",
+            false => people(answer, self.style),
+        };
         self.text(&text)
     }
 }
 
+/// A question without arguments, and its answer for people.
+macro_rules! listing {
+    ($screen:ident, $args:ident, $question:ident, $people:path) => {{
+        let answer = connect(&$args.socket).await?.$question().await?;
+        $screen.answer($args.json, &answer, |answer, style| $people(answer, style))?;
+    }};
+}
+
 pub(crate) async fn carry_out(verb: Online, screen: &mut Screen<'_>) -> anyhow::Result<Exit> {
     match verb {
-        Online::Status(args) => {
-            let status = connect(&args.socket).await?.status().await?;
-            screen.answer(args.json, &status, render::status)?;
-        }
-        Online::Members(args) => {
-            let members = connect(&args.socket).await?.members().await?;
-            screen.answer(args.json, &members, |list, style| render::members(list, style))?;
-        }
-        Online::Flock(args) => {
-            let flock = connect(&args.socket).await?.flock().await?;
-            screen.answer(args.json, &flock, render::flock)?;
-        }
-        Online::Links(args) => {
-            let links = connect(&args.socket).await?.links().await?;
-            screen.answer(args.json, &links, |list, style| render::links(list, style))?;
-        }
-        Online::Metrics(args) => {
-            let metrics = connect(&args.socket).await?.metrics().await?;
-            screen.answer(args.json, &metrics, |list, style| render::metrics(list, style))?;
-        }
-        Online::ImageLs(args) => {
-            let images = connect(&args.socket).await?.images().await?;
-            screen.answer(args.json, &images, |list, style| render::images(list, style))?;
-        }
+        Online::Status(args) => listing!(screen, args, status, render::status),
+        Online::Members(args) => listing!(screen, args, members, render::members),
+        Online::Flock(args) => listing!(screen, args, flock, render::flock),
+        Online::Links(args) => listing!(screen, args, links, render::links),
+        Online::Metrics(args) => listing!(screen, args, metrics, render::metrics),
+        Online::CaStatus(args) => listing!(screen, args, ca, render::ca),
+        Online::ImageLs(args) => listing!(screen, args, images, render::images),
         Online::Health(args) => {
             let health = connect(&args.socket).await?.health().await?;
             screen.answer(args.json, &health, render::health)?;

@@ -76,6 +76,7 @@ pub(crate) fn members() -> Vec<Member> {
         presence,
         since_ms,
         network: Some("rack-a".parse().unwrap()),
+        certificate_until: Some(WallTime::from_unix_ms(1_800_000_000_000)),
         roles: Vec::new(),
         incarnation: 7,
         version: "0.0.0".into(),
@@ -193,11 +194,7 @@ pub(crate) fn update(body: &[u8]) -> Update {
 pub(crate) fn events() -> Vec<Event> {
     let kinds = [
         EventKind::Started { incarnation: 7 },
-        EventKind::LinkUp {
-            node: name("web-1"),
-            kind: LinkKind::Neighbour,
-            remote: "192.0.2.2:7400".into(),
-        },
+        EventKind::LinkUp { node: name("web-1"), remote: "192.0.2.2:7400".into(), dialled: true },
         EventKind::Member { node: name("web-1"), presence: Presence::Present, incarnation: 3 },
         EventKind::Refused {
             remote: "203.0.113.9:4711".into(),

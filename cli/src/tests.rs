@@ -217,12 +217,12 @@ fn events_are_a_line_each_and_steer_no_terminal() {
     shown(
         &text,
         &expect![[r#"
-        14:13:15.001       1  agent started, life 7
-        14:13:15.002       2  link to web-1 is up (neighbour, 192.0.2.2:7400)
-        14:13:15.003       3  web-1 is present, life 3
-        14:13:15.004       4  refused 203.0.113.9:4711: bloc �[31mevil is not ours
-        14:13:15.005       5  3 events lost: the agent no longer keeps them
-    "#]],
+            14:13:15.001       1  agent started, life 7
+            14:13:15.002       2  link to web-1 is up (→ 192.0.2.2:7400)
+            14:13:15.003       3  web-1 is present, life 3
+            14:13:15.004       4  refused 203.0.113.9:4711: bloc �[31mevil is not ours
+            14:13:15.005       5  3 events lost: the agent no longer keeps them
+        "#]],
     );
 }
 

@@ -55,7 +55,8 @@ impl Spine {
         self.clients.pending.insert(number, pending);
         for (at, group) in groups.into_iter().enumerate() {
             self.next_token += 1;
-            self.publishing.insert(self.next_token, Publisher::Client { pending: number, at });
+            let publisher = Publisher::Client { pending: number, at };
+            self.publishing.insert(self.next_token, (publisher, self.clock.now()));
             let token = PublishToken(self.next_token);
             self.take(NodeInput::Flood(Input::Publish { group, body: body.clone(), token }));
         }

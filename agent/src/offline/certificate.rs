@@ -8,9 +8,8 @@ use anyhow::Context as _;
 use skep_base::{NodeName, WallTime};
 use skep_cli::args::{CertShow, ConfigFile, JoinArgs};
 use skep_cli::{human, render};
-use skep_control::api::{Certificate, Text};
 use skep_identity::message::Message;
-use skep_identity::{CertInfo, Identity, Invitation, Joining, MAX_INVITATION_CHARS, tls};
+use skep_identity::{Identity, Invitation, Joining, MAX_INVITATION_CHARS, tls};
 use skep_transport::enrol;
 
 use super::{load, say, say_json, shell, sockets};
@@ -71,7 +70,7 @@ pub(super) fn join(args: &JoinArgs) -> anyhow::Result<()> {
 pub(super) fn show(args: &CertShow) -> anyhow::Result<()> {
     let dir = identity_dir(args.identity.as_deref(), &args.config)?;
     let identity = Identity::load(&dir)?;
-    let shown = shown(identity.info(), Clock::of_process().wall());
+    let shown = crate::status::shown(identity.info(), Clock::of_process().wall());
     if args.json.json {
         return say_json(&shown);
     }
@@ -83,21 +82,6 @@ pub(super) fn identity_dir(given: Option<&Path>, file: &ConfigFile) -> anyhow::R
     match given {
         Some(dir) => Ok(dir.to_owned()),
         None => Ok(load(file, &[])?.node.identity_dir),
-    }
-}
-
-fn shown(info: &CertInfo, now: WallTime) -> Certificate {
-    let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
-    Certificate {
-        bloc: info.bloc.clone(),
-        node: info.node.clone(),
-        network: info.network.clone(),
-        roles: info.roles.iter().map(|role| role.to_string()).collect(),
-        fingerprint: Text(info.hash),
-        not_before: info.not_before,
-        not_after: info.not_after,
-        renew_at: info.renew_at(),
-        expires_in_ms: signed(info.not_after.unix_ms).saturating_sub(signed(now.unix_ms)),
     }
 }
 

@@ -87,7 +87,7 @@ pub struct Rollout {
     /// Unbounded, so that the main loop never waits for a disk: frames are bounded by their
     /// credit, links by the transport, questions by the clients, records by their number.
     commands: mpsc::UnboundedSender<Command>,
-    bulk: BTreeMap<LinkId, NodeId>,
+    bulk: BTreeMap<LinkId, CertInfo>,
     task: Option<JoinHandle<()>>,
 }
 
@@ -142,7 +142,7 @@ impl Rollout {
 
     /// A bulk link is up.
     pub fn link_up(&mut self, link: LinkId, cert: &CertInfo, dialled: Option<DialId>) {
-        self.bulk.insert(link, cert.id);
+        self.bulk.insert(link, cert.clone());
         self.tell(Command::LinkUp { link, node: cert.id, dialled });
     }
 
@@ -186,7 +186,12 @@ impl Rollout {
     /// Whether there is a bulk link to `node`.
     #[must_use]
     pub fn has_bulk(&self, node: NodeId) -> bool {
-        self.bulk.values().any(|held| *held == node)
+        self.bulk.values().any(|held| held.id == node)
+    }
+
+    /// The bulk links that are up, and the certificates with which they began.
+    pub fn bulk_links(&self) -> impl Iterator<Item = (LinkId, &CertInfo)> + '_ {
+        self.bulk.iter().map(|(link, certificate)| (*link, certificate))
     }
 
     /// Stops at a place from which a restart goes on.

@@ -117,8 +117,8 @@ pub struct CaIssue {
     /// The directory for the key and the certificates [default: ./NODE]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// How long the certificate holds [default: 30d]
-    #[arg(long, value_name = "SPAN", value_parser = human::parse_span)]
+    /// How long the certificate holds: 10s to 398d [default: 30d]
+    #[arg(long, visible_alias = "life", value_name = "SPAN", value_parser = human::parse_span)]
     pub valid: Option<Duration>,
     /// The node has a certificate, and its machine is being replaced
     #[arg(long)]

@@ -21,7 +21,7 @@ pub fn groups(groups: &[Group], style: Style) -> String {
             right(format!("{}/{}", present(group), group.members.len())),
             right(group.updates),
             right(ByteSize(group.bytes)),
-            right(human::brief(group.oldest_ms)),
+            right(oldest(group, human::brief)),
             right(group.missing),
             right(group.subscribers.len()),
         ]);
@@ -57,7 +57,7 @@ pub fn group(group: &Group, style: Style) -> String {
                 "{}, {}, the oldest {} old, {} missing",
                 count(group.updates, "update"),
                 ByteSize(group.bytes),
-                human::span(group.oldest_ms),
+                oldest(group, human::span),
                 group.missing
             ),
         ),
@@ -74,6 +74,10 @@ pub fn group(group: &Group, style: Style) -> String {
         ));
     }
     facts(style, &rows)
+}
+
+fn oldest(group: &Group, words: impl Fn(u64) -> String) -> String {
+    if group.updates == 0 { "-".to_owned() } else { words(group.oldest_ms) }
 }
 
 fn present(group: &Group) -> usize {
@@ -140,8 +144,9 @@ fn words(kind: &EventKind) -> (String, Option<Color>) {
         EventKind::Flock { name, present } => {
             (format!("flock {name}: {} present", count(*present, "member")), None)
         }
-        EventKind::LinkUp { node, kind, remote } => {
-            (format!("link to {node} is up ({}, {remote})", kind.word()), None)
+        EventKind::LinkUp { node, remote, dialled } => {
+            let arrow = if *dialled { "→" } else { "←" };
+            (format!("link to {node} is up ({arrow} {remote})"), None)
         }
         EventKind::LinkDown { node, why } => (format!("link to {node} is down: {why}"), None),
         EventKind::Refused { remote, why } => {
@@ -149,7 +154,10 @@ fn words(kind: &EventKind) -> (String, Option<Color>) {
         }
         EventKind::Duplicate { remote, keeps } => {
             let end = if *keeps { "we keep it" } else { "it keeps it, we publish nothing" };
-            (format!("our name is also used at {remote}: {end}"), Some(Color::Red))
+            (
+                format!("another live process has our name (met by {remote}): {end}"),
+                Some(Color::Red),
+            )
         }
         EventKind::Update { group, id, bytes, age_ms } => {
             let (bytes, age) = (ByteSize(*bytes), human::span(*age_ms));

@@ -3,7 +3,7 @@
 use comfy_table::Color;
 use skep_base::ByteSize;
 use skep_control::api::{
-    AgentState, Certificate, Flock, Health, Link, Member, Metric, MetricKind, Status,
+    AgentState, CaStatus, Certificate, Flock, Health, Link, Member, Metric, MetricKind, Status,
 };
 
 use super::{Style, count, facts, finish, joined, names, or_dash, right};
@@ -79,12 +79,25 @@ fn certificate_line(certificate: &Certificate) -> String {
     let until = human::moment(certificate.not_after);
     let renewed = human::moment(certificate.renew_at);
     match u64::try_from(certificate.expires_in_ms) {
+        Ok(left) if is_overdue(certificate) => format!(
+            "until {until} ({}); RENEWAL IS OVERDUE since {renewed}: can a node that serves the CA \
+             be reached?",
+            human::span(left)
+        ),
         Ok(left) => format!("until {until} ({}), renewed from {renewed}", human::span(left)),
         Err(_) => format!(
             "EXPIRED {until}, {} ago",
             human::span(certificate.expires_in_ms.unsigned_abs())
         ),
     }
+}
+
+/// Whether the node should have its next certificate by now: renewal takes no more than a twentieth
+/// of a certificate's life where a CA can be reached.
+fn is_overdue(certificate: &Certificate) -> bool {
+    let life = certificate.not_after.since(certificate.not_before).as_millis();
+    let left = u128::try_from(certificate.expires_in_ms).unwrap_or(0);
+    left < life / 3 - life / 20
 }
 
 /// What a certificate says.
@@ -100,6 +113,25 @@ pub fn certificate(certificate: &Certificate, style: Style) -> String {
             ("fingerprint", certificate.fingerprint.to_string()),
             ("holds from", human::moment(certificate.not_before)),
             ("holds", certificate_line(certificate)),
+        ],
+    )
+}
+
+/// How the certificate authority is doing.
+#[must_use]
+pub fn ca(ca: &CaStatus, style: Style) -> String {
+    facts(
+        style,
+        &[
+            ("bloc", ca.bloc.to_string()),
+            ("fingerprint", ca.fingerprint.to_string()),
+            ("holds until", human::moment(ca.not_after)),
+            ("nodes", format!("{} with a certificate that holds", ca.nodes)),
+            ("invitations", format!("{} neither used nor expired", ca.invitations)),
+            (
+                "requests",
+                format!("{} granted, {} refused since the agent started", ca.issued, ca.refused),
+            ),
         ],
     )
 }

@@ -294,6 +294,12 @@ pub enum Output {
     /// Another live process holds this node's name: nothing may be published until
     /// [`Output::Begin`].
     NameTaken,
+    /// Another live process has this node's name, which this node keeps: it was there first. Said
+    /// once for as long as that goes on.
+    NameContested {
+        /// Who met it: a peer, a watcher that hears it, or this node itself.
+        by: NodeId,
+    },
     /// A node was reached at these addresses: worth keeping in the address book.
     Reached {
         /// Who.

@@ -33,6 +33,7 @@ pub use event::{
 pub use facts::{Edge, MAX_ADDRESSES, MAX_EDGES, MAX_GROUPS, NodeFacts, NodeState, Verdict, Watch};
 pub use machine::{Config, LinkView, MAX_MEMBERS, Me, MemberView, Membership, Status};
 pub use message::Heartbeat;
+pub use name::Contest;
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use crate::event::{DownReason, Goodbye, LinkId, Output, Peer};
 use crate::facts::{Edge, MAX_EDGES, Verdict, Watch, short_nonce};
 use crate::machine::{LinkView, Lost, Membership};
 use crate::message::Heartbeat;
+use crate::name::CONTEST_LASTS;
 
 /// A link that neither end wants stays at least this many beats: layouts move while a flock forms.
 const UNWANTED_BEATS: u32 = 2;
@@ -41,6 +42,8 @@ pub(crate) struct Link {
     flood: Option<bool>,
     /// The ends see different members.
     disagrees_since: Option<Time>,
+    /// When another live process of the peer's name was last turned away for this link's sake.
+    twin_met: Option<Time>,
 }
 
 impl Membership {
@@ -53,6 +56,7 @@ impl Membership {
                 if peer.nonce == self.me.nonce { Goodbye::Duplicate } else { Goodbye::NameTaken };
             if peer.nonce != self.me.nonce {
                 self.told_name_is_taken(now);
+                self.met_second_process(now, self.me.id, out);
             }
             return out.push(Output::Close { link: id, why });
         }
@@ -60,6 +64,13 @@ impl Membership {
             return out.push(Output::Close { link: id, why: Goodbye::Stopping });
         }
         if let Some(why) = self.refuse_beside_existing(now, &peer) {
+            if why == Goodbye::NameTaken
+                && let Some(first) = self.links.get_mut(&peer.id)
+            {
+                // The one that keeps the name wants to know as well.
+                first.twin_met = Some(now);
+                self.beats_changed = true;
+            }
             return out.push(Output::Close { link: id, why });
         }
         if let Some(old) = self.links.remove(&peer.id) {
@@ -88,6 +99,7 @@ impl Membership {
             unwanted_since: None,
             flood: None,
             disagrees_since: None,
+            twin_met: None,
         };
         self.links.insert(peer.id, link);
         self.link_owner.insert(id, peer.id);
@@ -170,6 +182,12 @@ impl Membership {
             return;
         };
         link.peer_says = Some(heartbeat);
+        if heartbeat.has(Heartbeat::CONTESTED) {
+            self.met_second_process(now, peer, out);
+        }
+        let Some(link) = self.links.get_mut(&peer) else {
+            return;
+        };
         let risen = heartbeat.incarnation > link.incarnation;
         if risen {
             link.incarnation = heartbeat.incarnation;
@@ -201,6 +219,7 @@ impl Membership {
     pub(crate) fn beat(&mut self, now: Time, out: &mut Outbox<Output>) {
         self.judge_links(now, out);
         self.judge_lost(now);
+        self.judge_twins(now, out);
         let due: Vec<NodeId> = self
             .links
             .iter()
@@ -251,6 +270,9 @@ impl Membership {
             flags |= Heartbeat::WANTED;
         } else if self.heard_by_another(peer) {
             flags |= Heartbeat::RELEASABLE;
+        }
+        if self.links.get(&peer).is_some_and(|link| link.twin_met.is_some()) {
+            flags |= Heartbeat::CONTESTED;
         }
         Heartbeat { members: self.layout.digest, incarnation: self.incarnation(), flags }
     }
@@ -329,6 +351,24 @@ impl Membership {
         }
         if changed {
             self.heard_changed();
+        }
+    }
+
+    /// Lets go of what was said of second processes that do not show themselves any more.
+    fn judge_twins(&mut self, now: Time, out: &mut Outbox<Output>) {
+        for link in self.links.values_mut() {
+            if link.twin_met.is_some_and(|at| now.since(at) >= CONTEST_LASTS) {
+                link.twin_met = None;
+                self.beats_changed = true;
+            }
+        }
+        // What is left of an earlier life in the records is gone sooner than that.
+        let patience = self.config.silent_after + self.config.heartbeat;
+        let watcher = self.hears_another.iter().find(|(watcher, since)| {
+            now.since(**since) >= patience && self.members.is_present(**watcher)
+        });
+        if let Some(watcher) = watcher.map(|(watcher, _)| *watcher) {
+            self.met_second_process(now, watcher, out);
         }
     }
 

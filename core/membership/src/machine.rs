@@ -12,7 +12,7 @@ use crate::dialling::Dialling;
 use crate::event::{Goodbye, Input, Layout, LinkId, Output};
 use crate::facts::{NodeFacts, NodeState, Verdict, Watch};
 use crate::link::Link;
-use crate::name::Phase;
+use crate::name::{Contest, Phase};
 use crate::presence::Members;
 
 /// Members a node keeps track of, itself and those named only by a watcher included.
@@ -153,6 +153,9 @@ pub struct Membership {
     pub(crate) watched: BTreeSet<NodeId>,
     pub(crate) dialling: Dialling,
     pub(crate) phase: Phase,
+    pub(crate) contest: Option<Contest>,
+    /// Watchers that hear another process of this node's name, and since when.
+    pub(crate) hears_another: BTreeMap<NodeId, Time>,
     pub(crate) synced: bool,
     pub(crate) stopping: bool,
     /// Presence must be derived again.
@@ -194,6 +197,8 @@ impl Membership {
             members,
             dialling: Dialling::default(),
             phase: Phase::Joining { contested_since: None, told_at: None },
+            contest: None,
+            hears_another: BTreeMap::new(),
             me,
             config,
             rng,
@@ -235,8 +240,14 @@ impl Membership {
             Input::Facts { node, incarnation, facts } => {
                 self.facts_came(now, node, incarnation, facts);
             }
-            Input::Watch { node, incarnation, watch } => self.watch_came(node, incarnation, &watch),
-            Input::Forgotten { node } => self.forgotten(now, node),
+            Input::Watch { node, incarnation, watch } => {
+                self.note_hears_another(now, node, &watch);
+                self.watch_came(node, incarnation, &watch);
+            }
+            Input::Forgotten { node } => {
+                self.hears_another.remove(&node);
+                self.forgotten(now, node);
+            }
             Input::Layout(layout) => self.layout_came(now, layout),
             Input::Synced => self.synced = true,
             Input::ForeignSelf { incarnation, facts } => {

@@ -11,7 +11,8 @@ pub struct Heartbeat {
     pub members: u64,
     /// As which life the sender publishes; its link's hello may be older than that.
     pub incarnation: Incarnation,
-    /// [`Heartbeat::WANTED`], [`Heartbeat::FLOOD`], [`Heartbeat::RELEASABLE`].
+    /// [`Heartbeat::WANTED`], [`Heartbeat::FLOOD`], [`Heartbeat::RELEASABLE`],
+    /// [`Heartbeat::CONTESTED`].
     pub flags: u8,
 }
 
@@ -24,6 +25,8 @@ impl Heartbeat {
     /// The sender knows another present watcher that hears the receiver: the edge may go without
     /// anybody looking silent.
     pub const RELEASABLE: u8 = 4;
+    /// The sender turned another live process away that has the receiver's name.
+    pub const CONTESTED: u8 = 8;
 
     /// Whether all of `flags` are set.
     #[must_use]

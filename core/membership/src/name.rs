@@ -12,13 +12,27 @@ use core::time::Duration;
 use skep_base::{Incarnation, NodeId, Outbox, Time};
 
 use crate::event::{Goodbye, Output};
-use crate::facts::NodeFacts;
+use crate::facts::{NodeFacts, Verdict, Watch};
 use crate::machine::Membership;
 
 /// A node that is linked and cannot complete an exchange publishes after this long all the same.
 const UNSYNCED_AFTER: Duration = Duration::from_secs(3);
 /// How long the word of one peer that the name is taken counts.
 const TOLD_COUNTS: Duration = Duration::from_secs(2);
+
+/// A second process of a name is spoken of for this long after it was last met; it knocks again
+/// every few seconds.
+pub(crate) const CONTEST_LASTS: Duration = Duration::from_secs(15);
+
+/// Another live process has this node's name, which this node keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contest {
+    /// Since when it is known.
+    pub since: Time,
+    /// Who met it last; this node itself, where it was dialled by it.
+    pub by: NodeId,
+    last: Time,
+}
 
 /// Where a node is on its way to publishing.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +60,40 @@ impl Membership {
         match &mut self.phase {
             Phase::Joining { told_at, .. } | Phase::Taken { told_at } => *told_at = Some(now),
             Phase::Begun { .. } => {}
+        }
+    }
+
+    /// Another live process has this node's name, and this node was there first.
+    pub(crate) fn met_second_process(&mut self, now: Time, by: NodeId, out: &mut Outbox<Output>) {
+        if !self.has_begun() {
+            return;
+        }
+        let known = self.contested(now);
+        if known.is_none() {
+            out.push(Output::NameContested { by });
+        }
+        let since = known.map_or(now, |contest| contest.since);
+        self.contest = Some(Contest { since, by, last: now });
+    }
+
+    /// Whether another live process has this node's name, as far as anybody told within the last
+    /// seconds.
+    #[must_use]
+    pub fn contested(&self, now: Time) -> Option<Contest> {
+        self.contest.filter(|contest| now.since(contest.last) < CONTEST_LASTS)
+    }
+
+    /// Notes whether a watcher hears another process of this node's name.
+    pub(crate) fn note_hears_another(&mut self, now: Time, watcher: NodeId, watch: &Watch) {
+        let (me, nonce) = (self.me.id, self.my_short_nonce());
+        let another = watch
+            .edges
+            .iter()
+            .any(|edge| edge.node == me && edge.nonce != nonce && edge.verdict != Verdict::Silent);
+        if another && watcher != me {
+            self.hears_another.entry(watcher).or_insert(now);
+        } else {
+            self.hears_another.remove(&watcher);
         }
     }
 

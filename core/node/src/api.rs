@@ -12,7 +12,7 @@ use skep_base::{Incarnation, NodeId, NodeName, Time};
 pub use skep_estimates::Sample;
 use skep_flood::Position;
 pub use skep_membership::{
-    DialFailure, DialId, DownReason, Goodbye, LinkId, LinkView, Me, MemberView, NodeFacts,
+    Contest, DialFailure, DialId, DownReason, Goodbye, LinkId, LinkView, Me, MemberView, NodeFacts,
     NodeState, Peer, Source, Status, Verdict,
 };
 use skep_records::{Signer, Verifier};
@@ -35,6 +35,15 @@ pub enum Input {
         link: LinkId,
         /// Why.
         why: DownReason,
+    },
+    /// The certificate of whoever is at the other end of a link has expired, or was renewed. While
+    /// it has, the link is for renewal and membership alone: nothing but records and heartbeats go over it, either way.
+    /// May come before the link is up, so that none slips through.
+    Restrict {
+        /// Which.
+        link: LinkId,
+        /// Whether it has expired.
+        on: bool,
     },
     /// A frame came.
     Frame {
@@ -222,6 +231,11 @@ pub enum Event {
     },
     /// Another live process holds this node's name. This one publishes nothing until it is free.
     NameTaken,
+    /// Another live process has this node's name. This one was there first and keeps it.
+    NameContested {
+        /// Who met it: a peer, a watcher that hears it, or this node itself.
+        by: NodeId,
+    },
     /// A record is new or newer; also one of our own.
     Record {
         /// Whose.

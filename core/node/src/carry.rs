@@ -194,6 +194,9 @@ impl Node {
                     self.record(now, skep_records::Input::Mute);
                     out.push(Output::Event(Event::NameTaken));
                 }
+                skep_membership::Output::NameContested { by } => {
+                    out.push(Output::Event(Event::NameContested { by }));
+                }
                 skep_membership::Output::Reached { node, name, addresses } => {
                     out.push(Output::PersistAddress { node, name, addresses });
                 }
@@ -239,7 +242,19 @@ impl Node {
     }
 
     fn flood_over(&mut self, peer: NodeId, on: bool) {
-        let link = self.membership.link(peer).filter(|_| on);
+        if on {
+            self.flood_wanted.insert(peer);
+        } else {
+            self.flood_wanted.remove(&peer);
+        }
+        self.place_flood(peer);
+    }
+
+    /// Says over which link updates go to `peer`, if over any.
+    pub(crate) fn place_flood(&mut self, peer: NodeId) {
+        let wanted = self.flood_wanted.contains(&peer);
+        let link = self.membership.link(peer).filter(|_| wanted);
+        let link = link.filter(|link| !self.restricted.contains_key(link));
         let before = match link {
             Some(link) => self.flood_peers.insert(peer, link),
             None => self.flood_peers.remove(&peer),

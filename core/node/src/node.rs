@@ -1,6 +1,6 @@
 //! The node: its machines, and what of the outside goes to which of them.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -38,8 +38,12 @@ pub struct Node {
     /// The membership was handed a layout and has not drawn its conclusions.
     pub(crate) laid_out: bool,
     pub(crate) groups: Vec<GroupName>,
+    /// Peers to whom updates would be flooded, were it not for restricted links.
+    pub(crate) flood_wanted: BTreeSet<NodeId>,
     /// Links over which updates are flooded.
     pub(crate) flood_peers: BTreeMap<NodeId, LinkId>,
+    /// Links for renewal and membership alone, and whether an update over each was refused.
+    pub(crate) restricted: BTreeMap<LinkId, bool>,
     pub(crate) flood_peers_changed: bool,
     /// Links have come or gone, and the routed requests do not know yet.
     pub(crate) peers_changed: bool,
@@ -84,7 +88,9 @@ impl Node {
             layout: None,
             laid_out: false,
             groups,
+            flood_wanted: BTreeSet::new(),
             flood_peers: BTreeMap::new(),
+            restricted: BTreeMap::new(),
             flood_peers_changed: false,
             peers_changed: false,
             state: NodeState::Up,
@@ -106,8 +112,10 @@ impl Node {
                 self.member(now, skep_membership::Input::LinkUp { link, peer });
             }
             Input::LinkDown { link, why } => {
+                self.restricted.remove(&link);
                 self.member(now, skep_membership::Input::LinkDown { link, why });
             }
+            Input::Restrict { link, on } => self.restrict(link, on),
             Input::Frame { link, frame } => self.frame(now, link, frame, out),
             Input::DialFailed { dial, why } => {
                 self.member(now, skep_membership::Input::DialFailed { dial, why });
@@ -216,6 +224,12 @@ impl Node {
         self.membership.has_begun()
     }
 
+    /// Whether another live process has this node's name, as far as anybody told.
+    #[must_use]
+    pub fn name_contested(&self, now: Time) -> Option<skep_membership::Contest> {
+        self.membership.contested(now)
+    }
+
     /// Who is present, sorted, this node among them.
     #[must_use]
     pub fn present(&self) -> &[NodeId] {
@@ -279,6 +293,10 @@ impl Node {
             return;
         };
         self.member(now, skep_membership::Input::Heard { link });
+        let of_members = matches!(frame.kind, kind::RECORDS | kind::MEMBERSHIP);
+        if self.restricted.contains_key(&link) && !of_members {
+            return self.refuse_in_grace(link, from, out);
+        }
         match frame.kind {
             kind::RECORDS => match decode::<Message>("records message", &frame.body) {
                 Ok(message) => {
@@ -306,6 +324,27 @@ impl Node {
                 self.estimate(now, skep_estimates::Input::Message { from, body });
             }
             _ => self.unknown_frames += 1,
+        }
+    }
+
+    fn restrict(&mut self, link: LinkId, on: bool) {
+        if on {
+            self.restricted.entry(link).or_default();
+        } else {
+            self.restricted.remove(&link);
+        }
+        if let Some(peer) = self.membership.peer(link) {
+            self.place_flood(peer);
+        }
+    }
+
+    /// Says once for each link that what comes over it is not taken: the peer goes on as ever.
+    fn refuse_in_grace(&mut self, link: LinkId, peer: NodeId, out: &mut Outbox<Output>) {
+        let said = self.restricted.entry(link).or_default();
+        if !core::mem::replace(said, true) {
+            let reason = "anything but heartbeats and records while its certificate has expired: \
+                          it must renew it first";
+            out.push(Output::Event(Event::Rejected { peer, reason: reason.into() }));
         }
     }
 

@@ -77,6 +77,8 @@ struct Net {
     next_link: u64,
     events: Vec<(usize, Event)>,
     answers: Vec<Result<Bytes, AskError>>,
+    /// Updates of others that came into a host's log.
+    logged: Vec<usize>,
 }
 
 impl Net {
@@ -90,6 +92,7 @@ impl Net {
             next_link: 0,
             events: Vec::new(),
             answers: Vec::new(),
+            logged: Vec::new(),
         }
     }
 
@@ -182,6 +185,16 @@ impl Net {
                 }
                 Output::Routed(skep_routing::Output::Answered { outcome, .. }) => {
                     self.answers.push(outcome);
+                }
+                Output::Flood(skep_flood::Output::Append { entries, .. }) => {
+                    let of_others = |entry: &&skep_flood::LogEntry| {
+                        matches!(&entry.head, skep_flood::LogHead::Update(head)
+                            if head.header.id.origin != id(n))
+                    };
+                    self.logged.extend(entries.iter().filter(of_others).map(|_| n));
+                    let up_to = entries.last().unwrap().position.next();
+                    let durable = skep_flood::Input::Appended { up_to, durable: true };
+                    self.queue.push_back((n, Input::Flood(durable)));
                 }
                 _ => {}
             }
@@ -435,9 +448,79 @@ fn every_member_can_be_asked_over_the_links_of_others() {
 }
 
 #[test]
+fn the_process_that_keeps_its_name_is_told_of_the_other_one() {
+    // In a large flock the newcomer may knock where nobody has a link to the first.
+    for (size, seed) in [(2, 0), (6, 1), (24, 1), (24, 9), (24, 17)] {
+        let mut net = flock_of(size);
+        net.pass(seconds(10));
+        let first = net.hosts.remove(&1).unwrap();
+        let seed = if seed == 1 { 0 } else { seed };
+        net.hosts.insert(51, first);
+        for link in net.links.values_mut() {
+            for end in [&mut link.0, &mut link.2] {
+                if *end == 1 {
+                    *end = 51;
+                }
+            }
+        }
+        net.start(1, 7, &[seed]);
+        net.pass(seconds(12));
+        let told = |net: &Net| {
+            let is = |(n, event): &&(usize, Event)| {
+                *n == 51 && matches!(event, Event::NameContested { .. })
+            };
+            net.events.iter().filter(is).count()
+        };
+        assert_eq!(told(&net), 1, "once, among {size}, by way of {seed}");
+        assert!(net.hosts[&51].node.name_contested(net.now).is_some());
+        assert!(net.hosts[&51].node.has_begun() && !net.hosts[&1].node.has_begun());
+        net.kill(1);
+        net.pass(seconds(30));
+        assert!(net.hosts[&51].node.name_contested(net.now).is_none(), "it is gone");
+        assert_eq!(told(&net), 1);
+    }
+}
+
+#[test]
 fn goodbyes_are_words() {
     for goodbye in [Goodbye::Unneeded, Goodbye::NameTaken, Goodbye::Protocol] {
         assert_eq!(Goodbye::from_text(goodbye.as_str()), Some(goodbye));
     }
     assert_eq!(Goodbye::from_text("something newer"), None);
+}
+
+#[test]
+fn no_update_crosses_a_link_whose_peer_s_certificate_has_expired() {
+    let mut net = flock_of(2);
+    let publish = |net: &mut Net, n: usize, token: u64| {
+        let group = skep_base::GroupName::all();
+        let (body, token) = (Bytes::from_static(b"news"), skep_flood::PublishToken(token));
+        net.give(n, Input::Flood(skep_flood::Input::Publish { group, body, token }));
+        net.pass(seconds(5));
+    };
+    publish(&mut net, 0, 1);
+    assert_eq!(net.logged, [1]);
+
+    // Node 0 finds that the certificate of node 1 is over; node 1 knows nothing of that.
+    let link = net.hosts[&0].node.links().next().unwrap().link;
+    net.give(0, Input::Restrict { link, on: true });
+    publish(&mut net, 0, 2);
+    publish(&mut net, 1, 3);
+    assert_eq!(net.logged, [1], "an update went over the link, this way or that");
+    let refused = |net: &Net| {
+        let is = |event: &Event| {
+            matches!(event, Event::Rejected { peer, reason }
+            if *peer == id(1) && reason.contains("renew"))
+        };
+        net.events.iter().filter(|(n, event)| *n == 0 && is(event)).count()
+    };
+    assert_eq!(refused(&net), 1, "said once, naming the node");
+    // Membership goes on as ever.
+    net.assert_one_flock();
+
+    net.give(0, Input::Restrict { link, on: false });
+    net.pass(seconds(60));
+    let mut logged = net.logged.clone();
+    logged.sort_unstable();
+    assert_eq!(logged, [0, 1, 1], "what waited is repaired");
 }

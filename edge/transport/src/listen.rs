@@ -131,22 +131,22 @@ async fn admit(
 pub(crate) async fn over(shared: Arc<Shared>, stream: Box<PeerStream>) {
     let remote = stream.socket().remote();
     let closing = shared.closing.clone();
-    let handshake = handshake::accept(&shared, SocketIo::over(stream));
+    let until = Instant::now() + shared.config.handshake_timeout;
+    let handshake = handshake::accept(&shared, SocketIo::over(stream), until);
     let outcome = tokio::select! {
         () = closing.cancelled() => return,
-        outcome = timeout(shared.config.handshake_timeout, handshake) => outcome,
+        outcome = handshake => outcome,
     };
     match outcome {
-        Ok(Ok(Accepted::Link(established))) => {
+        Ok(Accepted::Link(established)) => {
             if !established.begin(&shared, None) {
                 tracing::trace!(%remote, "not taken: this node is shutting down");
             }
         }
-        Ok(Ok(Accepted::Enrolment(_))) => {
+        Ok(Accepted::Enrolment(_)) => {
             shared.refuse(remote, enrolment("not over another node; dial this one"));
         }
-        Ok(Err(why)) => shared.refuse(remote, why),
-        Err(_) => shared.refuse(remote, HandshakeError::TimedOut),
+        Err(why) => shared.refuse(remote, why),
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use skep_base::{GroupName, ImageName, NodeName, WallTime};
 
-use super::{LinkKind, Presence, UpdateId, WaveId, WaveState};
+use super::{Presence, UpdateId, WaveId, WaveState};
 
 /// One line of `GET /v1/events`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,10 +49,10 @@ pub enum EventKind {
     LinkUp {
         /// To whom.
         node: NodeName,
-        /// Why it is kept.
-        kind: LinkKind,
-        /// Over which address.
+        /// The other end's socket address.
         remote: String,
+        /// Whether this node dialled. What the link is kept for shows later: `skep links`.
+        dialled: bool,
     },
     /// A link went down.
     LinkDown {
@@ -70,7 +70,7 @@ pub enum EventKind {
     },
     /// Another live process bears our name.
     Duplicate {
-        /// Where it was met.
+        /// Where it was met: its address, or the node that told of it.
         remote: String,
         /// Whether this one keeps the name.
         keeps: bool,

@@ -175,6 +175,9 @@ pub struct Member {
     pub network: Option<NetworkName>,
     /// The roles its certificate names.
     pub roles: Vec<String>,
+    /// Until when the certificate holds with which it signs what it says; absent where none is
+    /// known yet.
+    pub certificate_until: Option<WallTime>,
     /// Its newest known life.
     pub incarnation: u64,
     /// Its build.
@@ -276,7 +279,7 @@ pub struct Health {
 /// One check of the agent on itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// `certificate`, `state`, `links`, `clock`, ..
+    /// `certificate`, `name`, `disk`, `clock`, `flock`.
     pub name: String,
     /// Whether it holds.
     pub ok: bool,
@@ -314,15 +317,15 @@ pub struct Metric {
 /// `GET /v1/ca`: the certificate authority, where this node is told to serve it (BLOC-37).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaStatus {
-    /// Whether this node signs requests.
-    pub serving: bool,
     /// The bloc it signs for.
     pub bloc: BlocName,
     /// BLAKE3 of the CA certificate's DER.
     pub fingerprint: Text<skep_base::Digest>,
     /// Last moment at which the CA certificate holds.
     pub not_after: WallTime,
-    /// Certificates signed since the agent started.
+    /// Nodes whose newest certificate holds.
+    pub nodes: u64,
+    /// Requests granted since the agent started; the same request again counts again.
     pub issued: u64,
     /// Requests refused since the agent started.
     pub refused: u64,

@@ -43,6 +43,8 @@ pub(crate) struct Settings {
     pub(crate) beacon: Option<(String, String)>,
     /// Where its state is, where that is on a disk of its own.
     pub(crate) state_dir: Option<PathBuf>,
+    /// It listens on every IPv4 address that its machine has, or will have.
+    pub(crate) anywhere: bool,
 }
 
 impl Settings {
@@ -57,15 +59,17 @@ impl Settings {
         });
         let state = self.state_dir.as_ref();
         let state = state.map_or_else(String::new, |dir| format!("state_dir = {dir:?}\n"));
+        let listen = if self.anywhere {
+            vec![format!("0.0.0.0:{PORT}")]
+        } else {
+            vec![format!("{}:{PORT}", host.ipv4()), format!("[{}]:{PORT}", host.ipv6())]
+        };
         format!(
             "[node]\nidentity_dir = {identity:?}\n{state}\
-             [listen]\naddresses = [\"{}:{PORT}\", \"[{}]:{PORT}\"]\n\
+             [listen]\naddresses = {listen:?}\n\
              [join]\naddresses = {:?}\n\
              [join.multicast]\nenabled = {}\n{beacon}",
-            host.ipv4(),
-            host.ipv6(),
-            self.join,
-            self.multicast
+            self.join, self.multicast
         )
     }
 }

@@ -1,6 +1,7 @@
 //! The real binary on hosts of the lab, under the faults that the simulator cannot vouch for:
 //! processes that are killed or stand still, cables, disks, and the first page's own commands.
 
+mod addresses;
 mod bloc;
 mod clocks;
 mod cuts;

@@ -1,0 +1,191 @@
+//! Agents as child processes, each with its files, and one CA for all.
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything may take on a machine with other work.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A directory with a CA.
+pub(crate) struct Bloc {
+    dir: TempDir,
+}
+
+/// One agent, running or not. Dropped, it is killed.
+pub(crate) struct Agent {
+    pub(crate) name: String,
+    pub(crate) dir: PathBuf,
+    pub(crate) address: String,
+    /// How far its wall clock is ahead, in milliseconds.
+    pub(crate) ahead_ms: u64,
+    child: Option<Child>,
+}
+
+impl Bloc {
+    pub(crate) fn new() -> Self {
+        let bloc = Self { dir: tempfile::tempdir().unwrap() };
+        bloc.done(&["ca", "init", "--bloc", "example"]);
+        bloc
+    }
+
+    /// A node whose certificate was made now and holds for `valid`, and which dials `seeds`.
+    pub(crate) fn agent(&self, name: &str, valid: &str, seeds: &[&Agent], more: &str) -> Agent {
+        let dir = self.dir.path().join(name);
+        let identity = dir.join("identity");
+        let out = identity.to_str().unwrap();
+        self.done(&["ca", "issue", name, "--role", "queen", "--valid", valid, "--out", out]);
+        // Free a moment ago; nobody else takes a port of this range in between.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = format!("127.0.0.1:{port}");
+        let seeds: Vec<&String> = seeds.iter().map(|seed| &seed.address).collect();
+        let text = format!(
+            "[node]\nstate_dir = {:?}\nidentity_dir = {identity:?}\n[control]\nsocket = {:?}\n\
+             [listen]\naddresses = [{address:?}]\n[join]\naddresses = {seeds:?}\n\
+             [join.multicast]\nenabled = false\n[wave]\nroot = {:?}\n{more}",
+            dir.join("state"),
+            dir.join("sock"),
+            dir.join("root"),
+        );
+        fs::create_dir(dir.join("root")).unwrap();
+        fs::write(dir.join("skep.toml"), text).unwrap();
+        Agent { name: name.to_owned(), dir, address, ahead_ms: 0, child: None }
+    }
+
+    /// The part of a configuration that serves this CA.
+    pub(crate) fn serving(&self, life: &str) -> String {
+        format!("[ca]\nserve = true\ndir = {:?}\nlife = {life:?}\n", self.ca())
+    }
+
+    fn ca(&self) -> PathBuf {
+        self.dir.path().join("ca")
+    }
+
+    fn done(&self, words: &[&str]) {
+        let ca = self.ca();
+        let output = program().args(words).arg("--dir").arg(ca).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+impl Agent {
+    pub(crate) fn start(&mut self) {
+        let log = File::options().create(true).append(true).open(self.dir.join("log")).unwrap();
+        let mut command = self.command();
+        command.arg("agent").arg("--config").arg(self.dir.join("skep.toml"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.child = Some(command.spawn().unwrap());
+        self.until("the agent answers", || self.skep(&["status"]).status.success());
+    }
+
+    /// Starts the agent and gives what it logged when it ended by itself.
+    pub(crate) fn start_in_vain(&mut self) -> String {
+        let mut command = self.command();
+        command.arg("agent").arg("--config").arg(self.dir.join("skep.toml"));
+        let log = File::create(self.dir.join("log")).unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let mut child = command.spawn().unwrap();
+        self.until("the agent ends by itself", || child.try_wait().unwrap().is_some());
+        assert!(!child.wait().unwrap().success(), "it ended as if nothing was wrong");
+        self.log()
+    }
+
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = program();
+        command.env("SKEP_TEST_CLOCK_OFFSET_MS", self.ahead_ms.to_string());
+        command
+    }
+
+    pub(crate) fn skep(&self, words: &[&str]) -> Output {
+        let socket = self.dir.join("sock");
+        self.command().args(words).arg("--socket").arg(socket).output().unwrap()
+    }
+
+    /// What the agent answers, as JSON.
+    pub(crate) fn ask(&self, words: &[&str]) -> Value {
+        let output = self.skep(&[words, &["--json"]].concat());
+        let text = String::from_utf8(output.stdout).unwrap();
+        serde_json::from_str(&text).unwrap_or_else(|error| {
+            panic!(
+                "{words:?} of {}: {error}: {}",
+                self.name,
+                String::from_utf8_lossy(&output.stderr)
+            )
+        })
+    }
+
+    /// What happened on it, of one kind.
+    pub(crate) fn events(&self, kind: &str) -> Vec<Value> {
+        let output = self.skep(&["events", "--json"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let events = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        events.filter(|event| event["event"] == kind).collect()
+    }
+
+    /// What it knows of a member.
+    pub(crate) fn member(&self, name: &str) -> Value {
+        let members = self.ask(&["members"]);
+        let found = members.as_array().unwrap().iter().find(|member| member["node"] == name);
+        found.cloned().unwrap_or_default()
+    }
+
+    /// The bodies in its log of the group `all`, in base64.
+    pub(crate) fn updates(&self) -> Vec<String> {
+        let output = self.skep(&["flood", "tail", "all", "--after", "0", "--no-follow", "--json"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let updates = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        updates.map(|update| update["body"].as_str().unwrap().to_owned()).collect()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    /// Waits for a condition.
+    pub(crate) fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let began = Instant::now();
+        while !holds() {
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{}: not in time: {what}\n{}",
+                self.name,
+                self.log()
+            );
+            // sleeps: the pace at which a condition is looked at
+            std::thread::sleep(LOOK);
+        }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
+    for variable in ["SKEP_CONFIG", "SKEP_SOCKET", "SKEP_LOG"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// A private key is for its owner's eyes alone.
+pub(crate) fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}

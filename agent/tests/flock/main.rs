@@ -1,0 +1,8 @@
+//! Real agents on loopback: what can only be seen when whole processes meet.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it is")]
+
+mod agents;
+mod grace;
+mod renewal;
+mod unheard;
