@@ -4,8 +4,8 @@
 //! It is done in steps, and may be killed between any two: a version is gone for good before any of
 //! its chunks is. Each step takes the store's lock for itself, without waiting, and gives it back.
 //! Whoever counts on chunks holds that lock shared (a build, a wave while it fetches and stages, a
-//! wave that is being ordered), so a step either finds nobody or ends the whole. What was found to be
-//! needed is found again where an image came or went, or a wave began, since.
+//! wave that is being ordered), so a step either finds nobody or ends the whole. What was found to
+//! be needed is found again where an image came or went, or a wave began, since.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
