@@ -7,17 +7,19 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+mod flood;
 mod offline;
 mod online;
 
+pub use flood::{Connect, FloodBench, FloodSend, FloodStats, FloodTail};
 pub use offline::{
     AgentArgs, BeaconArgs, CaDirectory, CaInit, CaInvite, CaIssue, CertShow, ConfigCheck,
     ConfigFile, ConfigImport, ConfigShow, DemoArgs, ImageBuild, ImageVerify, JoinArgs, RoleArg,
     check_address,
 };
 pub use online::{
-    EventsArgs, FloodSend, FloodTail, GroupArgs, ImagePrune, ImageShow, JoinAddressArgs, LeaveArgs,
-    Listing, Socket, WaveStart, WaveStatus, WaveWatch,
+    EventsArgs, GroupArgs, ImagePrune, ImageShow, JoinAddressArgs, LeaveArgs, Listing, Socket,
+    WaveStart, WaveStatus, WaveWatch,
 };
 
 /// Where the agent listens unless its configuration says otherwise.
@@ -109,8 +111,8 @@ pub enum Verb {
     Wave(WaveVerb),
     /// Publish updates to a group and read them
     #[command(subcommand, arg_required_else_help = true, disable_help_subcommand = true)]
-    #[command(after_help = "EXAMPLE\n  sudo skep flood tail all &\n  \
-        sudo skep flood send all 'hello, flock'")]
+    #[command(after_help = "EXAMPLE\n  sudo skep flood tail &\n  \
+        sudo skep flood send --text 'hello, flock'")]
     Flood(FloodVerb),
     /// Have the running agent dial nodes that it does not know
     #[command(after_help = "EXAMPLE\n  sudo skep join-address 192.0.2.7:7400\n  \
@@ -215,17 +217,31 @@ pub enum WaveVerb {
 /// `skep flood ..`
 #[derive(Debug, Subcommand)]
 pub enum FloodVerb {
-    /// Publish an update: the text given, a file, or standard input
-    #[command(after_help = "EXAMPLE\n  sudo skep flood send all 'hello, flock'\n  \
-        make-update | sudo skep flood send web")]
+    /// Publish an update: a file, standard input, or the text given
+    #[command(after_help = "Ends when the update is on this node's disk, and prints under which \
+        identity it travels.\n\n\
+        EXAMPLE\n  make-update | sudo skep flood send --group web\n  \
+        sudo skep flood send --group web update.sql\n  \
+        sudo skep flood send --text 'hello, flock'")]
     Send(FloodSend),
     /// Print a group's updates as they come
-    #[command(
-        after_help = "With --subscriber each update is committed once it is printed, and the \
+    #[command(after_help = "With --name each update is acknowledged once it is printed, and the \
         next run reads on from there.\n\n\
-        EXAMPLE\n  sudo skep flood tail all\n  sudo skep flood tail web --subscriber deploy --json"
-    )]
+        EXAMPLE\n  sudo skep flood tail\n  \
+        sudo skep flood tail --group web --from first --no-follow\n  \
+        sudo skep flood tail --group web --name deploy --json")]
     Tail(FloodTail),
+    /// Print the agent's figures, as clients see them
+    #[command(after_help = "EXAMPLE\n  sudo skep flood stats\n  sudo skep flood stats --json")]
+    Stats(FloodStats),
+    /// Measure how fast updates are published, and how fast they arrive
+    #[command(
+        after_help = "An update counts as published when it is on the disk of the node that \
+        took it. With --listen it\nis measured as well when every listener has every update.\n\n\
+        EXAMPLE\n  sudo skep flood bench --publishers 4 --count 100000\n  \
+        sudo skep flood bench --rate 100 --count 1000 --listen 10.0.0.2:2000"
+    )]
+    Bench(FloodBench),
 }
 
 /// `skep config ..`
@@ -330,6 +346,10 @@ pub enum Online {
     FloodSend(FloodSend),
     /// `skep flood tail`
     FloodTail(FloodTail),
+    /// `skep flood stats`
+    FloodStats(FloodStats),
+    /// `skep flood bench`
+    FloodBench(FloodBench),
     /// `skep join-address`
     JoinAddress(JoinAddressArgs),
     /// `skep leave`
@@ -408,6 +428,8 @@ impl Cli {
             Verb::Wave(WaveVerb::Watch(args)) => Online::WaveWatch(args),
             Verb::Flood(FloodVerb::Send(args)) => Online::FloodSend(args),
             Verb::Flood(FloodVerb::Tail(args)) => Online::FloodTail(args),
+            Verb::Flood(FloodVerb::Stats(args)) => Online::FloodStats(args),
+            Verb::Flood(FloodVerb::Bench(args)) => Online::FloodBench(args),
             Verb::JoinAddress(args) => Online::JoinAddress(args),
             Verb::Leave(args) => Online::Leave(args),
             Verb::Completions { shell } => return Task::Completions(shell),

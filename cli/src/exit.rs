@@ -30,6 +30,19 @@ impl From<Exit> for ExitCode {
 /// Which way `error` ends a command.
 #[must_use]
 pub fn exit_of(error: &anyhow::Error) -> Exit {
+    if let Some(error) = error.downcast_ref::<skep_client::Error>() {
+        return match error {
+            skep_client::Error::Unreachable { .. } => Exit::Unreachable,
+            skep_client::Error::Refused { .. } => Exit::Refused,
+            skep_client::Error::Uncertain { .. }
+            | skep_client::Error::NoAgent { .. }
+            | skep_client::Error::Identity(_)
+            | skep_client::Error::Name(_)
+            | skep_client::Error::Server(_)
+            | skep_client::Error::Closed
+            | skep_client::Error::Runtime(_) => Exit::Failed,
+        };
+    }
     match error.downcast_ref::<ClientError>() {
         Some(
             ClientError::NotRunning { .. }
@@ -67,6 +80,11 @@ pub fn report(out: &mut impl Write, error: &anyhow::Error) -> io::Result<()> {
         writeln!(out, "  because {cause}")?;
     }
     let hint = error.downcast_ref::<ClientError>().and_then(ClientError::hint);
+    if let Some(skep_client::Error::Unreachable { .. }) = error.downcast_ref() {
+        let hint = "start the agent, run this as root or as a member of the group that its \
+                    `client.group` names, or give --connect";
+        return writeln!(out, "  hint: {hint}");
+    }
     match hint {
         Some(hint) => writeln!(out, "  hint: {hint}"),
         None => Ok(()),

@@ -14,7 +14,7 @@ mod flood;
 mod node;
 mod rollout;
 
-pub use flood::{event, group, groups, missing, update};
+pub use flood::{event, figures, gap, group, groups, pushed};
 pub use node::{ca, certificate, flock, health, links, members, metrics, status};
 pub use rollout::{image, images, pruned, wave, wave_node_line, waves};
 

@@ -1,23 +1,25 @@
 //! The verbs that ask an agent, carried out.
 
-use std::io::{self, IsTerminal as _, Read as _, Write};
+use std::io::{self, IsTerminal as _, Write};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use serde::Serialize;
 use skep_control::Client;
 use skep_control::api::{
-    Commit, Cursor, JoinAddress, MAX_UPDATE_BYTES, MAX_WAIT_MS, PruneImages, ReadEvents,
-    ReadUpdates, Shutdown, StartWave, WaveDetail, WaveId, WaveState, WhichVersion,
+    JoinAddress, PruneImages, ReadEvents, Shutdown, StartWave, WaveDetail, WaveId, WaveState,
+    WhichVersion,
 };
 
 use crate::args::{
-    EventsArgs, FloodSend, FloodTail, GroupArgs, ImagePrune, ImageShow, JoinAddressArgs, Json,
-    LeaveArgs, Online, Socket, WaveStart, WaveStatus, WaveWatch,
+    EventsArgs, GroupArgs, ImagePrune, ImageShow, JoinAddressArgs, Json, LeaveArgs, Online, Socket,
+    WaveStart, WaveStatus, WaveWatch,
 };
 use crate::exit::Exit;
 use crate::render::{self, Style};
 use crate::watch::{LOOK_EVERY, WaveBars};
 
+mod bench;
+mod flood;
 #[cfg(test)]
 mod tests;
 
@@ -34,13 +36,13 @@ impl<'a> Screen<'a> {
         Self { out, style: Style::of_stdout(), bars: io::stderr().is_terminal() }
     }
 
-    fn text(&mut self, text: &str) -> anyhow::Result<()> {
+    pub(crate) fn text(&mut self, text: &str) -> anyhow::Result<()> {
         self.out.write_all(text.as_bytes())?;
         self.out.flush().map_err(Into::into)
     }
 
     /// The answer, for programs or for people.
-    fn answer<T: Serialize>(
+    pub(crate) fn answer<T: Serialize>(
         &mut self,
         json: Json,
         answer: &T,
@@ -54,7 +56,7 @@ impl<'a> Screen<'a> {
     }
 
     /// One of many answers, on one line for programs.
-    fn line<T: Serialize>(
+    pub(crate) fn line<T: Serialize>(
         &mut self,
         json: Json,
         answer: &T,
@@ -97,8 +99,10 @@ pub(crate) async fn carry_out(verb: Online, screen: &mut Screen<'_>) -> anyhow::
         Online::WaveStart(args) => return wave_start(args, screen).await,
         Online::WaveStatus(args) => wave_status(args, screen).await?,
         Online::WaveWatch(args) => return wave_watch(args, screen).await,
-        Online::FloodSend(args) => flood_send(args, screen).await?,
-        Online::FloodTail(args) => flood_tail(args, screen).await?,
+        Online::FloodSend(args) => flood::send(args, screen).await?,
+        Online::FloodTail(args) => flood::tail(args, screen).await?,
+        Online::FloodStats(args) => flood::stats(args, screen).await?,
+        Online::FloodBench(args) => bench::bench(args, screen).await?,
         Online::JoinAddress(args) => join_address(args, screen).await?,
         Online::Leave(args) => leave(&args, screen).await?,
     }
@@ -237,77 +241,6 @@ fn changes(before: Option<&WaveDetail>, now: &WaveDetail) -> String {
         .filter(|node| step_before(&node.node).is_none_or(|before| before.step != node.step))
         .map(render::wave_node_line)
         .collect()
-}
-
-async fn flood_send(args: FloodSend, screen: &mut Screen<'_>) -> anyhow::Result<()> {
-    let body = match (args.text, &args.file) {
-        (Some(text), _) => text.into_bytes(),
-        (None, Some(path)) => {
-            let file = std::fs::File::open(path)
-                .with_context(|| format!("cannot open {}", path.display()))?;
-            bounded(file).with_context(|| format!("cannot publish {}", path.display()))?
-        }
-        (None, None) => bounded(io::stdin().lock()).context("cannot publish standard input")?,
-    };
-    let client = connect(&args.socket).await?;
-    let published = client.publish(&args.group, body).await?;
-    screen.answer(args.json, &published, |published, _| format!("{}\n", published.id))
-}
-
-/// All of `from`, unless it is longer than an update may be.
-fn bounded(from: impl io::Read) -> anyhow::Result<Vec<u8>> {
-    let mut body = Vec::new();
-    from.take(MAX_UPDATE_BYTES as u64 + 1).read_to_end(&mut body)?;
-    if body.len() > MAX_UPDATE_BYTES {
-        bail!(
-            "it is longer than {}, the most an update may have: roll it out as an image",
-            skep_base::ByteSize(MAX_UPDATE_BYTES as u64)
-        );
-    }
-    Ok(body)
-}
-
-async fn flood_tail(args: FloodTail, screen: &mut Screen<'_>) -> anyhow::Result<()> {
-    let client = connect(&args.socket).await?;
-    let mut left = args.count.unwrap_or(u64::MAX);
-    let mut after = args.after.map(Cursor);
-    while left > 0 {
-        let query = ReadUpdates {
-            subscriber: args.subscriber.clone().filter(|_| after.is_none()),
-            after,
-            max: Some(u32::try_from(left).unwrap_or(u32::MAX)),
-            wait_ms: Some(if args.no_follow { 0 } else { MAX_WAIT_MS }),
-        };
-        let read = client.updates(&args.group, &query).await?;
-        if read.lost > 0 {
-            let mut err = io::stderr().lock();
-            writeln!(
-                err,
-                "skep: {} updates were gone from the log before they were read",
-                read.lost
-            )?;
-        }
-        for gap in &read.gaps {
-            let mut err = io::stderr().lock();
-            writeln!(err, "skep: {}", render::missing(gap))?;
-        }
-        for update in &read.updates {
-            screen.line(args.json, update, |update, _| render::update(update))?;
-            if let Some(subscriber) = &args.subscriber {
-                let commit = Commit { cursor: update.cursor };
-                client.commit(&args.group, subscriber, commit).await?;
-            }
-        }
-        if let Some(subscriber) = args.subscriber.as_ref().filter(|_| !read.gaps.is_empty()) {
-            client.commit(&args.group, subscriber, Commit { cursor: read.next }).await?;
-        }
-        left = left.saturating_sub(read.updates.len() as u64);
-        if read.updates.is_empty() && read.gaps.is_empty() && args.no_follow {
-            return Ok(());
-        }
-        after = Some(read.next);
-    }
-    Ok(())
 }
 
 async fn join_address(args: JoinAddressArgs, screen: &mut Screen<'_>) -> anyhow::Result<()> {

@@ -2,9 +2,9 @@
 
 use skep_base::{BlocName, Digest, NodeId, NodeName, WallTime};
 use skep_control::api::{
-    AgentState, Body, Certificate, Check, Cursor, Entry, Event, EventKind, Flock, Group, Health,
-    Image, ImageDetail, Link, LinkKind, Member, Metric, MetricKind, Presence, Problem, Status,
-    Subscriber, Text, Update, Wait, Wave, WaveDetail, WaveId, WaveNode, WaveState, WaveStep,
+    AgentState, Certificate, Check, Cursor, Entry, Event, EventKind, Flock, Group, Health, Image,
+    ImageDetail, Link, LinkKind, Member, Metric, MetricKind, Presence, Problem, Status, Subscriber,
+    Text, Wait, Wave, WaveDetail, WaveId, WaveNode, WaveState, WaveStep,
 };
 
 const NOW: u64 = 1_790_000_000_000;
@@ -180,14 +180,14 @@ pub(crate) fn group() -> Group {
     }
 }
 
-pub(crate) fn update(body: &[u8]) -> Update {
-    Update {
-        cursor: Cursor(4_181),
+pub(crate) fn update(body: &[u8]) -> skep_client::Update {
+    skep_client::Update {
+        group: "web".parse().unwrap(),
+        cursor: 4_181,
         id: "web-1:3:17".parse().unwrap(),
         age_ms: 12,
-        logged: wall(12),
         late: false,
-        body: Body(body.to_vec()),
+        body: body.to_vec().into(),
     }
 }
 

@@ -194,14 +194,14 @@ fn groups_in_a_table_and_alone() {
 #[test]
 fn updates_show_text_and_never_raw_bytes() {
     shown(
-        &render::update(&samples::update(b"hello\n")),
+        &render::pushed(&samples::update(b"hello\n")),
         &expect![[r#"
         4181 web-1:3:17 6 B, 12 ms old
         hello
     "#]],
     );
     shown(
-        &render::update(&samples::update(b"\x1b[2J")),
+        &render::pushed(&samples::update(b"\x1b[2J")),
         &expect![[r#"
         4181 web-1:3:17 4 B, 12 ms old
         (binary; --json prints it in base64)

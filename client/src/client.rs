@@ -262,8 +262,9 @@ pub(crate) async fn reach(dialler: &Dialler, options: &Options) -> Result<(Link,
         let Some((server, source)) = last else {
             return Err(Error::Closed);
         };
-        if since.elapsed() >= options.patience {
-            let (patience, server) = (options.patience, server.clone());
+        let patience = options.first_patience;
+        if since.elapsed() >= patience {
+            let server = server.clone();
             return Err(Error::Unreachable { patience, server, source });
         }
         pauses.pause().await;

@@ -22,6 +22,9 @@ pub struct Options {
     /// How long a connection that broke is tried again before whatever waits for it fails. Longer
     /// than an agent takes to restart.
     pub patience: Duration,
+    /// How long the first connection is tried: a command for a person should say at once that
+    /// nobody is there.
+    pub first_patience: Duration,
     /// Longest update that is believed when it is handed over.
     pub body_max: u64,
 }
@@ -30,7 +33,13 @@ impl Options {
     /// To one agent.
     #[must_use]
     pub fn to(server: Server) -> Self {
-        Self { servers: vec![server], identity: None, patience: PATIENCE, body_max: MAX_BODY_BYTES }
+        Self {
+            servers: vec![server],
+            identity: None,
+            patience: PATIENCE,
+            first_patience: PATIENCE,
+            body_max: MAX_BODY_BYTES,
+        }
     }
 
     /// To another one where the first cannot be reached.
@@ -47,10 +56,18 @@ impl Options {
         self
     }
 
-    /// With another patience.
+    /// With another patience, for the first connection as well.
     #[must_use]
     pub const fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
+        self.first_patience = patience;
+        self
+    }
+
+    /// With another patience for the first connection alone.
+    #[must_use]
+    pub const fn first_patience(mut self, patience: Duration) -> Self {
+        self.first_patience = patience;
         self
     }
 }

@@ -177,6 +177,30 @@ impl Subscription {
         Ok(())
     }
 
+    /// Waits until the agent has everything that was acknowledged, and ends the subscription.
+    ///
+    /// # Errors
+    /// [`Error::NoAgent`] when the connection breaks before that: what was acknowledged last may be
+    /// handed over again.
+    pub async fn close(mut self) -> Result<(), Error> {
+        let Some(mut link) = self.link.take() else {
+            return Ok(());
+        };
+        // Answered when everything before it is.
+        let asked = async {
+            link.put(b"quit\r\n");
+            link.flush().await?;
+            loop {
+                if let Said::Reply(reply) = link.said().await?
+                    && reply.code == code::CLOSING
+                {
+                    return Ok(());
+                }
+            }
+        };
+        asked.await.map_err(|error: io::Error| self.no_agent(&error))
+    }
+
     fn replied(&mut self, reply: Reply) -> Result<(), Error> {
         if reply.code == code::GOING {
             self.link = None;

@@ -151,49 +151,6 @@ pub struct WaveWatch {
     pub socket: Socket,
 }
 
-/// `skep flood send`
-#[derive(Clone, Debug, Args)]
-pub struct FloodSend {
-    /// To which group
-    pub group: GroupName,
-    /// What; standard input where neither this nor --file is given
-    pub text: Option<String>,
-    /// Publish a file's bytes
-    #[arg(long, value_name = "PATH", conflicts_with = "text")]
-    pub file: Option<PathBuf>,
-    /// As JSON?
-    #[command(flatten)]
-    pub json: Json,
-    /// Whom to ask.
-    #[command(flatten)]
-    pub socket: Socket,
-}
-
-/// `skep flood tail`
-#[derive(Clone, Debug, Args)]
-pub struct FloodTail {
-    /// Of which group
-    pub group: GroupName,
-    /// Read on from where this subscriber is, and commit what was printed
-    #[arg(long, value_name = "NAME", conflicts_with = "after")]
-    pub subscriber: Option<String>,
-    /// Read on after this place in the log; 0 is its beginning
-    #[arg(long, value_name = "CURSOR")]
-    pub after: Option<u64>,
-    /// Stop when the log's end is reached, instead of waiting for more
-    #[arg(long)]
-    pub no_follow: bool,
-    /// Stop after COUNT updates
-    #[arg(long, short = 'n', value_name = "COUNT")]
-    pub count: Option<u64>,
-    /// As JSON?
-    #[command(flatten)]
-    pub json: Json,
-    /// Whom to ask.
-    #[command(flatten)]
-    pub socket: Socket,
-}
-
 /// `skep join-address`
 #[derive(Clone, Debug, Args)]
 pub struct JoinAddressArgs {

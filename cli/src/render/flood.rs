@@ -2,7 +2,8 @@
 
 use comfy_table::Color;
 use skep_base::ByteSize;
-use skep_control::api::{Event, EventKind, Group, Missing, Presence, Update};
+use skep_client::{Gap, Update};
+use skep_control::api::{Event, EventKind, Group, Presence};
 
 use super::{Style, clean, count, facts, finish, joined, names, right};
 use crate::human;
@@ -86,12 +87,12 @@ fn present(group: &Group) -> usize {
 
 /// One update: a line about it, and its body as text where it is text.
 #[must_use]
-pub fn update(update: &Update) -> String {
+pub fn pushed(update: &Update) -> String {
     let late = if update.late { " late" } else { "" };
-    let size = ByteSize(update.body.0.len() as u64);
+    let size = ByteSize(update.body.len() as u64);
     let head =
         format!("{} {} {size}, {} old{late}", update.cursor, update.id, human::span(update.age_ms));
-    match std::str::from_utf8(&update.body.0) {
+    match std::str::from_utf8(&update.body) {
         Ok(text) if text.chars().all(|c| !c.is_control() || "\n\t".contains(c)) => {
             format!("{head}\n{}\n", text.trim_end_matches('\n'))
         }
@@ -101,9 +102,23 @@ pub fn update(update: &Update) -> String {
 
 /// What a subscriber will not get, or not in its place.
 #[must_use]
-pub fn missing(gap: &Missing) -> String {
+pub fn gap(gap: &Gap) -> String {
     let after = gap.after.as_ref().map_or_else(String::new, |after| format!(" after {after}"));
-    format!("updates up to {}{after} are missing: {}", gap.up_to, clean(&gap.why))
+    format!("updates up to {}{after} are missing: {}\n", gap.up_to, clean(&gap.why))
+}
+
+/// Figures: name, value and what it is.
+#[must_use]
+pub fn figures<'a>(rows: impl Iterator<Item = (&'a str, u64, &'a str)>, style: Style) -> String {
+    let mut table = style.table(&["figure", "value", "of what"]);
+    for (name, value, help) in rows {
+        table.add_row(vec![
+            style.cell(clean(name), None),
+            right(value),
+            style.cell(clean(help), None),
+        ]);
+    }
+    finish(table, &[0, 1, 2])
 }
 
 /// One event on one line.

@@ -5,7 +5,7 @@
 
 use clap::Parser as _;
 use expect_test::expect;
-use skep_control::api::{Code, Committed, Published, Refusal, Updates, WaveStep};
+use skep_control::api::{Code, Refusal, WaveStep};
 use skep_control::{BackendSide, Config, Request, backend, listen};
 use tokio::sync::oneshot;
 
@@ -119,65 +119,6 @@ async fn a_wave_is_watched_to_its_end_with_a_line_for_each_step() {
         web-1 done 100% after 3.7 s"#]]
     .assert_eq(steps);
     assert!(summary.starts_with("wave            queen-1:4, failed"), "{summary}");
-}
-
-#[tokio::test]
-async fn a_subscribers_tail_commits_each_update_after_it_was_printed() {
-    let mut committed = Vec::new();
-    let (done, seen) = oneshot::channel();
-    let mut done = Some(done);
-    let answer = move |request| match request {
-        Request::Updates { query, reply, .. } => {
-            let first = query.after.map_or(4_181, |after| after.0 + 1);
-            assert_eq!(query.subscriber.is_some(), query.after.is_none());
-            let mut update = samples::update(format!("update {first}").as_bytes());
-            update.cursor = Cursor(first);
-            let next = Cursor(first);
-            reply.ok(Updates { updates: vec![update], next, ..Updates::default() });
-        }
-        Request::Commit { subscriber, commit, reply, .. } => {
-            committed.push((subscriber, commit.cursor.0));
-            if committed.len() == 2 {
-                done.take().unwrap().send(committed.clone()).unwrap();
-            }
-            reply.ok(Committed { cursor: commit.cursor });
-        }
-        other => unexpected(&other),
-    };
-    let words = ["flood", "tail", "all", "--subscriber", "deploy", "-n", "2"];
-    let (text, end) = skep(&words, answer).await;
-    assert_eq!(end.unwrap(), Exit::Done);
-    expect![[r#"
-        4181 web-1:3:17 11 B, 12 ms old
-        update 4181
-        4182 web-1:3:17 11 B, 12 ms old
-        update 4182
-    "#]]
-    .assert_eq(&text);
-    let deploy = |cursor| ("deploy".to_owned(), cursor);
-    assert_eq!(seen.await.unwrap(), [deploy(4_181), deploy(4_182)]);
-}
-
-#[tokio::test]
-async fn a_file_is_published_as_it_is_and_one_too_long_never_leaves() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("update");
-    let words = ["flood", "send", "all", "--file", path.to_str().unwrap()];
-    std::fs::write(&path, [0, 255, 10]).unwrap();
-    let answer = |request| match request {
-        Request::Publish { body, reply, .. } => {
-            assert_eq!(&body[..], [0, 255, 10]);
-            reply.ok(Published { id: "web-1:3:17".parse().unwrap(), cursor: Cursor(1) });
-        }
-        other => unexpected(&other),
-    };
-    let (text, end) = skep(&words, answer).await;
-    assert_eq!((text.as_str(), end.unwrap()), ("web-1:3:17\n", Exit::Done));
-
-    std::fs::File::create(&path).unwrap().set_len(MAX_UPDATE_BYTES as u64 + 1).unwrap();
-    let (_, end) = skep(&words, |request| unexpected(&request)).await;
-    let error = format!("{:#}", end.unwrap_err());
-    assert!(error.contains("longer than 8.0 MiB"), "{error}");
 }
 
 #[tokio::test]
