@@ -144,7 +144,7 @@ impl Agent {
 
     /// The bodies in its log of the group `all`, in base64.
     pub(crate) fn updates(&self) -> Vec<String> {
-        let output = self.skep(&["flood", "tail", "all", "--after", "0", "--no-follow", "--json"]);
+        let output = self.skep(&["flood", "tail", "--from", "first", "--no-follow", "--json"]);
         let text = String::from_utf8(output.stdout).unwrap();
         let updates = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         updates.map(|update| update["body"].as_str().unwrap().to_owned()).collect()

@@ -19,8 +19,8 @@ fn an_expired_node_is_a_member_gets_no_updates_and_is_whole_again_when_renewed()
     late.until("and sees the other one", || late.member("seed-1")["presence"] == "present");
 
     // Updates go neither way, and both ends say why.
-    assert!(seed.skep(&["flood", "send", "all", "from the seed"]).status.success());
-    assert!(late.skep(&["flood", "send", "all", "from the late one"]).status.success());
+    assert!(seed.skep(&["flood", "send", "--text", "from the seed"]).status.success());
+    assert!(late.skep(&["flood", "send", "--text", "from the late one"]).status.success());
     seed.until("it is told of by name", || {
         let refused = seed.events("refused");
         let why = refused.iter().filter_map(|event| event["why"].as_str());

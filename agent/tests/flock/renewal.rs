@@ -46,7 +46,7 @@ fn a_node_renews_through_the_other_one_and_no_link_drops() {
     let now = ca.ask(&["links"])[0].clone();
     assert_eq!((&now["peer"], &now["remote"]), (&link["peer"], &link["remote"]));
     assert!(now["up_ms"].as_u64().unwrap() > 12_000, "{now}");
-    assert!(node.skep(&["flood", "send", "all", "after three lives"]).status.success());
+    assert!(node.skep(&["flood", "send", "--text", "after three lives"]).status.success());
     ca.until("updates go over it", || ca.updates().len() == 1);
 
     let served = ca.ask(&["ca", "status"]);

@@ -247,12 +247,12 @@ impl Node {
 
     /// Publishes a line to everybody. It is acknowledged when this returns.
     pub(crate) fn publish(&self, text: &str) -> Result<()> {
-        self.skep(&["flood", "send", "all", text]).deadline(PATIENCE).run().map(drop)
+        self.skep(&["flood", "send", "--text", text]).deadline(PATIENCE).run().map(drop)
     }
 
     /// Every line that was published to everybody, as this node's log has it.
     pub(crate) fn log(&self) -> Result<Vec<String>> {
-        let printed = self.skep(&["flood", "tail", "all", "--after", "0", "--no-follow"]).run()?;
+        let printed = self.skep(&["flood", "tail", "--from", "first", "--no-follow"]).run()?;
         // A line about each, and then its text.
         Ok(printed.lines().skip(1).step_by(2).map(str::to_owned).collect())
     }

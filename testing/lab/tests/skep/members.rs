@@ -58,7 +58,7 @@ fn halves_of_a_partition_go_on_and_meet_again() -> Result<()> {
     bloc.until_present(&all[..2], &["a", "b"])?;
     bloc.until_present(&all[2..], &["c", "d"])?;
     for node in &nodes {
-        let publish = ["flood", "send", "all", "said while apart"];
+        let publish = ["flood", "send", "--text", "said while apart"];
         node.skep(&publish).run()?;
     }
     bloc.lab.heal()?;

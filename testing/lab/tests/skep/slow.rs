@@ -61,7 +61,7 @@ fn a_slow_or_hanging_disk_delays_what_it_must_and_loses_nothing() -> Result<()> 
     // It stands still: nothing is acknowledged there that is not on it, and its links live on.
     disk.freeze()?;
     let stuck =
-        nodes[2].skep(&["flood", "send", "all", "said to a hanging disk"]).spawn("stuck")?;
+        nodes[2].skep(&["flood", "send", "--text", "said to a hanging disk"]).spawn("stuck")?;
     for round in 0..10 {
         let line = format!("a while the disk hangs, {round}");
         nodes[0].publish(&line)?;
