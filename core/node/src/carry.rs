@@ -118,6 +118,8 @@ impl Node {
             return self.estimates_changed(now, owner);
         }
         let incarnation = stored.version.incarnation;
+        // Which groups a neighbour is in may be known only after the link to it is there.
+        self.flood_peers_changed |= kind == record::NODE && self.flood_peers.contains_key(&owner);
         let input = match kind {
             record::NODE => facts_of(stored).map(|facts| skep_membership::Input::Facts {
                 node: owner,

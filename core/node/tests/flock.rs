@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use skep_base::{BlocName, Digest, Incarnation, NodeId, NodeName, Nonce, Outbox, Time, WallTime};
-use skep_flood::Position;
+use skep_base::{
+    BlocName, Digest, GroupName, Incarnation, NodeId, NodeName, Nonce, Outbox, Time, WallTime,
+};
+use skep_flood::{Input as FloodInput, Position, PublishToken};
 use skep_node::{
     Birth, Config, DialFailure, DialId, DownReason, Event, Farewell, Goodbye, Input, LinkId, Me,
     Node, Output, Peer, Source, Status,
@@ -70,6 +72,7 @@ struct Host {
 /// Hosts, and connections between them.
 struct Net {
     now: Time,
+    config: Config,
     hosts: BTreeMap<usize, Host>,
     links: BTreeMap<LinkId, (usize, LinkId, usize)>,
     cut: Box<dyn Fn(usize, usize) -> bool>,
@@ -85,6 +88,7 @@ impl Net {
     fn new() -> Self {
         Self {
             now: Time::from_millis(1000),
+            config: Config::default(),
             hosts: BTreeMap::new(),
             links: BTreeMap::new(),
             cut: Box::new(|_, _| false),
@@ -121,7 +125,7 @@ impl Net {
             purged: Vec::new(),
             clock_went_back: false,
         };
-        let node = Node::new(self.now, birth, Config::default());
+        let node = Node::new(self.now, birth, self.config.clone());
         self.hosts.insert(n, Host { node, nonce, stored: Incarnation(stored) });
         let addresses = seeds.iter().map(|seed| address(*seed)).collect();
         self.give(n, Input::Found { addresses, source: Source::Config });
@@ -312,6 +316,27 @@ fn nodes_with_one_seed_form_one_flock() {
     for n in [1, 2, 3, 5, 30] {
         flock_of(n).assert_one_flock();
     }
+}
+
+#[test]
+fn updates_of_a_group_reach_its_members_from_the_first() {
+    let group: GroupName = "web".parse().unwrap();
+    let mut net = Net::new();
+    for host in 0..5 {
+        let groups = [GroupName::all()].into_iter().chain((host < 3).then(|| group.clone()));
+        net.config.flood.groups = groups.collect();
+        net.start(host, 0, &[0]);
+    }
+    net.pass(seconds(5));
+    for host in 0..3 {
+        let (body, token) = (Bytes::from_static(b"an update"), PublishToken(1));
+        let publish = FloodInput::Publish { group: group.clone(), body, token };
+        net.give(host, Input::Flood(publish));
+    }
+    // Sooner than neighbours compare what they have.
+    net.pass(seconds(1));
+    let accepted = |host: &Host| host.node.flood().stats().accepted;
+    assert_eq!(net.hosts.values().map(accepted).collect::<Vec<_>>(), [2, 2, 2, 0, 0]);
 }
 
 #[test]
