@@ -12,6 +12,7 @@
 //! | [`software`] | how `skep` and how its peer are set up, and what their logs say |
 //! | [`flood`] | updates: time to all, rate, bytes, processor time, catching up |
 //! | [`membership`] | presence, silence, merging, updates, what an idle node costs |
+//! | [`topology`] | the computed overlay: time, cost against the best, reach, steadiness |
 
 pub mod clock;
 pub mod figure;
@@ -22,6 +23,7 @@ pub mod membership;
 mod neighbours;
 mod simulator;
 pub mod software;
+pub mod topology;
 pub mod usage;
 mod wave;
 
@@ -65,6 +67,8 @@ enum Name {
     Membership,
     /// How fast updates reach everybody, what they cost, and how a site catches up.
     Flood,
+    /// How fast a topology is computed, and how good it is.
+    Topology,
 }
 
 /// One thing that is measured.
@@ -91,6 +95,9 @@ pub struct Setting {
 /// When a measure failed: the rest is printed all the same.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let root = root();
+    if matches!(arguments.name, Name::Topology) && cfg!(debug_assertions) {
+        return again_optimised(&root, arguments);
+    }
     let setting = Setting {
         built: arguments.binary.clone().map(OnceCell::from).unwrap_or_default(),
         quick: arguments.quick,
@@ -99,6 +106,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let measures = match arguments.name {
         Name::Membership => membership::MEASURES,
         Name::Flood => flood::MEASURES,
+        Name::Topology => topology::MEASURES,
     };
     let wanted =
         |measure: &&Measure| arguments.only.as_ref().is_none_or(|text| measure.name.contains(text));
@@ -141,6 +149,25 @@ impl Setting {
         let binary = target_folder(&root).join("release/skep");
         Ok(Software::Skep(self.built.get_or_init(|| binary).clone()))
     }
+}
+
+/// What is measured in this process is measured in its release build.
+fn again_optimised(root: &std::path::Path, arguments: &Arguments) -> Result<()> {
+    let mut command = cargo(root, &["run", "--quiet", "--release", "--package", "skep-xtask"]);
+    command.args(["--", "bench", "topology"]);
+    if arguments.json {
+        command.arg("--json");
+    }
+    if arguments.quick {
+        command.arg("--quick");
+    }
+    if let Some(only) = &arguments.only {
+        command.args(["--only", only]);
+    }
+    if let Some(runs) = arguments.runs {
+        command.args(["--runs", &runs.to_string()]);
+    }
+    pass_through(&mut command)
 }
 
 fn target_folder(root: &std::path::Path) -> PathBuf {

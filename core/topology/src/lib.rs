@@ -17,7 +17,9 @@
 //! * [`Overlay`] and [`hash_overlay`]: the edges, and a digest of them;
 //! * [`WatchRing`]: the third ring, also asked for a node that is not a member just now;
 //! * [`Layout`]: both for one list of members, and [`LayoutCache`], which remembers the last few;
-//! * [`connectivity`]: is a graph k-connected, by Even's algorithm, with searches that stay local.
+//! * [`connectivity`]: is a graph k-connected, by Even's algorithm, with searches that stay local;
+//! * [`computed`]: the overlay that is computed from what links cost, by one member for a group
+//!   (FLOOD-23, FLOOD-26, FLOOD-27, FLOOD-30, FLOOD-31, MULTI-13).
 //!
 //! The hashes and the patches are part of the protocol: two builds that differ would want different
 //! links. Golden tests hold them in place.
@@ -27,6 +29,7 @@
 
 extern crate alloc;
 
+pub mod computed;
 pub mod connectivity;
 mod graph;
 mod hash;

@@ -7,6 +7,7 @@ mod image;
 mod log;
 mod spine;
 mod text;
+mod topology;
 mod wave;
 
 use std::fmt::Debug;
@@ -53,6 +54,8 @@ pub const TARGETS: &[Target] = &[
     image::MANIFEST,
     image::SEAL,
     image::PATH,
+    topology::DECREE,
+    topology::ANSWER,
     wave::CHUNKS,
     wave::WAVE,
 ];
