@@ -9,13 +9,17 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use skep_base::NodeId;
+use core::time::Duration;
+
+use skep_base::{NodeId, Time};
 
 use crate::life::GroupIx;
 
 /// Origins whose edges are remembered, over all groups. Each takes about 150 bytes with three
 /// neighbours; beyond them the longest unused are forgotten.
 pub(crate) const MAX_BRANCHES: usize = 16_384;
+/// A neighbour that goes on sending bodies is told again after this.
+const TELL_AGAIN: Duration = Duration::from_secs(2);
 /// How often in a row another neighbour must have been well ahead before it carries the bodies.
 const AHEAD_IN_A_ROW: u8 = 3;
 
@@ -24,6 +28,8 @@ const AHEAD_IN_A_ROW: u8 = 3;
 struct Branch {
     /// Neighbours that want ids only; sorted.
     lazy: Vec<NodeId>,
+    /// Neighbours that were told to send ids only, and when.
+    cut: Vec<(NodeId, Time)>,
     /// Over which edge the last body came first.
     parent: Option<NodeId>,
     /// A neighbour whose ids came well before the bodies, and how often in a row.
@@ -85,15 +91,42 @@ impl Branches {
         }
     }
 
-    /// A body came that was not here, unasked for.
+    /// A body came that was not here, unasked for. What a neighbour sent before it heard that it
+    /// should not says nothing of what it will send.
     pub(crate) fn came_from(&mut self, group: GroupIx, origin: NodeId, peer: NodeId) {
-        self.branch(group, origin).parent = Some(peer);
+        let branch = self.branch(group, origin);
+        if branch.cut.iter().all(|(cut, _)| *cut != peer) {
+            branch.parent = Some(peer);
+        }
     }
 
-    /// Whether this neighbour was the first with the last body that came by itself. Being second
-    /// once is no reason to prune it: what it brought may have been pulled a moment before.
-    pub(crate) fn is_parent(&self, group: GroupIx, origin: NodeId, peer: NodeId) -> bool {
-        self.of.get(&(group, origin)).is_some_and(|branch| branch.parent == Some(peer))
+    /// A body came that was here. Says whether its sender should be told to send ids only: not the
+    /// parent, so that one edge always is left that brings the bodies, and not again and again
+    /// while what it sent before is on its way.
+    pub(crate) fn came_late(
+        &mut self,
+        group: GroupIx,
+        origin: NodeId,
+        (peer, own): (NodeId, bool),
+        now: Time,
+    ) -> bool {
+        let branch = self.branch(group, origin);
+        if !own && branch.parent.is_none_or(|parent| parent == peer) {
+            return false;
+        }
+        match branch.cut.iter_mut().find(|(cut, _)| *cut == peer) {
+            Some((_, told)) if *told + TELL_AGAIN > now => return false,
+            Some((_, told)) => *told = now,
+            None => branch.cut.push((peer, now)),
+        }
+        true
+    }
+
+    /// A neighbour is asked for the bodies of this origin.
+    pub(crate) fn uncut(&mut self, group: GroupIx, origin: NodeId, peer: NodeId) {
+        if let Some(branch) = self.of.get_mut(&(group, origin)) {
+            branch.cut.retain(|(cut, _)| *cut != peer);
+        }
     }
 
     /// A body came, and a neighbour's id had come well before it. Says whether that happened often
@@ -122,6 +155,7 @@ impl Branches {
             branch.lazy.retain(|lazy| *lazy != peer);
             branch.ahead = branch.ahead.filter(|(ahead, _)| *ahead != peer);
             branch.parent = branch.parent.filter(|parent| *parent != peer);
+            branch.cut.retain(|(cut, _)| *cut != peer);
         }
     }
 
@@ -133,6 +167,8 @@ impl Branches {
         assert!(self.of.len() <= MAX_BRANCHES, "branches are bounded");
         for branch in self.of.values() {
             assert!(branch.lazy.is_sorted(), "lazy edges are in order");
+            let parent_is_cut = branch.cut.iter().any(|(cut, _)| branch.parent == Some(*cut));
+            assert!(!parent_is_cut, "one edge is left that brings bodies");
         }
     }
 }
@@ -173,6 +209,25 @@ mod tests {
         branches.check();
         assert!(branches.lazy(GROUP, id(1)).is_empty());
         assert_eq!(branches.lazy(GROUP, id(count - 1)).len(), 1);
+    }
+
+    #[test]
+    fn what_is_on_its_way_neither_cuts_the_last_edge_nor_is_told_again() {
+        let mut branches = Branches::default();
+        let (p, q, at) = (id(8), id(9), Time::from_millis);
+        branches.came_from(GROUP, id(1), p);
+        assert!(branches.came_late(GROUP, id(1), (q, false), at(1)));
+        // Both go on until the other hears of it, and the other is first now and then.
+        branches.came_from(GROUP, id(1), q);
+        assert!(!branches.came_late(GROUP, id(1), (p, false), at(2)), "the only one left");
+        assert!(!branches.came_late(GROUP, id(1), (q, false), at(3)));
+        assert!(branches.came_late(GROUP, id(1), (q, false), at(3_000)), "it did not listen");
+        branches.uncut(GROUP, id(1), q);
+        branches.came_from(GROUP, id(1), q);
+        assert!(branches.came_late(GROUP, id(1), (p, false), at(3_001)), "now the other is left");
+        branches.check();
+        branches.forget_peer(GROUP, q);
+        assert!(!branches.came_late(GROUP, id(1), (p, false), at(9_000)), "nobody else is known");
     }
 
     #[test]

@@ -58,8 +58,9 @@ impl Flood {
     }
 
     /// A body came that was here already.
-    pub(crate) fn came_late(&mut self, ix: GroupIx, id: UpdateId, from: NodeId) {
-        let prune = self.config.prune && !self.branches.is_parent(ix, id.origin, from);
+    pub(crate) fn came_late(&mut self, now: Time, ix: GroupIx, id: UpdateId, from: NodeId) {
+        let own = id.origin == self.me;
+        let prune = self.config.prune && self.branches.came_late(ix, id.origin, (from, own), now);
         let Some(group) = self.group_at(ix) else {
             return;
         };
@@ -220,6 +221,7 @@ impl Flood {
             return;
         };
         self.stats.grafts_sent += origins.len() as u64;
+        origins.iter().for_each(|origin| self.branches.uncut(ix, *origin, peer));
         let mut origins = origins.chunks(MAX_ORIGINS);
         let mut runs = runs_of(ids.iter().copied()).into_iter();
         loop {

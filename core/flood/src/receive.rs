@@ -81,7 +81,7 @@ impl Flood {
         if known && !crate::fault::planted().duplicates {
             self.stats.duplicates += 1;
             if body.is_some() && !pulled {
-                self.came_late(ix, id, from);
+                self.came_late(now, ix, id, from);
             }
             return false;
         }

@@ -113,6 +113,31 @@ fn a_round_trip_decides_how_long_a_body_is_awaited() {
     assert_eq!(late(5), 1);
 }
 
+#[test]
+fn a_fast_flood_over_a_long_way_never_loses_its_last_edge() {
+    let mut net = Net::new(5, 7, &Config::default());
+    net.checked = false;
+    for on in 0..5 {
+        (0..on).for_each(|other| net.link(on, other));
+    }
+    // Many bodies are on their way before a neighbour hears that it should send no more.
+    net.latency = (50, 58);
+    for number in 0..5 {
+        let time = Duration::from_millis(108);
+        let others = (0..5).filter(|other| *other != number);
+        others.for_each(|peer| net.input(number, Input::RoundTrip { peer: node(peer), time }));
+    }
+    for number in 0..3000 {
+        net.publish(number % 5, &body(number));
+        net.run(Duration::from_millis(1));
+    }
+    net.run(SECOND);
+    net.check_complete().unwrap();
+    assert_eq!(sum(&net, |it| it.asked), 0, "every body came by itself");
+    let duplicates = sum(&net, |it| it.duplicates);
+    assert!(duplicates < 3000, "{duplicates} duplicates of 3000 updates at 5 nodes");
+}
+
 /// Ten nodes, each with four neighbours, two of which die at any instant of a flood. No link comes
 /// up afterwards, so nothing but ids and questions repairs it.
 fn two_die(seed: u64) -> Result<(), String> {
