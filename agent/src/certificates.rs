@@ -109,8 +109,8 @@ impl Spine {
         }
     }
 
-    /// A control link is up: if a certificate is wanted, it may lead to who can give it; if ours was
-    /// renewed a moment ago, the link may have begun with the one before.
+    /// A control link is up: if a certificate is wanted, it may lead to who can give it; if ours
+    /// was renewed a moment ago, the link may have begun with the one before.
     pub(crate) fn link_serves_certificates(&mut self, link: LinkId, peer: NodeId) {
         self.ask_ca_over(link, peer);
         let now = self.clock.now();

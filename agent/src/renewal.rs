@@ -3,8 +3,9 @@
 //!
 //! Nodes that serve the CA say so in a record. The request travels over a control link as a frame
 //! of kind [`skep_transport::ENROLMENT_KIND`]; the link's handshake has proved who asks. One key
-//! serves until the answer is there, however late it comes: the CA knows the key again, so an answer
-//! that was lost is given once more. What is waited for can be asked for at any time ([`Asking`]).
+//! serves until the answer is there, however late it comes: the CA knows the key again, so an
+//! answer that was lost is given once more. What is waited for can be asked for at any time
+//! ([`Asking`]).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,8 +33,8 @@ const FIRST_WAIT: Duration = Duration::from_secs(5);
 const LAST_WAIT: Duration = Duration::from_secs(600);
 /// The shortest wait, however short the certificate's life.
 const LEAST_WAIT: Duration = Duration::from_millis(250);
-/// No wait is longer than this part of the certificate's life: twenty attempts fit into the third of
-/// it that is left when renewal begins.
+/// No wait is longer than this part of the certificate's life: twenty attempts fit into the third
+/// of it that is left when renewal begins.
 const WAIT_PART: u32 = 60;
 /// Renewal begins up to this part of the life after two thirds of it: a fleet that was issued its
 /// certificates at once does not renew at once.
@@ -125,8 +126,8 @@ impl Renewal {
         }
     }
 
-    /// Asks until there is a certificate, or a clock that was wrong is set and none is due. An answer
-    /// counts whenever it comes.
+    /// Asks until there is a certificate, or a clock that was wrong is set and none is due. An
+    /// answer counts whenever it comes.
     async fn until_renewed(&mut self) -> Result<bool, Ended> {
         let due = self.handle.current().info().renew_at();
         let life = self.handle.current().info().life();

@@ -285,8 +285,8 @@ impl Spine {
     /// Runs until the agent is told to stop, and has said so to its peers.
     ///
     /// # Errors
-    /// When the disk does not keep the life as which the node is about to speak. It has said nothing
-    /// then: another start might take the same life for other facts.
+    /// When the disk does not keep the life as which the node is about to speak. It has said
+    /// nothing then: another start might take the same life for other facts.
     pub async fn run(mut self, mut sources: Sources) -> anyhow::Result<()> {
         if let Some(authority) = &self.authority {
             let body = Some(Bytes::copy_from_slice(&authority.ca().fingerprint().0));
@@ -320,8 +320,8 @@ impl Spine {
         self.last_words(sources).await;
         match unheard {
             Some(why) => anyhow::bail!(
-                "the disk does not keep which life of this node this is, so it stops unheard: {why}; \
-                 {MAKE_ROOM}"
+                "the disk does not keep which life of this node this is, so it stops unheard: \
+                 {why}; {MAKE_ROOM}"
             ),
             None => Ok(()),
         }

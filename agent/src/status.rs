@@ -1,7 +1,7 @@
 //! What this node says of itself: in one page, what it waits for, whether it is well (invariant 9).
 //!
-//! Every answer is made from what is so at the moment it is asked for; nothing is remembered only to
-//! be shown, but when something began.
+//! Every answer is made from what is so at the moment it is asked for; nothing is remembered only
+//! to be shown, but when something began.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Certificates that live for seconds, so that whole lives of them can be watched (BLOC-36, BLOC-37).
+//! Certificates that live for seconds, so that whole lives of them can be watched (BLOC-36,
+//! BLOC-37).
 
 use std::fs;
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! A disk that does not take the node's life (BLOC-9).
 //!
-//! `state-without-lives.db` is a state of version 1 as `edge/store/src/state/schema.rs` makes it, and
-//! then
+//! `state-without-lives.db` is a state of version 1 as `edge/store/src/state/schema.rs` makes it,
+//! and then
 //!
 //! ```sql
 //! CREATE TRIGGER no_lives BEFORE UPDATE OF incarnation ON node

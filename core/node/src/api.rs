@@ -37,8 +37,8 @@ pub enum Input {
         why: DownReason,
     },
     /// The certificate of whoever is at the other end of a link has expired, or was renewed. While
-    /// it has, the link is for renewal and membership alone: nothing but records and heartbeats go over it, either way.
-    /// May come before the link is up, so that none slips through.
+    /// it has, the link is for renewal and membership alone: nothing but records and heartbeats go
+    /// over it, either way. May come before the link is up, so that none slips through.
     Restrict {
         /// Which.
         link: LinkId,

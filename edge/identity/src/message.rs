@@ -1,7 +1,8 @@
 //! What a joining or renewing node and the CA say to one another: one request, one answer.
 //!
-//! Joining runs over a connection with ALPN `skep-join/1`, renewal over a link between members, over
-//! which a member also shows its next certificate to its peers. All carry [`Message`] in postcard, one message a frame.
+//! Joining runs over a connection with ALPN `skep-join/1`, renewal over a link between members,
+//! over which a member also shows its next certificate to its peers. All carry [`Message`] in
+//! postcard, one message a frame.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use skep_base::{BlocName, Digest, NodeName, WallTime};

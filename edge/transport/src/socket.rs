@@ -129,10 +129,10 @@ impl Socket {
     }
 }
 
-/// Reads what is there, as far as `buf` holds it. A short read is taken for the end of it, as tokio's
-/// own reader does: it saves the call that would only say so. The readiness that is then forgotten is
-/// the one noted *before* the read: whatever comes during it is a new event, and forgetting that as
-/// well would leave bytes unread for ever.
+/// Reads what is there, as far as `buf` holds it. A short read is taken for the end of it, as
+/// tokio's own reader does: it saves the call that would only say so. The readiness that is then
+/// forgotten is the one noted *before* the read: whatever comes during it is a new event, and
+/// forgetting that as well would leave bytes unread for ever.
 fn read_ready(
     stream: &TcpStream,
     buf: &mut [u8],
