@@ -79,6 +79,7 @@ impl Dialling {
 
 impl Membership {
     pub(crate) fn found(&mut self, now: Time, addresses: &[SocketAddr], source: Source) {
+        self.dial_plan = None;
         for address in addresses.iter().take(MAX_SEEDS) {
             let full = self.dialling.seeds.len() >= MAX_SEEDS;
             match self.dialling.seeds.get_mut(address) {
@@ -107,6 +108,7 @@ impl Membership {
         name: NodeName,
         addresses: &[SocketAddr],
     ) {
+        self.dial_plan = None;
         if node == self.me.id {
             return;
         }
@@ -131,6 +133,7 @@ impl Membership {
             facts.addresses.iter().map(|address| address.socket).collect();
         if self.dialling.addresses.get(&node) != Some(&addresses) {
             self.dialling.addresses.insert(node, addresses);
+            self.dial_plan = None;
             if let Some(wait) = self.dialling.nodes.get_mut(&node) {
                 *wait = Wait { next: now, wait: FIRST_WAIT, since: now };
             }
@@ -153,6 +156,7 @@ impl Membership {
     }
 
     pub(crate) fn dial_succeeded(&mut self, now: Time, peer: &Peer) {
+        self.dial_plan = None;
         if let Some(dial) = peer.dialled
             && let Some((Target::Seed(address), _)) = self.dialling.in_progress.remove(&dial)
             && let Some(seed) = self.dialling.seeds.get_mut(&address)
@@ -164,13 +168,16 @@ impl Membership {
     }
 
     pub(crate) fn dial_failed(&mut self, now: Time, dial: DialId, why: DialFailure) {
+        self.dial_plan = None;
         let Some((target, _)) = self.dialling.in_progress.remove(&dial) else {
             return;
         };
+        self.statistics.dials_failed += 1;
         match target {
             Target::Node(node) => {
                 if let Some(lost) = self.lost.get_mut(&node) {
                     lost.verdict = crate::Verdict::Silent;
+                    self.note_link(node);
                     self.heard_changed();
                 }
                 self.back_off_node(now, node);
@@ -188,18 +195,21 @@ impl Membership {
 
     /// A link broke: its node is dialled at once, for its process may still be there.
     pub(crate) fn dial_again_now(&mut self, now: Time, node: NodeId) {
+        self.dial_plan = None;
         self.dialling.nodes.insert(node, Wait { next: now, wait: FIRST_WAIT, since: now });
     }
 
     /// A link was closed on purpose. If it is wanted all the same, the next attempt waits: the
     /// purpose may still stand.
     pub(crate) fn dial_again_soon(&mut self, now: Time, node: NodeId) {
+        self.dial_plan = None;
         let next = now + self.rng.jitter(self.config.heartbeat, 0.5);
         self.dialling.nodes.insert(node, Wait { next, wait: FIRST_WAIT, since: now });
     }
 
     /// The wanted edges changed: those that this node should dial first are due now.
     pub(crate) fn wanted_changed(&mut self, now: Time) {
+        self.dial_plan = None;
         // An attempt that is due within the usual wait keeps its back-off; one that was put off for
         // long, while nobody wanted the edge, does not.
         let soon = now + self.config.redial;
@@ -229,7 +239,11 @@ impl Membership {
         }
     }
 
-    pub(crate) fn dial_deadline(&self) -> Option<(Time, &'static str)> {
+    /// When somebody is to be dialled next. Reckoned again only after something has changed.
+    pub(crate) fn first_dial(&self) -> Time {
+        if let Some(at) = self.dial_plan {
+            return at;
+        }
         let full = self.dialling.in_progress.len() >= MAX_IN_PROGRESS;
         let lost = self.dialling.in_progress.values().map(|(_, at)| *at + LOST_AFTER).min();
         let nodes = self.dialling.nodes.iter().filter(|(node, _)| {
@@ -245,17 +259,21 @@ impl Membership {
             .chain(seeds.map(|(_, seed)| seed.wait.next))
             .min()
             .filter(|_| !full && !self.stopping);
-        next.into_iter().chain(lost).min().map(|at| (at, "somebody is to be dialled"))
+        next.into_iter().chain(lost).min().unwrap_or(Time::NEVER)
     }
 
     pub(crate) fn dial(&mut self, now: Time, out: &mut Outbox<Output>) {
-        let lost = |at: &Time| now.since(*at) >= LOST_AFTER;
-        self.dialling.in_progress.retain(|_, (_, at)| !lost(at));
-        if self.stopping {
+        if self.dial_plan.is_some_and(|at| now < at) {
             return;
         }
-        self.dial_nodes(now, out);
-        self.dial_seeds(now, out);
+        self.dial_plan = None;
+        let lost = |at: &Time| now.since(*at) >= LOST_AFTER;
+        self.dialling.in_progress.retain(|_, (_, at)| !lost(at));
+        if !self.stopping {
+            self.dial_nodes(now, out);
+            self.dial_seeds(now, out);
+        }
+        self.dial_plan = Some(self.first_dial());
     }
 
     fn dial_nodes(&mut self, now: Time, out: &mut Outbox<Output>) {
@@ -341,6 +359,7 @@ impl Membership {
             Target::Node(node) => Some(node),
             Target::Seed(_) => None,
         };
+        self.statistics.dials += 1;
         out.push(Output::Dial { dial, expect, addresses });
         true
     }

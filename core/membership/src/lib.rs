@@ -25,13 +25,14 @@ mod machine;
 mod message;
 mod name;
 mod presence;
+mod reach;
 mod route;
 
 pub use event::{
     DialFailure, DialId, DownReason, Goodbye, Input, Layout, LinkId, Output, Peer, Source,
 };
 pub use facts::{Edge, MAX_ADDRESSES, MAX_EDGES, MAX_GROUPS, NodeFacts, NodeState, Verdict, Watch};
-pub use machine::{Config, LinkView, MAX_MEMBERS, Me, MemberView, Membership, Status};
+pub use machine::{Config, LinkView, MAX_MEMBERS, Me, MemberView, Membership, Statistics, Status};
 pub use message::Heartbeat;
 pub use name::Contest;
 

@@ -102,7 +102,9 @@ impl Membership {
             twin_met: None,
         };
         self.links.insert(peer.id, link);
+        self.statistics.links += 1;
         self.link_owner.insert(id, peer.id);
+        self.note_link(peer.id);
         out.push(Output::Linked { peer: peer.id, link: id });
         self.reached(&peer, out);
         self.send_beat(now, peer.id, out);
@@ -144,6 +146,7 @@ impl Membership {
             return;
         };
         out.push(Output::Unlinked { peer });
+        self.note_link(peer);
         self.heard_changed();
         let verdict = match why {
             DownReason::Closed | DownReason::Fault => Verdict::Suspect,
@@ -152,16 +155,21 @@ impl Membership {
         };
         let (incarnation, nonce) = (link.incarnation, short_nonce(link.nonce));
         self.lost.insert(peer, Lost { at: now, incarnation, nonce, verdict });
+        self.note_link(peer);
         self.dial_again_now(now, peer);
     }
 
     pub(crate) fn heard(&mut self, now: Time, id: LinkId) {
-        let Some(link) = self.link_owner.get(&id).and_then(|peer| self.links.get_mut(peer)) else {
+        let Some(peer) = self.link_owner.get(&id).copied() else {
+            return;
+        };
+        let Some(link) = self.links.get_mut(&peer) else {
             return;
         };
         link.last_heard = now;
         if link.verdict != Verdict::Heard {
             link.verdict = Verdict::Heard;
+            self.note_link(peer);
             self.heard_changed();
         }
     }
@@ -181,7 +189,7 @@ impl Membership {
         let Some(link) = self.links.get_mut(&peer) else {
             return;
         };
-        link.peer_says = Some(heartbeat);
+        self.unlooked |= link.peer_says.replace(heartbeat) != Some(heartbeat);
         if heartbeat.has(Heartbeat::CONTESTED) {
             self.met_second_process(now, peer, out);
         }
@@ -194,6 +202,7 @@ impl Membership {
         }
         let answer = link.last_beat.is_none_or(|last| now.since(last) >= half_a_beat);
         if risen {
+            self.note_link(peer);
             self.heard_changed();
         }
         if answer {
@@ -203,20 +212,30 @@ impl Membership {
 
     /// What this node hears has changed, and nobody's presence hangs on it.
     pub(crate) fn heard_changed_in_passing(&mut self) {
-        self.dirty = true;
-        self.beats_changed = true;
+        self.links_changed();
         self.watch_stale = true;
     }
 
     /// What this node hears has changed: presence and the watch record follow.
     pub(crate) fn heard_changed(&mut self) {
-        self.dirty = true;
-        self.beats_changed = true;
+        self.links_changed();
         self.watch_urgent = true;
+    }
+
+    /// Whatever follows from which links there are must be concluded again.
+    fn links_changed(&mut self) {
+        self.beats_changed = true;
+        self.unlooked = true;
+        self.beat_plan = None;
+        self.dial_plan = None;
     }
 
     /// Sends beats that are due, judges who was not heard, and lets go of what nobody wants.
     pub(crate) fn beat(&mut self, now: Time, out: &mut Outbox<Output>) {
+        if self.beat_plan.is_some_and(|at| now < at) {
+            return;
+        }
+        self.beat_plan = None;
         self.judge_links(now, out);
         self.judge_lost(now);
         self.judge_twins(now, out);
@@ -232,7 +251,12 @@ impl Membership {
         }
     }
 
-    pub(crate) fn beat_deadline(&self) -> Option<(Time, &'static str)> {
+    /// When the first beat or verdict is due, or before that: what is heard only puts it off, so it
+    /// is reckoned again only when that time comes, or when something else has changed.
+    pub(crate) fn first_beat(&self) -> Time {
+        if let Some(at) = self.beat_plan {
+            return at;
+        }
         let beats = self.links.values().map(|link| {
             let verdict_due = match link.verdict {
                 Verdict::Heard => link.last_heard + self.config.suspect_after,
@@ -245,7 +269,7 @@ impl Membership {
             Verdict::Silent => lost.at + self.config.silent_after * LOST_SPAN,
             Verdict::Heard | Verdict::Suspect => lost.at + self.config.heartbeat * DOUBT_BEATS,
         });
-        beats.chain(doubts).min().map(|at| (at, "a heartbeat or a verdict is due"))
+        beats.chain(doubts).min().unwrap_or(Time::NEVER)
     }
 
     /// When the next beat on a link is due: each beat, and soon when it has something new to say.
@@ -286,8 +310,21 @@ impl Membership {
             || self.missing.values().any(|since| now.since(*since) >= self.config.heartbeat)
     }
 
+    /// Concludes which edges are missing, what beats say and over which links is flooded, where
+    /// anything that goes into it has changed. Far more is asked than that.
+    pub(crate) fn look(&mut self, now: Time, out: &mut Outbox<Output>) {
+        if !self.unlooked && !self.beats_changed && now < self.look_again {
+            return;
+        }
+        self.unlooked = false;
+        self.look_again = Time::NEVER;
+        self.look_for_missing(now);
+        self.prepare_beats();
+        self.flood_changed(now, out);
+    }
+
     /// Notes which edges of the overlay are missing, and since when.
-    fn look_for_missing(&mut self, now: Time) {
+    pub(crate) fn look_for_missing(&mut self, now: Time) {
         let Self { links, neighbours, missing, .. } = self;
         let there =
             |peer: &NodeId| links.get(peer).is_some_and(|link| link.verdict != Verdict::Silent);
@@ -295,15 +332,16 @@ impl Membership {
         for peer in neighbours.iter().filter(|peer| !there(peer)) {
             missing.entry(*peer).or_insert(now);
         }
+        let late = missing.values().map(|since| *since + self.config.heartbeat);
+        let next = late.filter(|at| *at > now).min();
+        self.look_again = self.look_again.min(next.unwrap_or(Time::NEVER));
         let lacking = self.lacks_neighbours(now);
         self.beats_changed |= lacking != self.lacking;
         self.lacking = lacking;
     }
 
-    /// Concludes what the next beat on each link says, where anything that goes into it has
-    /// changed. When beats are due is asked far more often than that.
-    pub(crate) fn prepare_beats(&mut self, now: Time) {
-        self.look_for_missing(now);
+    /// Concludes what the next beat on each link says.
+    fn prepare_beats(&mut self) {
         if !core::mem::take(&mut self.beats_changed) {
             return;
         }
@@ -311,6 +349,9 @@ impl Membership {
         for peer in peers {
             let heartbeat = self.to_say(peer);
             if let Some(link) = self.links.get_mut(&peer) {
+                if link.to_say != heartbeat {
+                    self.beat_plan = None;
+                }
                 link.to_say = heartbeat;
             }
         }
@@ -322,12 +363,13 @@ impl Membership {
             link.last_beat = Some(now);
             link.said = heartbeat;
             link.to_say = heartbeat;
+            self.statistics.beats += 1;
             out.push(Output::Heartbeat { link: link.id, heartbeat });
         }
     }
 
     fn judge_links(&mut self, now: Time, out: &mut Outbox<Output>) {
-        let mut changed = false;
+        let mut changed = Vec::new();
         let mut dead = Vec::new();
         for (peer, link) in &mut self.links {
             let quiet = now.since(link.last_heard);
@@ -339,18 +381,21 @@ impl Membership {
                 Verdict::Heard
             };
             // Whether a suspect counts as present makes no difference, so it need not be said.
-            changed |= (verdict == Verdict::Silent) != (link.verdict == Verdict::Silent);
+            if (verdict == Verdict::Silent) != (link.verdict == Verdict::Silent) {
+                changed.push(*peer);
+            }
             link.verdict = verdict;
             if quiet >= self.config.silent_after * CLOSE_SILENT {
                 dead.push(*peer);
             }
         }
+        for peer in changed {
+            self.note_link(peer);
+            self.heard_changed();
+        }
         for peer in dead {
             self.drop_link(peer, Goodbye::Unneeded, out);
             self.dial_again_now(now, peer);
-        }
-        if changed {
-            self.heard_changed();
         }
     }
 
@@ -373,18 +418,22 @@ impl Membership {
     }
 
     fn judge_lost(&mut self, now: Time) {
-        let mut changed = false;
         let doubt = self.config.heartbeat * DOUBT_BEATS;
         let span = self.config.silent_after * LOST_SPAN;
-        for lost in self.lost.values_mut() {
-            if lost.verdict != Verdict::Silent && now.since(lost.at) >= doubt {
+        let mut changed = Vec::new();
+        self.lost.retain(|peer, lost| {
+            let kept = now.since(lost.at) < span;
+            let given_up = lost.verdict != Verdict::Silent && now.since(lost.at) >= doubt;
+            if given_up {
                 lost.verdict = Verdict::Silent;
-                changed = true;
             }
-        }
-        let before = self.lost.len();
-        self.lost.retain(|_, lost| now.since(lost.at) < span);
-        if changed || before != self.lost.len() {
+            if given_up || !kept {
+                changed.push(*peer);
+            }
+            kept
+        });
+        for peer in changed {
+            self.note_link(peer);
             self.heard_changed();
         }
     }
@@ -411,6 +460,7 @@ impl Membership {
         // The lower identity closes; the other one does if that never comes.
         let patience = if lower { wait } else { wait * 4 };
         if now.since(since) >= patience {
+            self.statistics.released += 1;
             self.drop_link(peer, Goodbye::Unneeded, out);
         }
     }
@@ -421,6 +471,7 @@ impl Membership {
             self.link_owner.remove(&link.id);
             out.push(Output::Close { link: link.id, why });
             out.push(Output::Unlinked { peer });
+            self.note_link(peer);
             self.heard_changed();
         }
     }
@@ -428,7 +479,8 @@ impl Membership {
     /// Says over which links facts and updates are flooded: edges of the overlay as either end sees
     /// it, and every link while edges are missing or the ends do not come to agree on who is
     /// present. Flooding that begins late begins with a repair.
-    pub(crate) fn flood_changed(&mut self, now: Time, out: &mut Outbox<Output>) {
+    fn flood_changed(&mut self, now: Time, out: &mut Outbox<Output>) {
+        let patience = self.config.heartbeat * DISAGREE_BEATS;
         for (peer, link) in &mut self.links {
             let agrees = link.peer_says.is_some_and(|says| says.members == self.layout.digest);
             link.disagrees_since = match link.disagrees_since {
@@ -436,9 +488,10 @@ impl Membership {
                 None => Some(now),
                 since => since,
             };
-            let apart = link
-                .disagrees_since
-                .is_some_and(|since| now.since(since) >= self.config.heartbeat * DISAGREE_BEATS);
+            let apart = link.disagrees_since.is_some_and(|since| now.since(since) >= patience);
+            if let Some(since) = link.disagrees_since.filter(|_| !apart) {
+                self.look_again = self.look_again.min(since + patience);
+            }
             let on = apart
                 || self.lacking
                 || self.neighbours.contains(peer)
@@ -472,6 +525,7 @@ impl Membership {
         let watch = self.watch();
         if self.published.as_ref() != Some(&watch) {
             self.next_watch = now + self.config.watch_every;
+            self.statistics.watches += 1;
             out.push(Output::Publish { watch: watch.to_body().into() });
             self.published = Some(watch);
         }

@@ -116,6 +116,27 @@ pub struct LinkView {
     pub agrees: bool,
 }
 
+/// Counts since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Times that presence was derived.
+    pub derived: u64,
+    /// Times that who is present or absent had changed.
+    pub changed: u64,
+    /// Watch records published.
+    pub watches: u64,
+    /// Attempts to dial.
+    pub dials: u64,
+    /// Of these, in vain.
+    pub dials_failed: u64,
+    /// Links that came up.
+    pub links: u64,
+    /// Links that this node closed because neither end wanted them.
+    pub released: u64,
+    /// Heartbeats sent.
+    pub beats: u64,
+}
+
 /// Who this node is, as far as membership must know.
 #[derive(Clone, Debug)]
 pub struct Me {
@@ -158,8 +179,6 @@ pub struct Membership {
     pub(crate) hears_another: BTreeMap<NodeId, Time>,
     pub(crate) synced: bool,
     pub(crate) stopping: bool,
-    /// Presence must be derived again.
-    pub(crate) dirty: bool,
     /// When presence was last derived.
     pub(crate) derived: Option<Time>,
     /// Edges of the overlay that have no live link, and since when.
@@ -168,6 +187,14 @@ pub struct Membership {
     pub(crate) lacking: bool,
     /// What goes into a heartbeat may have changed.
     pub(crate) beats_changed: bool,
+    /// Something has changed that [`Membership::look`] looks at.
+    pub(crate) unlooked: bool,
+    /// When it looks again though nothing has.
+    pub(crate) look_again: Time,
+    /// Before when no beat or verdict is due, if that was reckoned.
+    pub(crate) beat_plan: Option<Time>,
+    /// Before when nobody is to be dialled, if that was reckoned.
+    pub(crate) dial_plan: Option<Time>,
     pub(crate) published: Option<Watch>,
     /// Since when the published watch record lags behind.
     pub(crate) watch_changed: Option<Time>,
@@ -176,6 +203,7 @@ pub struct Membership {
     /// It lacks something, urgent or not.
     pub(crate) watch_stale: bool,
     pub(crate) next_watch: Time,
+    pub(crate) statistics: Statistics,
 }
 
 /// A node whose link broke.
@@ -211,16 +239,20 @@ impl Membership {
             watched: BTreeSet::new(),
             synced: false,
             stopping: false,
-            dirty: true,
             derived: None,
             missing: BTreeMap::new(),
             lacking: false,
             beats_changed: true,
+            unlooked: true,
+            look_again: Time::ZERO,
+            beat_plan: None,
+            dial_plan: None,
             published: None,
             watch_changed: None,
             watch_urgent: false,
             watch_stale: false,
             next_watch: Time::ZERO,
+            statistics: Statistics::default(),
         }
     }
 
@@ -266,17 +298,17 @@ impl Membership {
     /// Derives who is present, publishes what this node hears, dials whom it wants.
     pub fn settle(&mut self, now: Time, out: &mut Outbox<Output>) {
         // Who hangs up on everybody learns nothing from hearing nobody.
-        if self.dirty && now >= self.derive_due() {
-            self.dirty = false;
+        if self.members.is_dirty() && now >= self.derive_due() {
             self.derived = Some(now);
+            self.statistics.derived += 1;
             self.derive(now, out);
             self.beats_changed = true;
         }
         self.consider_name(now, out);
-        self.prepare_beats(now);
+        self.look(now, out);
         self.publish_watch(now, out);
-        self.flood_changed(now, out);
         self.dial(now, out);
+        self.beat_plan = Some(self.first_beat());
     }
 
     /// When presence may be derived again: at once after a calm, and later the larger the flock.
@@ -295,7 +327,7 @@ impl Membership {
     /// When the next grace ends. Once something must be derived, that has its own time, and the
     /// grace is looked at then.
     fn grace_ends(&self) -> Option<Time> {
-        if self.dirty { None } else { self.members.next_change() }
+        if self.members.is_dirty() { None } else { self.members.next_change() }
     }
 
     /// When [`Membership::tick`] has work, and why.
@@ -303,15 +335,16 @@ impl Membership {
     pub fn deadline(&self) -> Option<(Time, &'static str)> {
         let watch = self.watch_due().map(|at| (at, "what is heard has changed"));
         [
-            self.beat_deadline(),
+            Some((self.first_beat(), "a heartbeat or a verdict is due")),
             self.name_deadline(),
-            self.dial_deadline(),
+            Some((self.first_dial(), "somebody is to be dialled")),
             self.grace_ends().map(|at| (at, "a member's grace ends")),
-            self.dirty.then(|| (self.derive_due(), "who is present must be derived")),
+            self.members.is_dirty().then(|| (self.derive_due(), "who is present must be derived")),
             watch,
         ]
         .into_iter()
         .flatten()
+        .filter(|(at, _)| *at != Time::NEVER)
         .min()
     }
 
@@ -319,7 +352,7 @@ impl Membership {
     pub fn tick(&mut self, now: Time, out: &mut Outbox<Output>) {
         self.beat(now, out);
         if self.members.next_change().is_some_and(|at| now >= at) {
-            self.dirty = true;
+            self.members.touch_believed();
         }
         self.settle(now, out);
     }
@@ -375,6 +408,12 @@ impl Membership {
         self.members.present()
     }
 
+    /// Counts since the start.
+    #[must_use]
+    pub const fn statistics(&self) -> Statistics {
+        self.statistics
+    }
+
     /// As which life this node publishes, or will.
     #[must_use]
     pub fn incarnation(&self) -> Incarnation {
@@ -416,7 +455,7 @@ impl Membership {
         self.watched = layout.watched.iter().copied().collect();
         self.layout = layout;
         self.beats_changed = true;
-        self.prepare_beats(now);
+        self.look_for_missing(now);
         self.wanted_changed(now);
     }
 }

@@ -1,7 +1,6 @@
-//! Presence, derived: a breadth-first search along what present watchers hear.
+//! Presence: every member, and what follows for each from who is reached.
 
 use alloc::collections::BTreeMap;
-use alloc::vec;
 use alloc::vec::Vec;
 
 use core::time::Duration;
@@ -10,20 +9,13 @@ use skep_base::{Incarnation, NodeId, NodeName, Outbox, Time};
 use crate::event::Output;
 use crate::facts::{NodeFacts, NodeState, Verdict, Watch, short_nonce};
 use crate::machine::{MAX_MEMBERS, MemberView, Membership, Status};
+use crate::reach::{Heard, ME, Reach};
 
 /// The longest that a node may claim it will take to restart.
 const MAX_RESTART: Duration = Duration::from_secs(600);
 
 /// A member by its place in the list: searches run over numbers, not identities.
 pub(crate) type Index = u32;
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Heard {
-    pub(crate) to: Index,
-    incarnation: Incarnation,
-    nonce: u32,
-    pub(crate) verdict: Verdict,
-}
 
 #[derive(Debug)]
 pub(crate) struct Member {
@@ -33,19 +25,20 @@ pub(crate) struct Member {
     pub(crate) facts: Option<NodeFacts>,
     pub(crate) status: Status,
     since: Time,
-    edges: Vec<Heard>,
-    /// The life that heard them.
-    watched_as: Incarnation,
     /// Until then its own announcement, or the fresh start of a new life, is believed.
     believed_until: Time,
-    heard_by: u32,
+    pub(crate) reach: Reach,
 }
 
 /// All members by number and by identity.
 #[derive(Debug, Default)]
 pub(crate) struct Members {
     index: BTreeMap<NodeId, Index>,
-    list: Vec<Member>,
+    pub(crate) list: Vec<Member>,
+    /// Members of whom something has changed since presence was derived.
+    pub(crate) touched: Vec<Index>,
+    /// Members whose word may be believed for a while, whoever hears them.
+    believed: Vec<Index>,
     present: Vec<NodeId>,
     absent: Vec<NodeId>,
     next_change: Option<Time>,
@@ -69,11 +62,12 @@ impl Members {
             facts: None,
             status: Status::Unmet,
             since: Time::ZERO,
-            edges: Vec::new(),
-            watched_as: Incarnation::default(),
             believed_until: Time::ZERO,
-            heard_by: 0,
+            reach: Reach::of(at),
         });
+        if at == ME {
+            self.touch(at);
+        }
         Some(at)
     }
 
@@ -113,14 +107,51 @@ impl Members {
     }
 
     pub(crate) fn views(&self) -> impl Iterator<Item = MemberView<'_>> + '_ {
-        self.list.iter().filter(|member| member.name.is_some()).map(Member::view)
+        (0..)
+            .zip(&self.list)
+            .filter(|(_, member)| member.name.is_some())
+            .map(|(at, _)| self.view_at(at))
     }
 
     pub(crate) fn view(&self, id: NodeId) -> Option<MemberView<'_>> {
-        self.get(id).map(Member::view)
+        self.number(id).map(|at| self.view_at(at))
+    }
+
+    fn view_at(&self, at: Index) -> MemberView<'_> {
+        let member = &self.list[at as usize];
+        MemberView {
+            node: member.id,
+            name: member.name.as_ref(),
+            incarnation: member.incarnation,
+            status: member.status,
+            since: member.since,
+            facts: member.facts.as_ref(),
+            heard_by: self.count_hearing(at),
+        }
+    }
+
+    /// Whether presence must be derived again.
+    pub(crate) fn is_dirty(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
+    /// Those whose word was believed for a while are judged again.
+    pub(crate) fn touch_believed(&mut self) {
+        for at in core::mem::take(&mut self.believed) {
+            self.believed.push(at);
+            self.touch(at);
+        }
+    }
+
+    /// Who is believed no longer drops out of the list, and the next one's time is noted.
+    fn plan_next_change(&mut self, now: Time) {
+        let Self { list, believed, next_change, .. } = self;
+        believed.retain(|at| list[*at as usize].believed_until > now);
+        *next_change = believed.iter().map(|at| list[*at as usize].believed_until).min();
     }
 
     pub(crate) fn check(&self, me: NodeId) {
+        self.check_reach();
         assert!(self.list.len() <= MAX_MEMBERS, "too many members");
         assert_eq!(self.index.len(), self.list.len(), "a member without a number");
         assert!(self.present.is_sorted(), "the present are not sorted");
@@ -138,20 +169,6 @@ impl Members {
     }
 }
 
-impl Member {
-    fn view(&self) -> MemberView<'_> {
-        MemberView {
-            node: self.id,
-            name: self.name.as_ref(),
-            incarnation: self.incarnation,
-            status: self.status,
-            since: self.since,
-            facts: self.facts.as_ref(),
-            heard_by: self.heard_by as usize,
-        }
-    }
-}
-
 impl Membership {
     pub(crate) fn facts_came(
         &mut self,
@@ -161,9 +178,10 @@ impl Membership {
         facts: NodeFacts,
     ) {
         let grace = self.config.silent_after;
-        let Some(member) = self.members.get_mut(node) else {
+        let Some(at) = self.members.intern(node) else {
             return;
         };
+        let member = &mut self.members.list[at as usize];
         if member.incarnation > incarnation {
             return;
         }
@@ -182,10 +200,18 @@ impl Membership {
             }
             NodeState::Up | NodeState::Left => {}
         }
-        member.incarnation = incarnation;
+        let believed = member.believed_until > now;
+        let new_life = core::mem::replace(&mut member.incarnation, incarnation) != incarnation;
         member.name = Some(facts.name.clone());
         member.facts = Some(facts);
-        self.dirty = true;
+        if new_life {
+            self.members.touch_all_heard_by(at);
+        } else {
+            self.members.touch(at);
+        }
+        if believed && !self.members.believed.contains(&at) {
+            self.members.believed.push(at);
+        }
         self.learn_addresses(now, node);
     }
 
@@ -197,133 +223,77 @@ impl Membership {
                 edges.push(Heard { to, incarnation, nonce, verdict: edge.verdict });
             }
         }
-        if let Some(member) = self.members.get_mut(node) {
-            member.edges = edges;
-            member.watched_as = incarnation;
-            self.dirty = true;
+        if let Some(at) = self.members.intern(node) {
+            self.members.set_edges(at, incarnation, edges);
         }
     }
 
     pub(crate) fn forgotten(&mut self, now: Time, node: NodeId) {
-        if let Some(member) = self.members.get_mut(node) {
-            member.facts = None;
-            member.edges.clear();
+        let Some(at) = self.members.number(node) else {
+            return;
+        };
+        self.members.set_edges(at, Incarnation::default(), Vec::new());
+        let member = &mut self.members.list[at as usize];
+        member.facts = None;
+        member.name = None;
+        if member.status != Status::Present {
             member.status = Status::Unmet;
             member.since = now;
-            member.name = None;
-            self.dirty = true;
         }
+        self.members.touch(at);
     }
 
     /// Derives who is present, and says what has changed.
     pub(crate) fn derive(&mut self, now: Time, out: &mut Outbox<Output>) {
-        let reached = self.search();
-        let mut next_change = None;
-        let mut present = Vec::with_capacity(self.members.present.len());
-        let mut absent = Vec::new();
-        for (at, member) in self.members.list.iter_mut().enumerate() {
-            member.heard_by = reached[at];
-            let status = judge(member, reached[at] > 0, member.id == self.me.id, now);
-            if status != Status::Silent && member.believed_until > now {
-                next_change =
-                    Some(next_change.map_or(member.believed_until, |next: Time| {
-                        next.min(member.believed_until)
-                    }));
-            }
+        let (mut some, mut others) = (false, false);
+        for at in self.members.reach_again() {
+            let reached = self.members.is_reached(at);
+            let member = &mut self.members.list[at as usize];
+            let status = judge(member, reached, now);
             if status != member.status {
                 member.status = status;
                 member.since = now;
                 out.push(Output::Status { node: member.id, status });
             }
-            match status {
-                Status::Present => present.push(member.id),
-                Status::Silent | Status::Restarting => absent.push(member.id),
-                Status::Unmet if member.facts.is_some() => absent.push(member.id),
-                Status::Unmet | Status::Left => {}
-            }
+            let id = member.id;
+            let absent = match status {
+                Status::Silent | Status::Restarting => true,
+                Status::Unmet => member.facts.is_some(),
+                Status::Present | Status::Left => false,
+            };
+            some |= list(&mut self.members.present, id, status == Status::Present);
+            others |= list(&mut self.members.absent, id, absent);
         }
-        self.members.next_change = next_change;
-        present.sort_unstable();
-        absent.sort_unstable();
-        if present != self.members.present || absent != self.members.absent {
-            self.members.present.clone_from(&present);
-            self.members.absent.clone_from(&absent);
+        self.members.plan_next_change(now);
+        if some || others {
+            self.statistics.changed += 1;
+            let (present, absent) = (self.members.present.clone(), self.members.absent.clone());
             out.push(Output::Members { present, absent });
         }
     }
 
-    /// How many present watchers hear each member, by number. The search starts from this node's
-    /// own links, and passes only through members that mean to stay.
-    fn search(&self) -> Vec<u32> {
-        let members = &self.members.list;
-        let mut reached = vec![0_u32; members.len()];
-        let mut queue: Vec<Index> = Vec::with_capacity(members.len());
-        let me = self.members.index.get(&self.me.id).copied().unwrap_or(0);
-        reached[me as usize] = 1;
-        let visit = |to: Index,
-                     incarnation: Incarnation,
-                     reached: &mut Vec<u32>,
-                     queue: &mut Vec<Index>| {
-            let member = &members[to as usize];
-            let up = member.facts.as_ref().is_some_and(|facts| facts.state == NodeState::Up);
-            if up && incarnation >= member.incarnation {
-                if reached[to as usize] == 0 {
-                    queue.push(to);
-                }
-                reached[to as usize] += 1;
-            }
-        };
-        for (peer, link) in &self.links {
-            if link.verdict != Verdict::Silent
-                && let Some(to) = self.members.index.get(peer)
-            {
-                visit(*to, link.incarnation, &mut reached, &mut queue);
-            }
-        }
-        for (peer, lost) in &self.lost {
-            if lost.verdict != Verdict::Silent
-                && let Some(to) = self.members.index.get(peer)
-            {
-                visit(*to, lost.incarnation, &mut reached, &mut queue);
-            }
-        }
-        while let Some(at) = queue.pop() {
-            for edge in self.heard_by(&members[at as usize]) {
-                if edge.verdict != Verdict::Silent && edge.to != me {
-                    visit(edge.to, edge.incarnation, &mut reached, &mut queue);
-                }
-            }
-        }
-        reached
-    }
-
     /// A present member that hears another process of this node's name.
     pub(crate) fn foreign_watcher(&self, nonce: u32) -> bool {
-        let Some(me) = self.members.index.get(&self.me.id) else {
-            return false;
-        };
-        let watchers = self.members.list.iter();
-        let mut watchers = watchers.filter(|watcher| watcher.status == Status::Present);
-        watchers.any(|watcher| {
-            watcher.id != self.me.id
-                && self.heard_by(watcher).iter().any(|edge| {
-                    edge.to == *me && edge.nonce != nonce && edge.verdict != Verdict::Silent
-                })
-        })
+        let mut watchers = self.members.my_watchers();
+        watchers.any(|(watcher, heard)| watcher.status == Status::Present && heard != nonce)
     }
 
-    /// What a watcher hears in the newest life of it that this node knows. After a restart of many
-    /// at once, disks are full of what was heard before it.
-    pub(crate) fn heard_by<'a>(&self, watcher: &'a Member) -> &'a [Heard] {
-        let linked = self.links.get(&watcher.id).map(|link| link.incarnation);
-        let newest = linked.unwrap_or_default().max(watcher.incarnation);
-        if watcher.watched_as >= newest { &watcher.edges } else { &[] }
+    /// What the links say of a peer, brought to the search.
+    pub(crate) fn note_link(&mut self, peer: NodeId) {
+        let link = self.links.get(&peer);
+        let lost = self.lost.get(&peer);
+        let linked = link.map_or(Incarnation::default(), |link| link.incarnation);
+        let over_link = link.map(|link| (link.incarnation, link.verdict));
+        let before = lost.map(|lost| (lost.incarnation, lost.verdict));
+        let says = over_link.into_iter().chain(before);
+        let heard = says.filter(|(_, verdict)| *verdict != Verdict::Silent).map(|(life, _)| life);
+        let heard = heard.max();
+        self.members.hear(peer, heard, linked);
     }
 
     /// Whether a present member other than this node hears `peer`, as last derived.
     pub(crate) fn heard_by_another(&self, peer: NodeId) -> bool {
-        let ours = self.links.get(&peer).is_some_and(|link| link.verdict != Verdict::Silent);
-        self.members.get(peer).is_some_and(|member| member.heard_by > u32::from(ours))
+        self.members.number(peer).is_some_and(|at| self.members.is_heard_by_another(at))
     }
 
     /// The nonce half that an edge to this node carries when it is about this process.
@@ -332,8 +302,18 @@ impl Membership {
     }
 }
 
-fn judge(member: &Member, reached: bool, myself: bool, now: Time) -> Status {
-    if myself || reached {
+/// Takes `id` into a sorted list, or out of it. Says whether that changed the list.
+fn list(ids: &mut Vec<NodeId>, id: NodeId, belongs: bool) -> bool {
+    match (ids.binary_search(&id), belongs) {
+        (Err(at), true) => ids.insert(at, id),
+        (Ok(at), false) => drop(ids.remove(at)),
+        (Ok(_), true) | (Err(_), false) => return false,
+    }
+    true
+}
+
+fn judge(member: &Member, reached: bool, now: Time) -> Status {
+    if reached {
         return Status::Present;
     }
     let believed = member.believed_until > now;

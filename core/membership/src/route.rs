@@ -78,10 +78,10 @@ impl Membership {
             return live.filter_map(|(peer, _)| self.members.number(*peer)).collect();
         }
         let member = self.members.numbered(at);
-        let Some(member) = member.filter(|member| member.status == Status::Present) else {
+        if member.is_none_or(|member| member.status != Status::Present) {
             return Vec::new();
-        };
-        let heard = self.heard_by(member).iter();
+        }
+        let heard = self.members.edges_of(at).iter();
         heard.filter(|edge| edge.verdict != Verdict::Silent).map(|edge| edge.to).collect()
     }
 }

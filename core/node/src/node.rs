@@ -270,6 +270,12 @@ impl Node {
         &self.records
     }
 
+    /// What its membership counted since the start.
+    #[must_use]
+    pub const fn membership_statistics(&self) -> skep_membership::Statistics {
+        self.membership.statistics()
+    }
+
     /// The update flood.
     #[must_use]
     pub const fn flood(&self) -> &Flood {
@@ -298,7 +304,7 @@ impl Node {
             return self.refuse_in_grace(link, from, out);
         }
         match frame.kind {
-            kind::RECORDS => match decode::<Message>("records message", &frame.body) {
+            kind::RECORDS => match Message::read(&frame.body) {
                 Ok(message) => {
                     self.record(now, skep_records::Input::Message { from, message });
                 }

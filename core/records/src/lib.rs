@@ -21,8 +21,11 @@
 
 extern crate alloc;
 
+mod age;
 mod machine;
 mod message;
+mod publish;
+mod receive;
 mod record;
 mod store;
 mod sync;

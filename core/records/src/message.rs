@@ -14,9 +14,10 @@
 
 use alloc::vec::Vec;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_bytes::ByteBuf;
 use skep_base::NodeId;
+use skep_wire::{Malformed, decode};
 
 use crate::Version;
 
@@ -29,7 +30,7 @@ pub struct Entry {
     /// Milliseconds since a present watcher last heard the owner, as far as the sender knows.
     pub age_ms: u64,
     /// The record's bytes.
-    pub raw: ByteBuf,
+    pub raw: Bytes,
 }
 
 /// One line of a summary.
@@ -75,4 +76,34 @@ pub enum Message {
     },
     /// Send me these.
     Request(Vec<(NodeId, u16)>),
+}
+
+/// What [`Message::Records`] begins with on the wire.
+const RECORDS: u8 = 4;
+
+/// [`Message::Records`], read where it lies.
+#[derive(Deserialize)]
+struct RecordsFields<'a> {
+    _variant: u32,
+    #[serde(borrow)]
+    entries: Vec<(u64, &'a serde_bytes::Bytes)>,
+    done: bool,
+}
+
+impl Message {
+    /// Reads a frame's body. Records are left where they lie: most that come are known already, and
+    /// cost no copy then.
+    ///
+    /// # Errors
+    /// [`Malformed`] when it is no message.
+    pub fn read(body: &Bytes) -> Result<Self, Malformed> {
+        if body.first() != Some(&RECORDS) {
+            return decode("records message", body);
+        }
+        let fields: RecordsFields<'_> = decode("records message", body)?;
+        let entry =
+            |(age_ms, raw): (u64, &serde_bytes::Bytes)| Entry { age_ms, raw: body.slice_ref(raw) };
+        let entries = fields.entries.into_iter().map(entry).collect();
+        Ok(Self::Records { entries, done: fields.done })
+    }
 }

@@ -4,7 +4,6 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_bytes::ByteBuf;
 use skep_base::{Digest, Incarnation, NodeId};
 use skep_wire::{Malformed, decode, decode_front, encode};
 
@@ -47,7 +46,7 @@ pub struct Version {
 }
 
 /// What the owner signs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Content {
     /// Whose fact this is.
     pub owner: NodeId,
@@ -61,8 +60,8 @@ pub struct Content {
     pub signer: Digest,
     /// The owner takes the fact back. The record stays, without a body, until it is forgotten.
     pub retracted: bool,
-    /// The fact, opaque here.
-    pub body: ByteBuf,
+    /// The fact, opaque here. Of a record that was read it is a part of the record's own bytes.
+    pub body: Bytes,
 }
 
 /// A record, decoded, with the bytes it came as.
@@ -71,14 +70,34 @@ pub struct Record {
     /// What the owner signed.
     pub content: Content,
     raw: Bytes,
-    signed: Vec<u8>,
+    /// The content's bytes, a part of `raw`.
+    signed: Bytes,
     signature: [u8; 64],
 }
 
-#[derive(Serialize, Deserialize)]
-struct Envelope {
-    content: ByteBuf,
-    signature: ByteBuf,
+/// A record as it travels, read where it lies: the content's bytes, then the signature's.
+type Envelope<'a> = (&'a serde_bytes::Bytes, &'a serde_bytes::Bytes);
+
+/// [`Content`], read where it lies: the same fields in the same order.
+#[derive(Deserialize)]
+struct ContentFields<'a> {
+    owner: NodeId,
+    kind: u16,
+    schema: u16,
+    version: Version,
+    signer: Digest,
+    retracted: bool,
+    #[serde(borrow)]
+    body: &'a serde_bytes::Bytes,
+}
+
+impl Content {
+    fn read(bytes: &Bytes) -> Result<Self, Malformed> {
+        let fields: ContentFields<'_> = decode("record content", bytes)?;
+        let ContentFields { owner, kind, schema, version, signer, retracted, body } = fields;
+        let body = bytes.slice_ref(body);
+        Ok(Self { owner, kind, schema, version, signer, retracted, body })
+    }
 }
 
 /// What the content begins with.
@@ -103,13 +122,11 @@ impl Record {
     #[must_use]
     pub fn sign(content: Content, signer: &dyn Signer) -> Self {
         let bytes = encode(&content);
-        let signed = in_context(&bytes);
-        let signature = signer.sign(&signed);
-        let envelope = Envelope {
-            content: ByteBuf::from(bytes),
-            signature: ByteBuf::from(signature.to_vec()),
-        };
-        Self { content, raw: encode(&envelope).into(), signed, signature }
+        let signature = signer.sign(&in_context(&bytes));
+        let envelope: Envelope<'_> =
+            (serde_bytes::Bytes::new(&bytes), serde_bytes::Bytes::new(&signature));
+        let raw = Bytes::from(encode(&envelope));
+        Self { content, raw, signed: bytes.into(), signature }
     }
 
     /// Reads a record's bytes. The signature is not checked yet.
@@ -122,20 +139,21 @@ impl Record {
         if raw.len() > MAX_RECORD_BYTES {
             return Err(malformed);
         }
-        let envelope: Envelope = decode("record", &raw)?;
-        let content: Content = decode("record content", &envelope.content)?;
-        let signature: [u8; 64] = envelope.signature.as_ref().try_into().map_err(|_| malformed)?;
+        let (signed, signature): Envelope<'_> = decode("record", &raw)?;
+        let signed = raw.slice_ref(signed);
+        let signature: [u8; 64] = signature.as_ref().try_into().map_err(|_| malformed)?;
+        let content = Content::read(&signed)?;
         if content.body.len() > MAX_BODY_BYTES || (content.retracted && !content.body.is_empty()) {
             return Err(malformed);
         }
-        Ok(Self { signed: in_context(&envelope.content), content, raw, signature })
+        Ok(Self { content, raw, signed, signature })
     }
 
     /// Whether the key of `signatory` signed this, for the node it belongs to.
     #[must_use]
     pub fn verify(&self, signatory: &Signatory, verifier: &dyn Verifier) -> bool {
         signatory.node == self.content.owner
-            && verifier.verify(&signatory.key, &self.signed, &self.signature)
+            && verifier.verify(&signatory.key, &in_context(&self.signed), &self.signature)
     }
 
     /// The record's bytes, as the owner made them.

@@ -116,7 +116,7 @@ impl Store {
             version: content.version,
             schema: content.schema,
             retracted: content.retracted,
-            body: Bytes::copy_from_slice(&content.body),
+            body: content.body.clone(),
             raw: record.raw().clone(),
             sum,
         };

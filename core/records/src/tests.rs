@@ -6,7 +6,6 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
-use serde_bytes::ByteBuf;
 use skep_base::{Digest, Incarnation, NodeId, Outbox, Rng, Time};
 
 use super::*;
@@ -111,7 +110,9 @@ impl Net {
                 self.frames += 1;
                 let bytes = skep_wire::encode(&message);
                 assert!(bytes.len() <= skep_wire::Lane::Control.max_body_bytes());
-                let message = skep_wire::decode("records", &bytes).unwrap();
+                let read: Message = skep_wire::decode("records", &bytes).unwrap();
+                let message = Message::read(&bytes.into()).unwrap();
+                assert_eq!(message, read, "two ways to read a message differ");
                 self.input(to, Input::Message { from, message });
             }
             self.now = self.now + Duration::from_millis(20);
@@ -217,7 +218,7 @@ fn certificate_record(owner: NodeId, incarnation: u64) -> Record {
             version: Version { incarnation: Incarnation(incarnation), sequence: 1 },
             signer: Digest::of(&certificate),
             retracted: false,
-            body: ByteBuf::from(certificate.to_vec()),
+            body: certificate.clone(),
         },
         &signer,
     )
@@ -225,7 +226,7 @@ fn certificate_record(owner: NodeId, incarnation: u64) -> Record {
 
 fn offer(net: &mut Net, from: NodeId, to: NodeId, raw: &[u8], age: Duration) {
     let age_ms = u64::try_from(age.as_millis()).unwrap();
-    let entries = alloc::vec![Entry { age_ms, raw: ByteBuf::from(raw.to_vec()) }];
+    let entries = alloc::vec![Entry { age_ms, raw: Bytes::copy_from_slice(raw) }];
     net.input(to, Input::Message { from, message: Message::Records { entries, done: true } });
 }
 
@@ -242,7 +243,7 @@ fn what_is_forged_garbled_or_too_old_is_refused_and_counted() {
             version: Version { incarnation: Incarnation(9), sequence: 9 },
             signer: Digest::of(third.as_bytes()),
             retracted: false,
-            body: ByteBuf::from(b"lie".to_vec()),
+            body: Bytes::from_static(b"lie"),
         };
         Record::sign(content, &FakeSigner(signer))
     };
@@ -281,7 +282,7 @@ fn a_lie_with_a_higher_number_does_not_displace_the_truth_in_the_same_batch() {
     // Something is accepted first, so that what follows is gathered into one batch.
     offer(&mut net, liar, me, certificate_record(id(7), 1).raw(), Duration::ZERO);
     for (from, record) in [(liar, &lie), (honest, &truth)] {
-        let entries = alloc::vec![Entry { age_ms: 0, raw: ByteBuf::from(record.raw().to_vec()) }];
+        let entries = alloc::vec![Entry { age_ms: 0, raw: record.raw().clone() }];
         let message = Message::Records { entries, done: false };
         net.input(me, Input::Message { from, message });
     }

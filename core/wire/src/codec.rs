@@ -2,7 +2,6 @@
 
 use alloc::vec::Vec;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// A body that is not what its kind promises. Carries the kind's name for the log line.
@@ -31,7 +30,7 @@ pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
 ///
 /// # Errors
 /// [`Malformed`] when bytes are missing, left over or out of range.
-pub fn decode<T: DeserializeOwned>(what: &'static str, body: &[u8]) -> Result<T, Malformed> {
+pub fn decode<'a, T: Deserialize<'a>>(what: &'static str, body: &'a [u8]) -> Result<T, Malformed> {
     match postcard::take_from_bytes(body) {
         Ok((message, [])) => Ok(message),
         Ok(_) | Err(_) => Err(Malformed { what }),

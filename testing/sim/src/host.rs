@@ -93,6 +93,27 @@ pub(crate) struct Host {
     pub(crate) clock_ahead: Duration,
     /// The last time that something was done to this host.
     pub(crate) disturbed: Time,
+    pub(crate) frames: Frames,
+}
+
+/// Frames that the processes of a host sent and received.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Frames {
+    pub(crate) sent: u64,
+    pub(crate) sent_bytes: u64,
+    pub(crate) received: u64,
+    /// Of these, with records.
+    pub(crate) records: u64,
+    /// Of these, heartbeats.
+    pub(crate) beats: u64,
+}
+
+impl Frames {
+    pub(crate) fn came(&mut self, kind: u8) {
+        self.received += 1;
+        self.records += u64::from(kind == skep_wire::kind::RECORDS);
+        self.beats += u64::from(kind == skep_wire::kind::MEMBERSHIP);
+    }
 }
 
 impl Host {

@@ -39,7 +39,7 @@ mod world;
 pub use disk::DiskModel;
 pub use host::{HostIx, Machine};
 pub use net::Latency;
-pub use report::{Failure, Report};
+pub use report::{Cost, Costs, Failure, Report};
 pub use runner::{Run, run};
 pub use trace::Sink;
 pub use world::{Config, World};

@@ -23,6 +23,10 @@ struct Args {
     /// How many nodes; without it, as many as the scenario likes.
     #[arg(long)]
     nodes: Option<usize>,
+    /// Print what the run cost each node: records, signatures, links, frames. Alone with --nodes
+    /// it plays the scenario crowd.
+    #[arg(long)]
+    report: bool,
     /// Print every event.
     #[arg(long)]
     trace: bool,
@@ -93,6 +97,7 @@ fn chosen(args: &Args) -> anyhow::Result<Vec<&'static Scenario>> {
     };
     match (&args.scenario, args.nodes) {
         (Some(name), _) => Ok(vec![find(name)?]),
+        (None, _) if args.report => Ok(vec![find("crowd")?]),
         // A large world is asked whether it forms and bears churn, which is forming and more.
         (None, Some(_)) => Ok(vec![find("churn")?]),
         (None, None) => Ok(scenario::ALL.iter().collect()),
@@ -108,6 +113,10 @@ fn play(args: &Args, scenario: &'static Scenario, seed: u64) -> anyhow::Result<(
         asked.sink = Some(Box::new(|line| println!("{line}")));
     }
     let report = run(asked)?;
-    let text = format!("{report}  {:.2} s of wall time", began.elapsed().as_secs_f64());
+    let mut text = report.to_string();
+    if args.report {
+        report.costs.iter().for_each(|costs| text += &costs.to_string());
+    }
+    text += &format!("  {:.2} s of wall time", began.elapsed().as_secs_f64());
     Ok((report.passed(), text))
 }

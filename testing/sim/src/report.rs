@@ -21,6 +21,44 @@ pub struct Traffic {
     pub connections: u64,
 }
 
+/// What one thing cost each node: the mean and the most.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cost {
+    /// What was counted.
+    pub what: &'static str,
+    /// Of all nodes.
+    pub mean: f64,
+    /// At the node that had most of it.
+    pub most: u64,
+}
+
+/// What a stretch of a run cost its nodes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Costs {
+    /// Which stretch.
+    pub stretch: String,
+    /// What it cost.
+    pub costs: Vec<Cost>,
+}
+
+impl Costs {
+    /// The mean of a cost, by its name.
+    #[must_use]
+    pub fn mean(&self, what: &str) -> Option<f64> {
+        self.costs.iter().find(|cost| cost.what == what).map(|cost| cost.mean)
+    }
+}
+
+impl fmt::Display for Costs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  cost a node {}: mean, most", self.stretch)?;
+        for Cost { what, mean, most } in &self.costs {
+            writeln!(f, "    {what:<32} {mean:>10.1} {most:>8}")?;
+        }
+        Ok(())
+    }
+}
+
 /// Why a run failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -86,6 +124,8 @@ pub struct Report {
     pub layouts: u64,
     /// What the scenario measured, in virtual time.
     pub measured: Vec<(String, Duration)>,
+    /// What stretches of the run cost its nodes.
+    pub costs: Vec<Costs>,
     /// What went wrong, if anything did.
     pub failure: Option<Failure>,
     /// The last lines of the trace, where something went wrong.

@@ -79,6 +79,7 @@ pub fn run(run: Run) -> anyhow::Result<Report> {
         updates: world.ledger.promised.len(),
         layouts: world.layouts_computed(),
         measured: std::mem::take(&mut world.measured),
+        costs: std::mem::take(&mut world.costs),
         last_lines: failure.as_ref().map(|_| world.trace.last()).unwrap_or_default(),
         failure,
     })

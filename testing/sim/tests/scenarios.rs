@@ -55,6 +55,7 @@ macro_rules! scenarios {
 
 scenarios! {
     form: "form", 16, 1..6;
+    crowd: "crowd", 20, 1..4;
     form_regions: "form-regions", 30, 1..3;
     one_by_one: "one-by-one", 12, 1..4;
     slow_disks: "slow-disks", 12, 1..4;

@@ -16,6 +16,15 @@ pub(super) const FORM: Scenario = Scenario {
     play: form,
 };
 
+pub(super) const CROWD: Scenario = Scenario {
+    name: "crowd",
+    about: "N nodes that know one address all start at once, on a network of 0.1 ms",
+    nodes: 100,
+    least: 2,
+    configure: near,
+    play: crowd,
+};
+
 pub(super) const FORM_REGIONS: Scenario = Scenario {
     name: "form-regions",
     about: "the same over nineteen regions of the world",
@@ -47,6 +56,11 @@ fn regions(config: &mut Config) {
     config.latency = Latency::Regions;
 }
 
+fn near(config: &mut Config) {
+    let way = Duration::from_micros(100);
+    config.latency = Latency::Uniform { least: way, most: way };
+}
+
 fn slow_disks(config: &mut Config) {
     config.disk = DiskModel::slow();
 }
@@ -56,8 +70,23 @@ fn form(world: &mut World, n: usize) -> Played {
     start_within_a_second(world, &hosts)?;
     let met = world.until_met(patience(n))?;
     world.measure("all present at all, after the last start", met);
+    world.count_costs("until all were present");
     let rest = world.until_at_rest(patience(n))?;
     world.measure("at rest, after that", rest);
+    Ok(())
+}
+
+fn crowd(world: &mut World, n: usize) -> Played {
+    let hosts = hosts(world, n)?;
+    for host in &hosts {
+        world.start(*host);
+    }
+    let met = world.until_met(patience(n))?;
+    world.measure("all present at all, after the start", met);
+    world.count_costs("until all were present");
+    let rest = world.until_at_rest(patience(n))?;
+    world.measure("at rest, after that", rest);
+    world.count_costs("until five seconds after rest");
     Ok(())
 }
 

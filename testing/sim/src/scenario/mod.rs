@@ -39,6 +39,7 @@ pub struct Scenario {
 /// All scenarios, in the order of the command line's list.
 pub const ALL: &[Scenario] = &[
     forming::FORM,
+    forming::CROWD,
     forming::FORM_REGIONS,
     forming::ONE_BY_ONE,
     forming::SLOW_DISKS,

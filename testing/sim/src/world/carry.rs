@@ -44,7 +44,12 @@ impl World {
     fn carry_out(&mut self, host: HostIx, output: Output) {
         let now = self.now;
         match output {
-            Output::Send { link, kind, body } => self.net.send(now, link, Frame { kind, body }),
+            Output::Send { link, kind, body } => {
+                let frames = &mut self.host_mut(host).frames;
+                frames.sent += 1;
+                frames.sent_bytes += body.len() as u64;
+                self.net.send(now, link, Frame { kind, body });
+            }
             Output::Dial { dial, expect, addresses } => {
                 self.line(Some(host), "dial", None, (dial.0, addresses.len() as u64), || {
                     Some(format!("{expect:?} {addresses:?}"))

@@ -1,6 +1,7 @@
 //! The world: hosts, their processes and disks, the network between them, and one clock.
 
 mod carry;
+mod costs;
 mod faults;
 mod step;
 
@@ -17,13 +18,13 @@ use skep_topology::{Layout, LayoutCache, LayoutSource, Shape};
 use skep_wire::Address;
 
 use crate::disk::{Disk, DiskModel};
-use crate::host::{Host, HostIx};
+use crate::host::{Frames, Host, HostIx};
 use crate::invariants::Invariants;
 use crate::ledger::Ledger;
 use crate::net::{Latency, NetEvent, Network};
 use crate::plant::Bug;
 use crate::queue::Queue;
-use crate::report::{Checker, Failure, Traffic};
+use crate::report::{Checker, Costs, Failure, Traffic};
 use crate::trace::{Line, Sink, Trace};
 
 /// Wall time at the world's zero: far from 1970, so that ages and sentinels are told apart.
@@ -135,6 +136,7 @@ pub struct World {
     pub(crate) events: u64,
     pub(crate) failure: Option<Failure>,
     pub(crate) measured: Vec<(String, Duration)>,
+    pub(crate) costs: Vec<Costs>,
 }
 
 impl World {
@@ -163,6 +165,7 @@ impl World {
             events: 0,
             failure: None,
             measured: Vec::new(),
+            costs: Vec::new(),
         })
     }
 
@@ -222,6 +225,7 @@ impl World {
             epoch: 0,
             clock_ahead,
             disturbed: Time::ZERO,
+            frames: Frames::default(),
         });
         self.by_id.insert(id, host);
         Ok(host)

@@ -102,6 +102,9 @@ impl World {
             return;
         }
         self.note_input(host, &input);
+        if let Input::Frame { frame, .. } = &input {
+            self.host_mut(host).frames.came(frame.kind);
+        }
         let now = self.host(host).local(self.now);
         let mut out = Outbox::new();
         if let Some(process) = &mut self.host_mut(host).process {

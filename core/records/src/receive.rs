@@ -1,0 +1,229 @@
+//! Receiving: what comes is set aside, verified in batches, kept and passed on.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use bytes::Bytes;
+use skep_base::{Digest, NodeId, Outbox, Time};
+
+use crate::machine::{Output, Records, Rejection};
+use crate::message::Entry;
+use crate::record::{Content, MAX_RECORD_BYTES, Record, Signatory, Version, kind, peek};
+use crate::store::{Full, MAX_KINDS_PER_OWNER, certificates_first};
+use crate::sync::Peer;
+
+/// Received records that may wait for verification; more are verified at once.
+pub(crate) const MAX_PENDING: usize = 8_192;
+
+/// Received records that wait to be verified.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    /// By record, certificates first: of each sender the newest version.
+    records: BTreeMap<(u16, NodeId, u16), Vec<Candidate>>,
+    count: usize,
+}
+
+#[derive(Debug)]
+struct Candidate {
+    from: NodeId,
+    version: Version,
+    raw: Bytes,
+    last_heard: Time,
+}
+
+impl Pending {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Sets a record aside. What a sender invents displaces only what it sent itself.
+    fn add(&mut self, owner: NodeId, kind: u16, new: Candidate) {
+        let waiting = self.records.entry((certificates_first(kind), owner, kind)).or_default();
+        match waiting.iter_mut().find(|old| old.from == new.from) {
+            Some(old) if old.version < new.version => *old = new,
+            Some(_) => {}
+            None => {
+                self.count += 1;
+                waiting.push(new);
+            }
+        }
+    }
+
+    /// The bytes of a record that waits, if these are the same: it comes from several peers.
+    fn same(&self, owner: NodeId, kind: u16, raw: &[u8]) -> Option<Bytes> {
+        let waiting = self.records.get(&(certificates_first(kind), owner, kind))?;
+        waiting.iter().find(|old| old.raw == raw).map(|old| old.raw.clone())
+    }
+}
+
+impl Records {
+    /// Puts received entries aside for the next batch, newest version per sender.
+    pub(crate) fn receive(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        entries: Vec<Entry>,
+        out: &mut Outbox<Output>,
+    ) {
+        for Entry { age_ms, raw } in entries {
+            self.statistics.received += 1;
+            let age = Duration::from_millis(age_ms);
+            let front = peek(&raw).filter(|_| raw.len() <= MAX_RECORD_BYTES);
+            let Some((owner, kind, version)) = front else {
+                self.reject(from, Rejection::Malformed, out);
+                continue;
+            };
+            if age > self.config.purge_after {
+                self.reject(from, Rejection::Purged, out);
+                continue;
+            }
+            if self.store.version(owner, kind).is_some_and(|known| known >= version) {
+                self.duplicate(from, owner, kind, version);
+                self.younger(owner, now - age);
+                continue;
+            }
+            // A copy, or each record that is kept would keep the whole frame it came in.
+            let same = self.pending.same(owner, kind, &raw);
+            let raw = same.unwrap_or_else(|| Bytes::copy_from_slice(&raw));
+            self.pending.add(owner, kind, Candidate { from, version, raw, last_heard: now - age });
+            if self.pending.len() >= MAX_PENDING {
+                self.process_batch(now, out);
+            }
+        }
+        self.flush_if_due(now, out);
+    }
+
+    /// A known record came. Whoever sent the version that is about to be sent to it has it.
+    fn duplicate(&mut self, from: NodeId, owner: NodeId, kind: u16, version: Version) {
+        self.statistics.duplicates += 1;
+        if self.store.version(owner, kind) == Some(version)
+            && let Some(peer) = self.peers.get_mut(&from)
+        {
+            peer.has(owner, kind);
+        }
+    }
+
+    /// A known record came with an age: the minimum wins.
+    fn younger(&mut self, owner: NodeId, last_heard: Time) {
+        if let Some(owner) = self.store.owners.get_mut(&owner) {
+            owner.last_heard = owner.last_heard.max(last_heard);
+        }
+    }
+
+    pub(crate) fn flush_if_due(&mut self, now: Time, out: &mut Outbox<Output>) {
+        if now >= self.batch_due() {
+            self.process_batch(now, out);
+        }
+    }
+
+    pub(crate) fn process_batch(&mut self, now: Time, out: &mut Outbox<Output>) {
+        if self.pending.is_empty() && !self.peers.values().any(Peer::has_news) {
+            return;
+        }
+        self.last_batch = Some(now);
+        let pending = core::mem::take(&mut self.pending);
+        for ((_, owner, kind), mut candidates) in pending.records {
+            // The newest that verifies makes the others superfluous.
+            candidates.sort_by_key(|candidate| core::cmp::Reverse(candidate.version));
+            for Candidate { from, version, raw, last_heard } in candidates {
+                if self.store.version(owner, kind).is_some_and(|known| known >= version) {
+                    self.duplicate(from, owner, kind, version);
+                    self.younger(owner, last_heard);
+                    continue;
+                }
+                match Record::parse(raw) {
+                    Ok(record) => self.verify_and_keep(now, from, &record, last_heard, out),
+                    Err(_) => self.reject(from, Rejection::Malformed, out),
+                }
+            }
+        }
+        self.send_news(now, out);
+    }
+
+    fn verify_and_keep(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        record: &Record,
+        last_heard: Time,
+        out: &mut Outbox<Output>,
+    ) {
+        let signatory = match self.verify(record) {
+            Ok(signatory) => signatory,
+            Err(reason) => return self.reject(from, reason, out),
+        };
+        if record.content.owner == self.me {
+            return self.foreign_self(now, record, out);
+        }
+        match self.store.insert(record, signatory, last_heard) {
+            Ok(()) => {
+                self.statistics.accepted += 1;
+                self.keep(Some(from), record, out);
+            }
+            Err(Full::Owners) => self.reject(from, Rejection::TooManyOwners, out),
+            Err(Full::Kinds) => self.reject(from, Rejection::TooManyKinds, out),
+        }
+    }
+
+    /// A record of ours that this life did not make. What an earlier life said and this one does
+    /// not is taken back, or it would be repaired to and fro for ever.
+    fn foreign_self(&mut self, now: Time, record: &Record, out: &mut Outbox<Output>) {
+        let Content { kind, version, .. } = record.content;
+        if self.own.incarnation.is_some_and(|ours| ours > version.incarnation) {
+            if !self.own.facts.contains_key(&kind) && self.own.facts.len() < MAX_KINDS_PER_OWNER {
+                self.own.facts.insert(kind, (record.content.schema, None));
+                self.publish_fact(now, kind, out);
+            }
+        } else {
+            let body = record.content.body.clone();
+            out.push(Output::ForeignSelf { incarnation: version.incarnation, kind, body });
+        }
+    }
+
+    pub(crate) fn verify(&mut self, record: &Record) -> Result<Option<Signatory>, Rejection> {
+        let content = &record.content;
+        let is_certificate = content.kind == kind::CERTIFICATE;
+        let signatory = if is_certificate {
+            self.certified(record).ok_or(Rejection::Certificate)?
+        } else {
+            self.store
+                .signatory(content.owner, &content.signer)
+                .ok_or(Rejection::UnknownCertificate)?
+        };
+        self.statistics.verified += 1;
+        if record.verify(&signatory, &*self.verifier) {
+            Ok(Some(signatory).filter(|_| is_certificate))
+        } else {
+            Err(Rejection::Signature)
+        }
+    }
+
+    /// Whom a certificate record names, when it is its owner and the hash is right. A certificate
+    /// that was verified once is remembered by its hash.
+    fn certified(&mut self, record: &Record) -> Option<Signatory> {
+        let content = &record.content;
+        if content.retracted {
+            return None;
+        }
+        if let Some(known) = self.store.signatory(content.owner, &content.signer) {
+            return Some(known);
+        }
+        if Digest::of(&content.body) != content.signer {
+            return None;
+        }
+        self.statistics.verified += 1;
+        self.statistics.certificates += 1;
+        let named = self.verifier.certificate(&content.body);
+        named.filter(|signatory| signatory.node == content.owner)
+    }
+
+    pub(crate) fn reject(&mut self, from: NodeId, reason: Rejection, out: &mut Outbox<Output>) {
+        *self.statistics.rejected.entry(reason).or_default() += 1;
+        out.push(Output::Reject { from, reason });
+    }
+}
