@@ -23,9 +23,13 @@ const MAX_IN_PROGRESS: usize = 64;
 const MAX_SEEDS: usize = 1024;
 /// The first wait after a failure.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
-/// An edge must be wanted for this long before it is dialled, by a node that has enough of them:
-/// while many come or go, most edges are wanted for a moment only.
-const SETTLES: Duration = Duration::from_millis(100);
+/// While members come and go, most edges are wanted for a moment only. A node that has enough of
+/// them dials another when nothing has changed for so long, or when it was wanted for a beat.
+pub(crate) const CALM: Duration = Duration::from_millis(150);
+/// An absent member is dialled by those who are responsible for it after this long.
+const CHASED_AFTER: Duration = Duration::from_millis(400);
+/// Edges of the overlay that are dialled though the members still change: so many hold a node.
+const ENOUGH_EDGES: usize = 2;
 /// Dialling is eager for this long.
 const EAGER_FOR: Duration = Duration::from_secs(3600);
 /// An address that multicast or the beacon named is dropped when it was not named again for this
@@ -47,6 +51,15 @@ struct Wait {
     next: Time,
     wait: Duration,
     since: Time,
+    /// The edge was never dialled: it waits for the members to settle.
+    settles: bool,
+}
+
+impl Wait {
+    /// Due at `next`, with all its back-off before it.
+    const fn fresh(next: Time, since: Time) -> Self {
+        Self { next, wait: FIRST_WAIT, since, settles: false }
+    }
 }
 
 #[derive(Debug)]
@@ -88,12 +101,12 @@ impl Membership {
                     seed.source = seed.source.min(source);
                     // An operator who names an address again wants it dialled now.
                     if source == Source::Operator {
-                        seed.wait = Wait { next: now, wait: FIRST_WAIT, since: now };
+                        seed.wait = Wait::fresh(now, now);
                     }
                 }
                 None if full => {}
                 None => {
-                    let wait = Wait { next: now, wait: FIRST_WAIT, since: now };
+                    let wait = Wait::fresh(now, now);
                     let seed = Seed { source, wait, named_at: now, ourselves: false };
                     self.dialling.seeds.insert(*address, seed);
                 }
@@ -117,7 +130,7 @@ impl Membership {
             let kept = addresses.iter().copied().take(MAX_ADDRESSES).collect();
             self.dialling.addresses.insert(node, kept);
             // Its records may be forgotten: the address book alone has it dialled.
-            self.dialling.nodes.insert(node, Wait { next: now, wait: FIRST_WAIT, since: now });
+            self.dialling.nodes.insert(node, Wait::fresh(now, now));
         }
     }
 
@@ -135,7 +148,7 @@ impl Membership {
             self.dialling.addresses.insert(node, addresses);
             self.dial_plan = None;
             if let Some(wait) = self.dialling.nodes.get_mut(&node) {
-                *wait = Wait { next: now, wait: FIRST_WAIT, since: now };
+                *wait = Wait::fresh(now, now);
             }
         }
     }
@@ -161,7 +174,7 @@ impl Membership {
             && let Some((Target::Seed(address), _)) = self.dialling.in_progress.remove(&dial)
             && let Some(seed) = self.dialling.seeds.get_mut(&address)
         {
-            seed.wait = Wait { next: now + self.config.redial, wait: FIRST_WAIT, since: now };
+            seed.wait = Wait::fresh(now + self.config.redial, now);
             seed.ourselves = peer.id == self.me.id && peer.nonce == self.me.nonce;
         }
         self.dialling.nodes.remove(&peer.id);
@@ -196,7 +209,7 @@ impl Membership {
     /// A link broke: its node is dialled at once, for its process may still be there.
     pub(crate) fn dial_again_now(&mut self, now: Time, node: NodeId) {
         self.dial_plan = None;
-        self.dialling.nodes.insert(node, Wait { next: now, wait: FIRST_WAIT, since: now });
+        self.dialling.nodes.insert(node, Wait::fresh(now, now));
     }
 
     /// A link was closed on purpose. If it is wanted all the same, the next attempt waits: the
@@ -204,39 +217,52 @@ impl Membership {
     pub(crate) fn dial_again_soon(&mut self, now: Time, node: NodeId) {
         self.dial_plan = None;
         let next = now + self.rng.jitter(self.config.heartbeat, 0.5);
-        self.dialling.nodes.insert(node, Wait { next, wait: FIRST_WAIT, since: now });
+        self.dialling.nodes.insert(node, Wait::fresh(next, now));
     }
 
-    /// The wanted edges changed: those that this node should dial first are due now.
+    /// The wanted edges changed: those that this node should dial first are due soon.
     pub(crate) fn wanted_changed(&mut self, now: Time) {
         self.dial_plan = None;
-        // An attempt that is due within the usual wait keeps its back-off; one that was put off for
-        // long, while nobody wanted the edge, does not.
-        let soon = now + self.config.redial;
-        let soonest = if self.lacking { now } else { now + SETTLES };
-        let unlinked: Vec<NodeId> = self
-            .neighbours
-            .iter()
-            .chain(&self.watched)
-            .filter(|node| !self.links.contains_key(node))
-            .filter(|node| self.dialling.nodes.get(node).is_none_or(|wait| wait.next > soon))
-            .copied()
-            .collect();
+        let there = self.neighbours.len() - self.missing.len();
+        let mut needed = ENOUGH_EDGES.saturating_sub(there);
+        let wanted = self.neighbours.iter().chain(&self.watched).copied();
+        let unlinked: Vec<NodeId> = wanted.filter(|node| !self.links.contains_key(node)).collect();
         for node in unlinked {
-            let courtesy = self.neighbours.contains(&node) && node < self.me.id;
-            let next = if courtesy { soonest + self.config.courtesy } else { soonest };
-            self.dialling.nodes.insert(node, Wait { next, wait: FIRST_WAIT, since: now });
+            let at_once = needed > 0 && self.neighbours.contains(&node);
+            needed -= usize::from(at_once);
+            self.edge_wanted(now, node, at_once);
         }
         // Before the first exchange is complete nobody can be told from the absent.
         if !self.has_begun() {
             return;
         }
         for node in self.layout.chased.clone() {
-            let wait = Wait { next: now, wait: FIRST_WAIT, since: now };
+            // Most who are heard of for the first time are there already, and about to be vouched
+            // for by whoever they joined through.
+            let wait = Wait::fresh(now + CHASED_AFTER, now);
             let wait = self.dialling.nodes.entry(node).or_insert(wait);
             // Whoever has only just become responsible does not inherit a long wait.
             wait.next = wait.next.min(now + self.config.redial);
         }
+    }
+
+    /// An edge to `node` is wanted and is not there.
+    fn edge_wanted(&mut self, now: Time, node: NodeId, at_once: bool) {
+        let known = self.dialling.nodes.get(&node).copied();
+        let settling = known.filter(|wait| wait.settles);
+        // An attempt that is due within the usual wait keeps its back-off; one that was put off for
+        // long, while nobody wanted the edge, does not.
+        let soon = now + self.config.redial;
+        if settling.is_none() && known.is_some_and(|wait| wait.next <= soon) {
+            return;
+        }
+        let since = settling.map_or(now, |wait| wait.since);
+        let settled = (now + CALM).min(since + self.config.heartbeat);
+        let due = if at_once { since } else { settled };
+        let courtesy = self.neighbours.contains(&node) && node < self.me.id;
+        let next = if courtesy { due + self.config.courtesy } else { due };
+        let wait = Wait { settles: true, ..Wait::fresh(next, since) };
+        self.dialling.nodes.insert(node, wait);
     }
 
     /// When somebody is to be dialled next. Reckoned again only after something has changed.
@@ -366,7 +392,7 @@ impl Membership {
 
     fn back_off_node(&mut self, now: Time, node: NodeId) {
         let wait = self.dialling.nodes.get(&node).copied();
-        let wait = wait.unwrap_or(Wait { next: now, wait: FIRST_WAIT, since: now });
+        let wait = wait.unwrap_or(Wait::fresh(now, now));
         let mut wait = self.backed_off(now, wait);
         let wanted = self.neighbours.contains(&node) || self.watched.contains(&node);
         if !wanted && self.layout.chased.binary_search(&node).is_err() {
@@ -381,6 +407,7 @@ impl Membership {
         let eager = now.since(wait.since) < EAGER_FOR;
         let longest = if eager { self.config.redial } else { self.config.redial_late };
         let next = now + self.rng.jitter(wait.wait, 0.25).min(longest);
-        Wait { next, wait: (wait.wait * 2).min(longest), since: wait.since }
+        let wait = Wait { wait: (wait.wait * 2).min(longest), settles: false, ..wait };
+        Wait { next, ..wait }
     }
 }

@@ -108,6 +108,13 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// What is said of a node.
+    #[must_use]
+    pub fn edge(&self, node: NodeId) -> Option<&Edge> {
+        let at = self.edges.binary_search_by_key(&node, |edge| edge.node).ok()?;
+        self.edges.get(at)
+    }
+
     /// The record's body.
     #[must_use]
     pub fn to_body(&self) -> Vec<u8> {

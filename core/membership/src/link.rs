@@ -1,9 +1,11 @@
 //! Links: one to a peer, heartbeats on it, and when it may go.
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use skep_base::{Incarnation, NodeId, Nonce, Outbox, Time};
 
+use crate::dialling::CALM;
 use crate::event::{DownReason, Goodbye, LinkId, Output, Peer};
 use crate::facts::{Edge, MAX_EDGES, Verdict, Watch, short_nonce};
 use crate::machine::{LinkView, Lost, Membership};
@@ -21,7 +23,19 @@ const DOUBT_BEATS: u32 = 1;
 const LOST_SPAN: u32 = 10;
 /// With so many edges of the overlay a node is well enough connected for a moment.
 const ENOUGH_EDGES: usize = 2;
-/// Ends that still disagree on who is present after so many beats flood to one another.
+/// An edge of the overlay that stays away for longer, in beats, has other links take its place. It
+/// is not even dialled for one beat while the members change.
+const MISSING_BEATS: u32 = 2;
+/// A node waits so long for the word of another before it says that it hears somebody new; while
+/// members come and go, so long as that other's own word may take.
+const GAIN_WAIT: Duration = Duration::from_millis(25);
+const GAIN_WAIT_AT_MOST: Duration = Duration::from_millis(250);
+/// The larger the flock the longer it keeps growing, and the more nodes each record costs.
+const ROUTINE_PER_MEMBER: Duration = Duration::from_millis(4);
+/// Links that are let go come several at a time, and are spoken of together.
+const RELEASE_WAIT: Duration = Duration::from_millis(200);
+/// To a peer that stays for so many beats with one and the same other view of who is present is
+/// flooded, whatever the overlay says.
 const DISAGREE_BEATS: u32 = 2;
 
 #[derive(Debug)]
@@ -40,7 +54,7 @@ pub(crate) struct Link {
     pub(crate) verdict: Verdict,
     unwanted_since: Option<Time>,
     flood: Option<bool>,
-    /// The ends see different members.
+    /// The peer sees other members than this node, and always the same.
     disagrees_since: Option<Time>,
     /// When another live process of the peer's name was last turned away for this link's sake.
     twin_met: Option<Time>,
@@ -108,11 +122,7 @@ impl Membership {
         out.push(Output::Linked { peer: peer.id, link: id });
         self.reached(&peer, out);
         self.send_beat(now, peer.id, out);
-        if self.heard_by_another(peer.id) {
-            self.heard_changed_in_passing();
-        } else {
-            self.heard_changed();
-        }
+        self.gained(now, peer.id);
     }
 
     /// A second connection to a peer: which of the two stays. Both ends judge alike: the one that
@@ -147,12 +157,20 @@ impl Membership {
         };
         out.push(Output::Unlinked { peer });
         self.note_link(peer);
-        self.heard_changed();
         let verdict = match why {
             DownReason::Closed | DownReason::Fault => Verdict::Suspect,
             DownReason::TimedOut => Verdict::Silent,
-            DownReason::Goodbye(_) | DownReason::Local => return self.dial_again_soon(now, peer),
+            // Who stops says so itself: that word must be everywhere before nobody hears it.
+            DownReason::Goodbye(Goodbye::Unneeded | Goodbye::Stopping) => {
+                self.released(now);
+                return self.dial_again_soon(now, peer);
+            }
+            DownReason::Goodbye(_) | DownReason::Local => {
+                self.heard_changed();
+                return self.dial_again_soon(now, peer);
+            }
         };
+        self.heard_changed();
         let (incarnation, nonce) = (link.incarnation, short_nonce(link.nonce));
         self.lost.insert(peer, Lost { at: now, incarnation, nonce, verdict });
         self.note_link(peer);
@@ -189,7 +207,12 @@ impl Membership {
         let Some(link) = self.links.get_mut(&peer) else {
             return;
         };
-        self.unlooked |= link.peer_says.replace(heartbeat) != Some(heartbeat);
+        let before = link.peer_says.replace(heartbeat);
+        self.unlooked |= before != Some(heartbeat);
+        if before.is_some_and(|before| before.members != heartbeat.members) {
+            // Its view moves, so what is flooded reaches it.
+            link.disagrees_since = None;
+        }
         if heartbeat.has(Heartbeat::CONTESTED) {
             self.met_second_process(now, peer, out);
         }
@@ -203,11 +226,52 @@ impl Membership {
         let answer = link.last_beat.is_none_or(|last| now.since(last) >= half_a_beat);
         if risen {
             self.note_link(peer);
-            self.heard_changed();
+            self.gained(now, peer);
         }
         if answer {
             self.send_beat(now, peer, out);
         }
+    }
+
+    /// A peer is heard that was not: somebody's presence may hang on that, if nobody else hears it.
+    /// Whether somebody does shows in a moment, for most who join are linked to several at once.
+    pub(crate) fn gained(&mut self, now: Time, peer: NodeId) {
+        if self.heard_by_another(peer) {
+            self.heard_changed_in_passing();
+        } else {
+            self.links_changed();
+            // One change follows another: the node that all join through is about to say so.
+            let busy = now.since(self.laid_out_before) < GAIN_WAIT_AT_MOST;
+            let wait = if busy { GAIN_WAIT_AT_MOST } else { GAIN_WAIT };
+            self.watch_gain.get_or_insert(now + wait);
+        }
+    }
+
+    /// A link was let go, as somebody else hears the peer. But what was said of it is true no
+    /// longer, and would keep it present if it died now.
+    fn released(&mut self, now: Time) {
+        self.links_changed();
+        self.watch_stale = true;
+        self.watch_gain.get_or_insert(now + RELEASE_WAIT);
+        self.watch_released = true;
+    }
+
+    /// Somebody is present no longer: this node may be the only one now that hears some peer.
+    pub(crate) fn watchers_lost(&mut self, now: Time) {
+        if self.watch_stale {
+            self.watch_gain = Some(now);
+        }
+    }
+
+    /// Whether this node alone hears somebody, and has not said so.
+    fn hears_alone(&self) -> bool {
+        self.links.iter().any(|(peer, link)| {
+            let said = self.published.as_ref().and_then(|watch| watch.edge(*peer));
+            let is_said = said.is_some_and(|edge| {
+                edge.incarnation == link.incarnation && edge.verdict != Verdict::Silent
+            });
+            link.verdict != Verdict::Silent && !is_said && !self.heard_by_another(*peer)
+        })
     }
 
     /// What this node hears has changed, and nobody's presence hangs on it.
@@ -277,10 +341,15 @@ impl Membership {
         let Some(last) = link.last_beat else {
             return Time::ZERO;
         };
+        let soon = last + self.config.heartbeat / 10;
+        let usual = last + self.config.heartbeat;
         if link.said == link.to_say {
-            last + self.config.heartbeat
+            usual
+        } else if link.said == (Heartbeat { members: link.said.members, ..link.to_say }) {
+            // Only who is present has changed, and may do so again at once.
+            (self.laid_out + CALM).clamp(soon, usual)
         } else {
-            last + self.config.heartbeat / 10
+            soon
         }
     }
 
@@ -307,7 +376,12 @@ impl Membership {
     fn lacks_neighbours(&self, now: Time) -> bool {
         let there = self.neighbours.len() - self.missing.len();
         there < self.neighbours.len().clamp(1, ENOUGH_EDGES)
-            || self.missing.values().any(|since| now.since(*since) >= self.config.heartbeat)
+            || self.missing.values().any(|since| now.since(*since) >= self.patience())
+    }
+
+    /// How long an edge may be missing.
+    fn patience(&self) -> Duration {
+        self.config.heartbeat * MISSING_BEATS
     }
 
     /// Concludes which edges are missing, what beats say and over which links is flooded, where
@@ -325,6 +399,7 @@ impl Membership {
 
     /// Notes which edges of the overlay are missing, and since when.
     pub(crate) fn look_for_missing(&mut self, now: Time) {
+        let patience = self.patience();
         let Self { links, neighbours, missing, .. } = self;
         let there =
             |peer: &NodeId| links.get(peer).is_some_and(|link| link.verdict != Verdict::Silent);
@@ -332,7 +407,7 @@ impl Membership {
         for peer in neighbours.iter().filter(|peer| !there(peer)) {
             missing.entry(*peer).or_insert(now);
         }
-        let late = missing.values().map(|since| *since + self.config.heartbeat);
+        let late = missing.values().map(|since| *since + patience);
         let next = late.filter(|at| *at > now).min();
         self.look_again = self.look_again.min(next.unwrap_or(Time::NEVER));
         let lacking = self.lacks_neighbours(now);
@@ -420,19 +495,17 @@ impl Membership {
     fn judge_lost(&mut self, now: Time) {
         let doubt = self.config.heartbeat * DOUBT_BEATS;
         let span = self.config.silent_after * LOST_SPAN;
-        let mut changed = Vec::new();
-        self.lost.retain(|peer, lost| {
-            let kept = now.since(lost.at) < span;
-            let given_up = lost.verdict != Verdict::Silent && now.since(lost.at) >= doubt;
-            if given_up {
+        let mut given_up = Vec::new();
+        // That the node was silent is said until there is something else to say: a record of its
+        // own, from each watcher of a node that is long gone, would tell nobody anything.
+        self.lost.retain(|_, lost| now.since(lost.at) < span);
+        for (peer, lost) in &mut self.lost {
+            if lost.verdict != Verdict::Silent && now.since(lost.at) >= doubt {
                 lost.verdict = Verdict::Silent;
+                given_up.push(*peer);
             }
-            if given_up || !kept {
-                changed.push(*peer);
-            }
-            kept
-        });
-        for peer in changed {
+        }
+        for peer in given_up {
             self.note_link(peer);
             self.heard_changed();
         }
@@ -461,18 +534,24 @@ impl Membership {
         let patience = if lower { wait } else { wait * 4 };
         if now.since(since) >= patience {
             self.statistics.released += 1;
-            self.drop_link(peer, Goodbye::Unneeded, out);
+            self.let_go(peer, Goodbye::Unneeded, out);
+            self.released(now);
         }
     }
 
-    /// Lets go of a link at once; that it is down then comes as no news.
+    /// Drops a link at once: what it said of the peer is true no longer.
     pub(crate) fn drop_link(&mut self, peer: NodeId, why: Goodbye, out: &mut Outbox<Output>) {
+        self.let_go(peer, why, out);
+        self.heard_changed();
+    }
+
+    /// Closes a link; that it is down then comes as no news.
+    fn let_go(&mut self, peer: NodeId, why: Goodbye, out: &mut Outbox<Output>) {
         if let Some(link) = self.links.remove(&peer) {
             self.link_owner.remove(&link.id);
             out.push(Output::Close { link: link.id, why });
             out.push(Output::Unlinked { peer });
             self.note_link(peer);
-            self.heard_changed();
         }
     }
 
@@ -506,19 +585,31 @@ impl Membership {
     /// When the watch record is published again. What nobody's presence hangs on waits for a beat:
     /// while a flock forms most of it is out of date by then.
     pub(crate) fn watch_due(&self) -> Option<Time> {
-        let since = self.watch_changed.filter(|_| self.has_begun())?;
-        let routine = if self.watch_urgent { since } else { since + self.config.heartbeat };
-        Some(self.next_watch.max(routine))
+        if !self.has_begun() {
+            return None;
+        }
+        let lags = self.watch_changed.map(|since| match self.watch_urgent {
+            true => since,
+            false => since + self.config.heartbeat + ROUTINE_PER_MEMBER * self.members.count(),
+        });
+        lags.into_iter().chain(self.watch_gain).min().map(|at| at.max(self.next_watch))
     }
 
     /// Publishes whom this node hears, if that is not what it said last.
     pub(crate) fn publish_watch(&mut self, now: Time, out: &mut Outbox<Output>) {
+        if self.watch_gain.is_some_and(|at| now >= at.max(self.next_watch)) && self.has_begun() {
+            self.watch_gain = None;
+            let released = core::mem::take(&mut self.watch_released);
+            self.watch_urgent |= released || self.hears_alone();
+            self.watch_stale = true;
+        }
         if (self.watch_urgent || self.watch_stale) && self.watch_changed.is_none() {
             self.watch_changed = Some(now);
         }
         if self.watch_due().is_none_or(|due| now < due) {
             return;
         }
+        self.watch_gain = None;
         self.watch_changed = None;
         self.watch_urgent = false;
         self.watch_stale = false;

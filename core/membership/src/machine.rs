@@ -19,8 +19,8 @@ use crate::presence::Members;
 pub const MAX_MEMBERS: usize = 16_384;
 
 /// Deriving costs time in proportion to the members. While many come or go it is done so seldom
-/// that this takes no more than a percent or so of a processor: every 10 ms among a hundred.
-const DERIVE_PER_MEMBER: Duration = Duration::from_micros(100);
+/// that this takes no more than a percent or so of a processor: every 20 ms among a hundred.
+const DERIVE_PER_MEMBER: Duration = Duration::from_micros(200);
 
 /// The timers of membership.
 #[derive(Clone, Debug)]
@@ -170,6 +170,10 @@ pub struct Membership {
     /// Nodes whose link broke, until they are linked again or it is long ago.
     pub(crate) lost: BTreeMap<NodeId, Lost>,
     pub(crate) layout: Layout,
+    /// When the layout last changed.
+    pub(crate) laid_out: Time,
+    /// And when it did before that.
+    pub(crate) laid_out_before: Time,
     pub(crate) neighbours: BTreeSet<NodeId>,
     pub(crate) watched: BTreeSet<NodeId>,
     pub(crate) dialling: Dialling,
@@ -198,6 +202,10 @@ pub struct Membership {
     pub(crate) published: Option<Watch>,
     /// Since when the published watch record lags behind.
     pub(crate) watch_changed: Option<Time>,
+    /// When it must be asked whether somebody's presence hangs on a peer that is newly heard.
+    pub(crate) watch_gain: Option<Time>,
+    /// Links were let go that it still names.
+    pub(crate) watch_released: bool,
     /// Somebody's presence may hang on what it lacks.
     pub(crate) watch_urgent: bool,
     /// It lacks something, urgent or not.
@@ -235,6 +243,8 @@ impl Membership {
             link_owner: BTreeMap::new(),
             lost: BTreeMap::new(),
             layout: Layout::default(),
+            laid_out: Time::ZERO,
+            laid_out_before: Time::ZERO,
             neighbours: BTreeSet::new(),
             watched: BTreeSet::new(),
             synced: false,
@@ -249,6 +259,8 @@ impl Membership {
             dial_plan: None,
             published: None,
             watch_changed: None,
+            watch_gain: None,
+            watch_released: false,
             watch_urgent: false,
             watch_stale: false,
             next_watch: Time::ZERO,
@@ -283,7 +295,7 @@ impl Membership {
             Input::Layout(layout) => self.layout_came(now, layout),
             Input::Synced => self.synced = true,
             Input::ForeignSelf { incarnation, facts } => {
-                self.foreign_self(incarnation, facts, out);
+                self.foreign_self(now, incarnation, facts, out);
             }
             Input::Stopping => self.stopping = true,
             Input::HangUp => {
@@ -454,7 +466,9 @@ impl Membership {
         self.neighbours = layout.neighbours.iter().copied().collect();
         self.watched = layout.watched.iter().copied().collect();
         self.layout = layout;
+        self.laid_out_before = core::mem::replace(&mut self.laid_out, now);
         self.beats_changed = true;
+        self.beat_plan = None;
         self.look_for_missing(now);
         self.wanted_changed(now);
     }

@@ -99,6 +99,7 @@ impl Membership {
 
     pub(crate) fn foreign_self(
         &mut self,
+        now: Time,
         incarnation: Incarnation,
         facts: Option<NodeFacts>,
         out: &mut Outbox<Output>,
@@ -120,7 +121,7 @@ impl Membership {
             if alive && !first {
                 self.yield_name(out);
             } else {
-                self.begin(out);
+                self.begin(now, out);
             }
         }
     }
@@ -138,7 +139,7 @@ impl Membership {
             Phase::Taken { told_at } => {
                 self.phase = Phase::Taken { told_at: counts(told_at) };
                 if !contested(told_at) && self.ready(now) {
-                    self.begin(out);
+                    self.begin(now, out);
                     self.wanted_changed(now);
                 }
             }
@@ -154,7 +155,7 @@ impl Membership {
                 } else {
                     self.phase = Phase::Joining { contested_since: None, told_at: None };
                     if self.ready(now) {
-                        self.begin(out);
+                        self.begin(now, out);
                         self.wanted_changed(now);
                     }
                 }
@@ -189,14 +190,15 @@ impl Membership {
             || waited >= UNSYNCED_AFTER
     }
 
-    fn begin(&mut self, out: &mut Outbox<Output>) {
+    fn begin(&mut self, now: Time, out: &mut Outbox<Output>) {
         let incarnation = self.next_incarnation();
         self.phase = Phase::Begun { incarnation };
         if let Some(me) = self.members.get_mut(self.me.id) {
             me.incarnation = incarnation;
         }
         self.published = None;
-        self.heard_changed();
+        let peers: Vec<NodeId> = self.links.keys().copied().collect();
+        peers.into_iter().for_each(|peer| self.gained(now, peer));
         out.push(Output::Begin { incarnation });
     }
 

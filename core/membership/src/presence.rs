@@ -246,11 +246,13 @@ impl Membership {
     /// Derives who is present, and says what has changed.
     pub(crate) fn derive(&mut self, now: Time, out: &mut Outbox<Output>) {
         let (mut some, mut others) = (false, false);
+        let mut lost = false;
         for at in self.members.reach_again() {
             let reached = self.members.is_reached(at);
             let member = &mut self.members.list[at as usize];
             let status = judge(member, reached, now);
             if status != member.status {
+                lost |= member.status == Status::Present;
                 member.status = status;
                 member.since = now;
                 out.push(Output::Status { node: member.id, status });
@@ -265,6 +267,9 @@ impl Membership {
             others |= list(&mut self.members.absent, id, absent);
         }
         self.members.plan_next_change(now);
+        if lost {
+            self.watchers_lost(now);
+        }
         if some || others {
             self.statistics.changed += 1;
             let (present, absent) = (self.members.present.clone(), self.members.absent.clone());

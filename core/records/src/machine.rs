@@ -17,6 +17,12 @@ use crate::sync::Peer;
 /// replaced before it has been everywhere.
 const GATHER_PER_OWNER: Duration = Duration::from_micros(50);
 
+/// The more a batch held the longer the next one gathers: while many records come, each frame and
+/// each version of a record that is never sent saves every node of the flock some work.
+const GATHER_PER_KEPT: Duration = Duration::from_millis(5);
+/// But no longer than this on that account: a flock is some four such waits across.
+const GATHER_AT_MOST: Duration = Duration::from_millis(50);
+
 /// How records are kept and repaired.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -225,6 +231,16 @@ pub struct Records {
     pub(crate) peers: BTreeMap<NodeId, Peer>,
     pub(crate) pending: Pending,
     pub(crate) last_batch: Option<Time>,
+    /// Records that the last batch kept.
+    pub(crate) last_kept: u32,
+    /// An exchange with somebody was completed.
+    pub(crate) synced_once: bool,
+    /// Before then no comparison begins.
+    pub(crate) next_comparison: Time,
+    /// When the first comparison is due that waits for that.
+    pub(crate) first_comparison: Option<Time>,
+    /// Some peer may have news waiting for it.
+    pub(crate) has_news: bool,
     pub(crate) next_repair: Time,
     next_purge: Time,
     pub(crate) statistics: Statistics,
@@ -254,6 +270,11 @@ impl Records {
             peers: BTreeMap::new(),
             pending: Pending::default(),
             last_batch: None,
+            last_kept: 0,
+            synced_once: false,
+            next_comparison: Time::ZERO,
+            first_comparison: None,
+            has_news: false,
             next_repair,
             next_purge: now + Self::PURGE_EVERY,
             statistics: Statistics::default(),
@@ -264,11 +285,11 @@ impl Records {
     /// Lets `input` happen.
     pub fn handle(&mut self, now: Time, input: Input, out: &mut Outbox<Output>) {
         match input {
-            Input::PeerUp { peer } => self.peer_up(peer, out),
+            Input::PeerUp { peer } => self.peer_up(now, peer, out),
             Input::PeerDown { peer } => {
                 self.peers.remove(&peer);
             }
-            Input::Flood { peer, on } => self.flood_over(peer, on, out),
+            Input::Flood { peer, on } => self.flood_over(now, peer, on, out),
             Input::Message { from, message } => self.message(now, from, message, out),
             Input::Publish { kind, schema, body } => self.publish(now, kind, schema, body, out),
             Input::Renewed { signer } => {
@@ -289,13 +310,14 @@ impl Records {
     /// When [`Records::tick`] has work, and why.
     #[must_use]
     pub fn deadline(&self) -> Option<(Time, &'static str)> {
-        let gathered = (!self.pending.is_empty() || self.peers.values().any(Peer::has_news))
+        let gathered = (!self.pending.is_empty() || self.has_news)
             .then(|| (self.batch_due(), "records were gathered"));
         let regular = [
             (self.next_repair, "digests are compared slowly all the time"),
             (self.next_purge, "owners not heard for long are forgotten"),
         ];
-        gathered.into_iter().chain(regular).min()
+        let compared = self.first_comparison.map(|at| (at, "digests are compared on a new link"));
+        gathered.into_iter().chain(compared).chain(regular).min()
     }
 
     /// Does what is due.
@@ -303,6 +325,7 @@ impl Records {
         if now >= self.batch_due() {
             self.process_batch(now, out);
         }
+        self.compare(now, out);
         if now >= self.next_repair {
             self.next_repair = now + self.rng.jitter(self.config.repair_every, 0.5);
             self.repair_one(out);
@@ -378,7 +401,8 @@ impl Records {
 
     pub(crate) fn batch_due(&self) -> Time {
         let owners = u32::try_from(self.store.owners.len()).unwrap_or(u32::MAX);
-        let gather = self.config.gather_for.max(GATHER_PER_OWNER * owners);
+        let busy = (GATHER_PER_KEPT * self.last_kept).min(GATHER_AT_MOST);
+        let gather = self.config.gather_for.max(GATHER_PER_OWNER * owners).max(busy);
         self.last_batch.map_or(Time::ZERO, |last| last + gather)
     }
 }

@@ -77,12 +77,16 @@ impl Records {
         for (peer, state) in &mut self.peers {
             if state.floods() && Some(*peer) != from {
                 state.queue(owner, kind);
+                self.has_news = true;
             }
         }
     }
 
     /// Sends each flood link what was queued for it, in batches, certificates first.
     pub(crate) fn send_news(&mut self, now: Time, out: &mut Outbox<Output>) {
+        if !core::mem::take(&mut self.has_news) {
+            return;
+        }
         let peers: Vec<NodeId> =
             self.peers.iter().filter(|(_, peer)| peer.has_news()).map(|(id, _)| *id).collect();
         for to in peers {

@@ -11,7 +11,6 @@ use crate::machine::{Output, Records, Rejection};
 use crate::message::Entry;
 use crate::record::{Content, MAX_RECORD_BYTES, Record, Signatory, Version, kind, peek};
 use crate::store::{Full, MAX_KINDS_PER_OWNER, certificates_first};
-use crate::sync::Peer;
 
 /// Received records that may wait for verification; more are verified at once.
 pub(crate) const MAX_PENDING: usize = 8_192;
@@ -122,10 +121,18 @@ impl Records {
     }
 
     pub(crate) fn process_batch(&mut self, now: Time, out: &mut Outbox<Output>) {
-        if self.pending.is_empty() && !self.peers.values().any(Peer::has_news) {
+        if self.pending.is_empty() && !self.has_news {
             return;
         }
+        let before = self.statistics.accepted;
+        self.verify_pending(now, out);
         self.last_batch = Some(now);
+        self.last_kept = u32::try_from(self.statistics.accepted - before).unwrap_or(u32::MAX);
+        self.send_news(now, out);
+    }
+
+    /// Verifies and keeps what was set aside.
+    pub(crate) fn verify_pending(&mut self, now: Time, out: &mut Outbox<Output>) {
         let pending = core::mem::take(&mut self.pending);
         for ((_, owner, kind), mut candidates) in pending.records {
             // The newest that verifies makes the others superfluous.
@@ -142,7 +149,6 @@ impl Records {
                 }
             }
         }
-        self.send_news(now, out);
     }
 
     fn verify_and_keep(

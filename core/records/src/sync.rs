@@ -2,6 +2,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use skep_base::{NodeId, Outbox, Time};
 
@@ -9,8 +10,11 @@ use crate::machine::{Output, Records};
 use crate::message::{Item, MAX_BATCH_BYTES, Message};
 use crate::store::certificates_first;
 
-/// Stores of at most this many records skip the buckets: their whole summary is smaller.
-const SUMMARIZE_AT_ONCE: u32 = 256;
+/// Stores of at most this many records skip the buckets: their whole summary is hardly larger.
+const SUMMARIZE_AT_ONCE: u32 = 48;
+/// A node that is in sync with somebody begins to compare with others no more often than this:
+/// while a flock forms, what differs is mostly on its way already.
+const COMPARE_EVERY: Duration = Duration::from_millis(100);
 /// Bytes that an item takes in a frame at most.
 const ITEM_BYTES: usize = 16 + 3 + 10 + 10;
 /// Records that one exchange may ask for; what is over it comes with the next.
@@ -26,6 +30,8 @@ pub(crate) struct Peer {
     /// What the peer's summaries showed that we lack, until the last of them.
     lacking: BTreeSet<(u16, NodeId, u16)>,
     synced: bool,
+    /// When digests are to be compared.
+    compare_at: Option<Time>,
 }
 
 impl Peer {
@@ -54,21 +60,61 @@ impl Peer {
 }
 
 impl Records {
-    pub(crate) fn peer_up(&mut self, peer: NodeId, out: &mut Outbox<Output>) {
+    pub(crate) fn peer_up(&mut self, now: Time, peer: NodeId, out: &mut Outbox<Output>) {
         self.peers.insert(peer, Peer::default());
-        // One side is enough, and both know which.
-        if self.me < peer {
+        if !self.synced_once {
+            // Whoever knows nothing yet does not wait for the other side to ask.
             self.send_digest(peer, out);
+        } else if self.me < peer {
+            // One side is enough, and both know which.
+            self.compare_soon(now, peer, out);
         }
     }
 
     /// What was flooded while this link took no part never came over it: digests tell.
-    pub(crate) fn flood_over(&mut self, peer: NodeId, on: bool, out: &mut Outbox<Output>) {
+    pub(crate) fn flood_over(
+        &mut self,
+        now: Time,
+        peer: NodeId,
+        on: bool,
+        out: &mut Outbox<Output>,
+    ) {
         let Some(state) = self.peers.get_mut(&peer) else {
             return;
         };
         let was = state.flood.replace(on);
         if on && was == Some(false) {
+            self.compare_soon(now, peer, out);
+        }
+    }
+
+    /// Compares with a peer at once, or as soon as the last comparison lies back far enough.
+    fn compare_soon(&mut self, now: Time, peer: NodeId, out: &mut Outbox<Output>) {
+        let at = self.next_comparison;
+        if now >= at {
+            self.next_comparison = now + COMPARE_EVERY;
+            self.send_digest(peer, out);
+        } else if let Some(state) = self.peers.get_mut(&peer) {
+            state.compare_at.get_or_insert(at);
+            self.first_comparison = self.first_comparison.or(Some(at));
+        }
+    }
+
+    /// Begins the comparisons that are due.
+    pub(crate) fn compare(&mut self, now: Time, out: &mut Outbox<Output>) {
+        if self.first_comparison.is_none_or(|at| now < at) {
+            return;
+        }
+        self.first_comparison = None;
+        let mut due = Vec::new();
+        for (id, peer) in &mut self.peers {
+            if peer.compare_at.is_some_and(|at| now >= at) {
+                peer.compare_at = None;
+                due.push(*id);
+            }
+        }
+        for peer in due {
+            self.next_comparison = now + COMPARE_EVERY;
             self.send_digest(peer, out);
         }
     }
@@ -94,7 +140,7 @@ impl Records {
         match message {
             Message::Digest { root, count } => self.digest_came(from, root, count, out),
             Message::InSync => {
-                self.process_batch(now, out);
+                self.verify_pending(now, out);
                 self.synced(from, out);
             }
             Message::Buckets(theirs) => self.buckets_came(from, &theirs, out),
@@ -105,7 +151,7 @@ impl Records {
                 self.receive(now, from, entries, out);
                 if done {
                     // What was asked for is in the store before anybody is told so.
-                    self.process_batch(now, out);
+                    self.verify_pending(now, out);
                     self.synced(from, out);
                 }
             }
@@ -113,10 +159,11 @@ impl Records {
                 let mut wanted = wanted;
                 wanted.sort_by_key(|(owner, kind)| (certificates_first(*kind), *owner));
                 self.send_records(now, from, wanted.into_iter(), Some(true), out);
-                self.process_batch(now, out);
+                self.verify_pending(now, out);
                 self.synced(from, out);
             }
         }
+        self.flush_if_due(now, out);
     }
 
     fn send_digest(&self, to: NodeId, out: &mut Outbox<Output>) {
@@ -129,6 +176,8 @@ impl Records {
             && !state.synced
         {
             state.synced = true;
+            state.compare_at = None;
+            self.synced_once = true;
             out.push(Output::Synced { peer });
         }
     }

@@ -123,7 +123,9 @@ impl Net {
                 records.check();
                 self.collect(node, &mut out);
             }
-            if self.wire.is_empty() {
+            let soon = self.now + Duration::from_millis(200);
+            let waits = |node: &Records| node.deadline().is_some_and(|(at, _)| at <= soon);
+            if self.wire.is_empty() && !self.nodes.values().any(waits) {
                 return;
             }
         }

@@ -190,3 +190,28 @@ fn a_node_that_looks_into_nothing_does_not_survive_every_seed() {
     assert_eq!(found.checker, Bug::Incurious.found_by(), "{found}");
     assert!(found.what.contains(Bug::Incurious.shows_as()), "{found}");
 }
+
+/// What forming costs is counted, so it cannot creep up unseen. The bounds are half as much again
+/// as what was measured.
+#[test]
+fn forming_a_flock_of_a_hundred_costs_no_more_than_this() {
+    let bounds = [
+        ("crowd", "signatures verified", 450.0),
+        ("crowd", "links dialled", 6.0),
+        ("crowd", "frames received", 100.0),
+        ("form", "signatures verified", 475.0),
+        ("form", "links dialled", 8.0),
+        ("form", "frames received", 200.0),
+    ];
+    for name in ["crowd", "form"] {
+        let report = play(scenario::named(name).unwrap(), 1, 100);
+        assert!(report.passed(), "{report}");
+        let (met, took) = report.measured.first().unwrap();
+        assert!(took.as_millis() <= 600, "{name}: {met} took {took:?}");
+        let costs = report.costs.first().unwrap();
+        for (_, what, bound) in bounds.iter().filter(|(scenario, ..)| *scenario == name) {
+            let mean = costs.mean(what).unwrap();
+            assert!(mean > 0.0 && mean <= *bound, "{name}: {what} {mean}, over {bound}\n{costs}");
+        }
+    }
+}
