@@ -88,6 +88,19 @@ impl Dialling {
     fn busy(&self, target: Target) -> bool {
         self.in_progress.values().any(|(busy, _)| *busy == target)
     }
+
+    /// Whether a node is dialled at this address, or the other way round: two links that come up at
+    /// once between the same two nodes may each be given up by one of them.
+    fn crosses(&self, target: Target) -> bool {
+        let lives_at = |node: &NodeId, address| {
+            self.addresses.get(node).is_some_and(|at| at.contains(address))
+        };
+        self.in_progress.values().any(|(busy, _)| match (busy, &target) {
+            (Target::Node(node), Target::Seed(address))
+            | (Target::Seed(address), Target::Node(node)) => lives_at(node, address),
+            (Target::Node(_), Target::Node(_)) | (Target::Seed(_), Target::Seed(_)) => false,
+        })
+    }
 }
 
 impl Membership {
@@ -320,6 +333,12 @@ impl Membership {
                 continue;
             }
             let target = Target::Node(node);
+            if self.dialling.crosses(target) {
+                if let Some(wait) = self.dialling.nodes.get_mut(&node) {
+                    wait.next = now + FIRST_WAIT;
+                }
+                continue;
+            }
             let addresses = self.dialling.addresses.get(&node).cloned().unwrap_or_default();
             let dialled = !self.dialling.busy(target)
                 && (addresses.is_empty() || self.start_dial(now, target, addresses, out));
@@ -343,6 +362,12 @@ impl Membership {
             .collect();
         for address in due {
             let target = Target::Seed(address);
+            if self.dialling.crosses(target) {
+                if let Some(seed) = self.dialling.seeds.get_mut(&address) {
+                    seed.wait.next = now + FIRST_WAIT;
+                }
+                continue;
+            }
             let known = self.is_ours_or_present(address);
             let dialled = !known
                 && !self.dialling.busy(target)
