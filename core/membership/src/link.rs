@@ -303,6 +303,8 @@ impl Membership {
         self.judge_links(now, out);
         self.judge_lost(now);
         self.judge_twins(now, out);
+        // What these concluded is said by the beats that are due, and not right after them.
+        self.look(now, out);
         let due: Vec<NodeId> = self
             .links
             .iter()

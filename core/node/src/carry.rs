@@ -34,13 +34,17 @@ impl Node {
             self.hand_peers(now);
             self.carry_from_routing(out);
             let laid_out = core::mem::take(&mut self.laid_out);
-            let nothing_left = self.from_records.is_empty()
-                && self.from_membership.is_empty()
-                && self.from_estimates.is_empty();
-            if !laid_out && nothing_left {
+            if !laid_out && self.is_settled() {
                 return;
             }
         }
+    }
+
+    /// Whether no machine has said anything that another must hear.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.from_records.is_empty()
+            && self.from_membership.is_empty()
+            && self.from_estimates.is_empty()
     }
 
     pub(crate) fn restore(

@@ -140,9 +140,12 @@ impl Node {
                 self.estimate(now, skep_estimates::Input::Knocked { peer, took });
             }
             // Nothing that happens to the flood concerns another machine, and it happens often.
+            // What was restored from the disk still waits for the first settling, though.
             Input::Flood(input) => {
                 self.flood.handle(now, input, &mut self.from_flood);
-                return self.carry_from_flood(out);
+                if self.is_settled() {
+                    return self.carry_from_flood(out);
+                }
             }
             Input::Ask { token, to, service, body, within } => {
                 let routes = self.ways_to(to);
@@ -193,11 +196,7 @@ impl Node {
         self.routing.check();
         self.estimates.check();
         assert!(
-            self.from_records.is_empty()
-                && self.from_membership.is_empty()
-                && self.from_flood.is_empty()
-                && self.from_routing.is_empty()
-                && self.from_estimates.is_empty(),
+            self.is_settled() && self.from_flood.is_empty() && self.from_routing.is_empty(),
             "a machine's output was left lying"
         );
         let present = self.membership.present();
