@@ -333,6 +333,7 @@ impl Spine {
             counter("sent", "bytes", "sent over all links", transport.sent_bytes),
             counter("frames_unknown", "", "frames of unknown kinds", self.node.unknown_frames()),
         ];
+        metrics.extend(self.exports.metrics());
         for (reason, value) in transport.refused {
             metrics.push(Metric {
                 labels: vec![("reason".into(), reason.as_str().into())],

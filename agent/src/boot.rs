@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use skep_base::{Incarnation, Nonce, Rng, WallTime};
+use skep_base::{Incarnation, NodeName, Nonce, Rng, WallTime};
 use skep_control::backend;
 use skep_identity::{Ca, CertInfo, Identity, IdentityHandle, tls};
 use skep_node::{Birth, Farewell, Me, Node};
@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::config::high::Format;
 use crate::discovery::Discovery;
 use crate::disk::{Disk, Found};
+use crate::export::Exports;
 use crate::keys::{BlocVerifier, NodeSigner};
 use crate::reach::Reach;
 use crate::renewal::{Asking, Renewal, Wall};
@@ -129,6 +130,8 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
         (clock_went_back, config.records.purge_after),
     );
     spine.found_on_disk(problems);
+    let exports = exports(&config, &info.node, &requests)?;
+    let cursors = spine.open_exports(exports, cursors).await;
     spine.open_cursors(cursors).await;
     let discovery = Discovery {
         join: config.join.clone(),
@@ -361,6 +364,21 @@ async fn watch_addresses(
             }
         }
     }
+}
+
+fn exports(
+    config: &Config,
+    node: &NodeName,
+    requests: &mpsc::Sender<Request>,
+) -> anyhow::Result<Exports> {
+    let parts = crate::export::Parts {
+        runner: skep_runner::Runner::of_this_program(),
+        requests: requests.clone(),
+        node: node.clone(),
+        socket: config.control.socket.display().to_string(),
+        rng: Rng::seeded(random()?),
+    };
+    Ok(Exports::new(&config.groups, parts))
 }
 
 fn machine_config(config: &Config) -> skep_node::Config {

@@ -40,6 +40,8 @@ pub const MAKE_ROOM: &str =
 enum Job {
     Incarnation(Incarnation, oneshot::Sender<Result<(), String>>),
     Keep(Vec<Change>),
+    /// The same so that a power cut does not take it.
+    Secure(Vec<Change>),
     /// Keep what the peers hold as well.
     Gather(Vec<Change>),
     Append {
@@ -249,6 +251,12 @@ impl Disk {
         self.send(Job::Keep(vec![Change::Cursor { name, group, position }]));
     }
 
+    /// Keeps how far an export is, before anything that is asked for later and so that a power cut
+    /// does not take it: what was handed to a command should not be handed to it again.
+    pub fn cursor_at_once(&self, name: String, group: GroupName, position: u64) {
+        self.send(Job::Secure(vec![Change::Cursor { name, group, position }]));
+    }
+
     /// Forgets a subscriber.
     pub fn forget_cursor(&self, name: String) {
         self.send(Job::Keep(vec![Change::ForgetCursor { name }]));
@@ -304,7 +312,7 @@ impl Worker {
                         }
                     }
                     Job::Close(tell) => closing = Some(tell),
-                    Job::Incarnation(..) | Job::Keep(_) | Job::Gather(_) => {}
+                    Job::Incarnation(..) | Job::Keep(_) | Job::Secure(_) | Job::Gather(_) => {}
                 }
             }
             if sync {
@@ -329,6 +337,7 @@ impl Worker {
         let now = Instant::now();
         let mut waiting = Vec::new();
         let mut urgent = Vec::new();
+        let mut secure = false;
         for job in jobs {
             match job {
                 Job::Incarnation(incarnation, tell) => {
@@ -336,6 +345,10 @@ impl Worker {
                     waiting.push(tell);
                 }
                 Job::Keep(more) => urgent.extend(more),
+                Job::Secure(more) => {
+                    urgent.extend(more);
+                    secure = true;
+                }
                 Job::Gather(more) => self.gathered.add(now, more),
                 Job::Append { .. } | Job::Read { .. } | Job::Purge(_) | Job::Close(_) => {}
             }
@@ -354,8 +367,8 @@ impl Worker {
             self.noted = wall;
             changes.push(Change::Wall(wall));
         }
-        // Only the node's life must survive a power cut at once; the rest is known to the peers.
-        let kept = self.state.apply(&changes, !waiting.is_empty());
+        // The node's life must survive a power cut at once; most of the rest is known to the peers.
+        let kept = self.state.apply(&changes, secure || !waiting.is_empty());
         let kept = kept.map_err(|error| in_words(&error));
         match &kept {
             Ok(()) => self.works_again(|worker| &mut worker.state_broken),
@@ -481,7 +494,7 @@ fn reached(tell: oneshot::Sender<()>) {
 }
 
 fn is_state(job: &Job) -> bool {
-    matches!(job, Job::Incarnation(..) | Job::Keep(_) | Job::Gather(_))
+    matches!(job, Job::Incarnation(..) | Job::Keep(_) | Job::Secure(_) | Job::Gather(_))
 }
 
 fn mark(saved: SavedPurged) -> PurgedMark {

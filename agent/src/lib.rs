@@ -19,6 +19,7 @@ pub mod clock;
 pub mod config;
 pub mod discovery;
 pub mod disk;
+pub mod export;
 pub mod keys;
 pub mod measure;
 pub mod offline;

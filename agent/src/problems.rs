@@ -87,6 +87,11 @@ impl Spine {
         } else {
             problems.extend(of_dates(info, wall));
         }
+        problems.extend(self.exports.troubles().map(|(group, since, what)| Problem {
+            message: format!("the export of group {group} fails: {what}"),
+            hint: Some("its updates are kept and tried again; see docs/export.md".into()),
+            since_ms: millis(now.since(since)),
+        }));
         problems
     }
 }

@@ -14,15 +14,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use skep_base::{NodeId, NodeName, Outbox, Time};
-use skep_control::api::{EventKind, Presence};
+use skep_control::api::EventKind;
 use skep_control::{BackendSide, Call, EventLog};
 use skep_identity::{CertInfo, IdentityHandle, tls};
 use skep_node::{
-    DialFailure, DialId, DownReason, Event, Farewell, Goodbye, Input, LinkId, Node, Output, Peer,
-    Source, Status,
+    DialId, DownReason, Event, Farewell, Goodbye, Input, LinkId, Node, Output, Peer, Source, Status,
 };
 use skep_records::kind as record;
-use skep_transport::{RefuseReason, TransportHandle};
+use skep_transport::TransportHandle;
 use skep_wire::{Address, Lane, write_frame};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
@@ -35,6 +34,11 @@ use crate::reach::Reach;
 use crate::renewal::Asking;
 use crate::rollout::Rollout;
 use crate::status::DiskTrouble;
+
+mod words;
+
+pub use words::presence;
+use words::{dial_failure, down_reason};
 
 /// Events of the transport that are handled before the loop looks at anything else: enough to
 /// gather frames, and little enough that a call never waits long.
@@ -86,6 +90,8 @@ pub enum Request {
     Knocked(NodeId, Option<Duration>),
     /// What the way to streams wants of the node.
     Reach(crate::reach::Wish),
+    /// An export command has ended.
+    Exported(Box<crate::export::Exported>),
     /// Note an event.
     Note(EventKind),
     /// Stop.
@@ -163,6 +169,8 @@ pub struct Spine {
     pub stopping: Option<Farewell>,
     /// Who reads the logs of groups.
     pub readers: crate::updates::Readers,
+    /// What goes to commands.
+    pub exports: crate::export::Exports,
     /// Reads that wait for the disk.
     pub reading: std::collections::VecDeque<Arc<str>>,
     /// Reads that the disk has not answered yet.
@@ -273,6 +281,7 @@ impl Spine {
             purge_age: found.1,
             stopping: None,
             readers: crate::updates::Readers::default(),
+            exports: crate::export::Exports::default(),
             reading: std::collections::VecDeque::new(),
             told_by: None,
             unheard: None,
@@ -296,7 +305,9 @@ impl Spine {
         self.tick().await;
         while self.stopping.is_none() {
             let now = self.clock.now();
-            let due = self.node.deadline().map_or(LONGEST_SLEEP, |(at, _)| at.since(now));
+            let due = self.node.deadline().map(|(at, _)| at).into_iter();
+            let due = due.chain(self.exports.deadline()).min();
+            let due = due.map_or(LONGEST_SLEEP, |at| at.since(now));
             tokio::select! {
                 biased;
                 event = sources.transport.recv() => {
@@ -314,6 +325,9 @@ impl Spine {
             // What happened together is worked on together; a timer of the runtime would be late.
             if self.node.deadline().is_some_and(|(at, _)| at <= self.clock.now()) {
                 self.tick().await;
+            }
+            if self.exports.deadline().is_some_and(|at| at <= self.clock.now()) {
+                self.tick_exports().await;
             }
         }
         let unheard = self.unheard.clone();
@@ -516,6 +530,7 @@ impl Spine {
             Request::CaAnswers(link, answer) => self.say(link, &answer),
             Request::Knocked(peer, took) => self.feed(Input::Knocked { peer, took }).await,
             Request::Reach(wish) => self.wish(wish).await,
+            Request::Exported(ended) => self.exported(*ended).await,
             Request::Note(kind) => self.note(kind),
             Request::Stop(farewell) => self.stopping = Some(farewell),
         }
@@ -719,6 +734,7 @@ impl Spine {
         let farewell = self.stopping.unwrap_or(Farewell::Restarting(Duration::from_secs(30)));
         tracing::info!(?farewell, "stopping");
         drop(sources);
+        self.exports.stop();
         if self.unheard.is_none() {
             self.feed(Input::Stop(farewell)).await;
         }
@@ -729,63 +745,5 @@ impl Spine {
         self.reach.stop();
         self.rollout.stop().await;
         self.disk.close().await;
-    }
-}
-
-/// How a membership status is shown; nothing for a node that was never met.
-#[must_use]
-pub const fn presence(status: Status) -> Option<Presence> {
-    match status {
-        Status::Unmet => None,
-        Status::Present => Some(Presence::Present),
-        Status::Silent => Some(Presence::Silent),
-        Status::Restarting => Some(Presence::Restarting),
-        Status::Left => Some(Presence::Left),
-    }
-}
-
-fn down_reason(why: &skep_transport::DownReason) -> DownReason {
-    use skep_transport::DownReason as Why;
-    match why {
-        Why::Closed | Why::Reset => DownReason::Closed,
-        Why::TimedOut => DownReason::TimedOut,
-        Why::Protocol(_) | Why::TooSlow => DownReason::Fault,
-        Why::Local(_) => DownReason::Local,
-        Why::Goodbye(text) => {
-            Goodbye::from_text(text).map_or(DownReason::Closed, DownReason::Goodbye)
-        }
-    }
-}
-
-fn dial_failure(why: &skep_transport::DialFailure) -> DialFailure {
-    use skep_transport::DialFailure as Why;
-    match why {
-        Why::Refused => DialFailure::Refused,
-        Why::NoAddress | Why::Overloaded | Why::Closing | Why::TimedOut | Why::Unreachable(_) => {
-            DialFailure::Silent
-        }
-        Why::Handshake(error) => match error.reason() {
-            RefuseReason::Myself => DialFailure::Ourselves,
-            RefuseReason::WrongPeer
-            | RefuseReason::WrongBloc
-            | RefuseReason::ForeignCa
-            | RefuseReason::NoProtocol
-            | RefuseReason::BadCertificate => DialFailure::Stranger,
-            RefuseReason::Busy
-            | RefuseReason::Abandoned
-            | RefuseReason::TimedOut
-            | RefuseReason::Tls
-            | RefuseReason::NoCertificate
-            | RefuseReason::Expired
-            | RefuseReason::HelloTimedOut
-            | RefuseReason::HelloMalformed
-            | RefuseReason::HelloMismatch
-            | RefuseReason::IncompatibleVersion
-            | RefuseReason::TooManyLinks
-            | RefuseReason::TooManyLinksOfPeer
-            | RefuseReason::TurnedAway
-            | RefuseReason::Enrolment
-            | RefuseReason::Closing => DialFailure::Silent,
-        },
     }
 }

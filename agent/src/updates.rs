@@ -125,6 +125,7 @@ impl Spine {
             Output::Send { .. } => {}
             Output::Append { entries, sync } => {
                 self.note_updates(&entries);
+                self.exports.count(&entries);
                 self.disk.append(entries, sync);
             }
             Output::Read { token, items } => {
@@ -152,11 +153,21 @@ impl Spine {
                 }
                 None => {}
             },
+            Output::HandOver { name, updates, gaps, next } if self.exports.own(&name) => {
+                self.export_handed_over(&name, updates, gaps, next);
+            }
             Output::HandOver { name, updates, gaps, next } => {
                 self.handed_over(&name, updates, gaps, next);
             }
+            Output::PersistCursor { name, group, position } if self.exports.own(&name) => {
+                self.export_stands(&name, position);
+                self.disk.cursor_at_once(name.to_string(), group, position.0);
+            }
             Output::PersistCursor { name, group, position } => {
                 self.disk.cursor(name.to_string(), group, position.0);
+            }
+            Output::CursorGap { name, from, to } if self.exports.own(&name) => {
+                self.export_lost(&name, to.0.saturating_sub(from.0));
             }
             Output::CursorGap { name, from, to } => {
                 if let Some(reader) = self.readers.by_name.get_mut(&name) {
@@ -322,16 +333,18 @@ impl Spine {
     }
 
     fn missing(&self, position: Position, missed: Missed) -> Missing {
+        let (after, up_to, why) = self.missed_ids(&missed);
+        Missing { cursor: Cursor(position.next().0), after, up_to, why }
+    }
+
+    /// The last update before a gap, the last one in it, and why there is one.
+    #[must_use]
+    pub fn missed_ids(&self, missed: &Missed) -> (Option<UpdateId>, UpdateId, String) {
         let id = |serial| {
             let id = skep_flood::UpdateId { origin: missed.origin, serial };
             self.update_id(id)
         };
-        Missing {
-            cursor: Cursor(position.next().0),
-            after: missed.after.map(id),
-            up_to: id(missed.up_to),
-            why: missed.reason.to_string(),
-        }
+        (missed.after.map(id), id(missed.up_to), missed.reason.to_string())
     }
 
     fn handed_over(
@@ -442,15 +455,16 @@ impl Spine {
     /// An update's identity with the name of its origin.
     #[must_use]
     pub fn update_id(&self, id: skep_flood::UpdateId) -> UpdateId {
-        let origin = self.node.member_view(id.origin).and_then(|member| member.name.cloned());
-        UpdateId {
+        let member = self.node.member_view(id.origin);
+        let own = || self.identity.current().info().node.clone();
+        let origin = match member.and_then(|member| member.name.cloned()) {
+            Some(name) => name,
+            // Its own life may not have begun yet.
+            None if id.origin == self.node.id() => own(),
             // An origin that was forgotten has no name any more; its identity is a valid one.
-            origin: origin
-                .or_else(|| id.origin.to_string().parse().ok())
-                .unwrap_or_else(|| self.identity.current().info().node.clone()),
-            incarnation: id.serial.incarnation.0,
-            sequence: id.serial.sequence,
-        }
+            None => id.origin.to_string().parse().unwrap_or_else(|_| own()),
+        };
+        UpdateId { origin, incarnation: id.serial.incarnation.0, sequence: id.serial.sequence }
     }
 }
 

@@ -9,10 +9,10 @@
 //!
 //! A [`Job`] says what is run, as whom, with what on its standard input, and how much of everything
 //! it may take. [`Runner::run`] waits for its end and says how it ended. What it starts is its own
-//! affair while it runs, and ends with it: between the agent and the command stands a small process,
-//! the supervisor, to which the kernel gives every orphan below it. It ends them all when the
-//! command has ended, when the agent lets go of the run, and when the agent itself is killed, also
-//! those that made a session of their own.
+//! affair while it runs, and ends with it: between the agent and the command stands a small
+//! process, the supervisor, to which the kernel gives every orphan below it. It ends them all when
+//! the command has ended, when the agent lets go of the run, and when the agent itself is killed,
+//! also those that made a session of their own.
 //!
 //! The supervisor is the agent's own program, called with a word of its own; a `main` that wants to
 //! run commands begins with [`supervise_if_asked`].

@@ -163,8 +163,8 @@ impl Runner {
     /// it started are killed when the future is dropped.
     ///
     /// # Errors
-    /// [`RunError`] when it could not be run, or was ended for what it took. That it failed by itself
-    /// is no error here: see [`Ended::status`].
+    /// [`RunError`] when it could not be run, or was ended for what it took. That it failed by
+    /// itself is no error here: see [`Ended::status`].
     pub async fn run(&self, job: Job) -> Result<Ended, RunError> {
         let command = job.program.shown();
         let user = User::find(job.user.as_deref())

@@ -45,7 +45,7 @@ async fn wait_for(what: &str, condition: impl Fn() -> bool) {
     let since = Instant::now();
     while !condition() {
         assert!(since.elapsed() < PATIENCE, "{what}");
-        tokio::time::sleep(Duration::from_millis(5)).await; // sleeps: between looks, with a deadline
+        tokio::time::sleep(Duration::from_millis(5)).await; // sleeps: deadline above
     }
 }
 
@@ -138,7 +138,7 @@ async fn what_a_command_leaves_behind_ends_with_it() {
     let (plain, session) = (dir.path().join("plain"), dir.path().join("session"));
     // One in the background, and one that has left group and session behind twice over.
     let text = format!(
-        "sleep 100 & echo $! > {0}; setsid sh -c 'setsid sh -c \"echo \\$\\$ > {1}; exec sleep 100\" \
+        "sleep 100 & echo $! > {0}; setsid sh -c 'setsid sh -c \"echo \\$\\$ > {1}; exec sleep 9\" \
          & sleep 100' & while ! [ -s {1} ]; do :; done; exit 0",
         plain.display(),
         session.display()

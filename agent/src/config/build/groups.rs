@@ -137,10 +137,13 @@ impl Build<'_> {
         let time_limit = Span(Duration::from_secs(60));
         let time_limit = self.take("export.time_limit", low.time_limit, time_limit, positive).0;
         let batch_updates = self.take("export.batch_updates", low.batch_updates, 256, |count| {
-            (1..=256).contains(count).then_some(()).ok_or("must be between 1 and 256")
+            (1..=skep_export::MAX_BATCH_UPDATES)
+                .contains(count)
+                .then_some(())
+                .ok_or("must be between 1 and 256")
         });
-        let bytes = Size(ByteSize(1 << 20));
-        let batch_bytes = self.take("export.batch_bytes", low.batch_bytes, bytes, at_most_a_body).0;
+        let bytes = Size(ByteSize(skep_export::MAX_BATCH_BYTES));
+        let batch_bytes = self.take("export.batch_bytes", low.batch_bytes, bytes, a_batch).0;
         let memory = Size(ByteSize(1 << 30));
         let memory_max = self.take("export.memory_max", low.memory_max, memory, |size: &Size| {
             (size.0.0 >= 16 << 20).then_some(()).ok_or("must be at least 16 MiB")
@@ -214,9 +217,9 @@ fn a_connectivity(k: &usize) -> Result<(), &'static str> {
     (1..=MAX_CONNECTIVITY).contains(k).then_some(()).ok_or("must be between 1 and 8")
 }
 
-fn at_most_a_body(size: &Size) -> Result<(), &'static str> {
-    (1..=u64::from(skep_flood::MAX_BODY_BYTES))
+fn a_batch(size: &Size) -> Result<(), &'static str> {
+    (1..=skep_export::MAX_BATCH_BYTES)
         .contains(&size.0.0)
         .then_some(())
-        .ok_or("must be between 1 B and 8 MiB")
+        .ok_or("must be between 1 B and 256 KiB")
 }

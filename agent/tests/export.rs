@@ -1,0 +1,140 @@
+//! Updates handed to a command by the real binary: again until it has them, also over a crash.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it is")]
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Whatever is waited for comes sooner on any machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A node by itself, whose agent is killed with it.
+struct Node {
+    dir: PathBuf,
+    agent: Option<Child>,
+}
+
+impl Node {
+    /// One whose command appends its input to `out`, variables to `runs`, and fails while
+    /// there is a file `fail`.
+    fn new(dir: &Path) -> Self {
+        let node = Self { dir: dir.to_owned(), agent: None };
+        node.skep(&["ca", "init", "--bloc", "example", "--dir", "ca"]);
+        node.skep(&["ca", "issue", "inferno", "--dir", "ca", "--out", "state/identity"]);
+        let at = dir.display();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = format!(
+            "[node]\nstate_dir = \"{at}/state\"\n[listen]\naddresses = [\"127.0.0.1:{port}\"]\n\
+             [join.multicast]\nenabled = false\n[control]\nsocket = \"{at}/socket\"\n\
+             [groups]\nextra = [\"web\", \"other\"]\n\
+             [group.web]\nexport_command = '''cd {at} && cat >> out && \
+             echo $SKEP_GROUP $SKEP_ATTEMPT $SKEP_FIRST $SKEP_LAST >> runs && ! [ -e fail ]'''\n\
+             [export]\nretry_first = \"50ms\"\nretry_last = \"100ms\"\n"
+        );
+        fs::write(dir.join("skep.toml"), config).unwrap();
+        node
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
+        command.args(words).current_dir(&self.dir).env_remove("SKEP_CONFIG");
+        command.env("SKEP_SOCKET", self.dir.join("socket"));
+        command
+    }
+
+    fn skep(&self, words: &[&str]) -> String {
+        let output = self.command(words).output().unwrap();
+        let wrong = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "skep {words:?}: {wrong}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn start(&mut self) {
+        let mut agent = self.command(&["agent", "--config", "skep.toml"]);
+        self.agent = Some(agent.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+        // A node that is alone takes a moment to know which of its lives it is.
+        self.wait("it publishes", |node| {
+            let sent = node
+                .command(&["flood", "send", "--group", "other", "--text", "x"])
+                .output()
+                .unwrap();
+            sent.status.success()
+        });
+    }
+
+    /// As a power cut does, but for the disk.
+    fn kill(&mut self) {
+        let mut agent = self.agent.take().unwrap();
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+    }
+
+    fn send(&self, text: &str) {
+        self.skep(&["flood", "send", "--group", "web", "--text", text]);
+    }
+
+    /// Whether so many updates were taken since the agent started.
+    fn taken(&self, count: u64) -> bool {
+        let metrics = self.skep(&["metrics"]);
+        let line = metrics.lines().find(|line| line.starts_with("export_updates"));
+        line.is_some_and(|line| line.contains(&format!(" {count} ")))
+    }
+
+    fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.dir.join(file)).unwrap_or_default()
+    }
+
+    fn wait(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        let since = Instant::now();
+        while !condition(self) {
+            let runs = self.read("runs");
+            assert!(since.elapsed() < PATIENCE, "{what}; the runs were\n{runs}");
+            std::thread::sleep(Duration::from_millis(20)); // sleeps: deadline above
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut agent) = self.agent.take() {
+            drop(agent.kill());
+            drop(agent.wait());
+        }
+    }
+}
+
+#[test]
+fn a_command_gets_each_update_until_it_has_it_and_not_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::new(dir.path());
+    node.start();
+    node.send("one ");
+    node.wait("the first arrives", |node| node.read("out") == "one ");
+    node.wait("it is taken", |node| node.taken(1));
+
+    // It fails, the agent is killed, and it fails on: nothing is lost, and order is kept.
+    fs::write(dir.path().join("fail"), "").unwrap();
+    node.send("two ");
+    node.send("three ");
+    node.wait("it is tried again", |node| node.read("runs").lines().count() >= 4);
+    node.kill();
+    fs::remove_file(dir.path().join("out")).unwrap();
+    fs::remove_file(dir.path().join("fail")).unwrap();
+    node.start();
+    node.wait("both arrive", |node| node.read("out") == "two three ");
+    node.wait("both are taken", |node| node.taken(2));
+    let runs = node.read("runs");
+    assert!(runs.lines().all(|run| run.contains(" inferno:1:")), "under one identity: {runs}");
+
+    // What was taken is not handed over again after a crash.
+    node.kill();
+    node.start();
+    node.send("four ");
+    node.wait("the last arrives", |node| node.read("out") == "two three four ");
+    let metrics = node.skep(&["metrics"]);
+    let dropped = metrics.lines().find(|line| line.starts_with("export_dropped"));
+    assert!(dropped.unwrap().contains("group=other"), "{metrics}");
+}
