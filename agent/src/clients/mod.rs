@@ -5,6 +5,7 @@
 //! subscribers to cursors of the log, [`views`] shows groups, links and figures (FLOOD-4 to
 //! FLOOD-13).
 
+mod channels;
 pub mod port;
 mod publish;
 mod subscribe;
@@ -98,6 +99,8 @@ impl Spine {
                 self.client_unsubscribe(client, group, slot).await;
             }
             Ask::Forget { group, name, slot } => self.forget(&group, &name, slot).await,
+            Ask::Serve { name, reply } => self.serve_channel(&name, reply),
+            Ask::Channel { node, name, reply } => self.open_channel(node, name, reply),
             Ask::Exit { who, slot } => {
                 tracing::info!(client = %who, "asked to exit by a client");
                 self.stopping = Some(Farewell::Restarting(crate::answer::BACK_WITHIN));

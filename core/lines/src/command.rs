@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use skep_base::GroupName;
+use skep_base::{ChannelName, GroupName, NodeName};
 
 use crate::keys::Key;
 use crate::{MAX_GROUPS, MAX_SUBSCRIBER_BYTES};
@@ -36,6 +36,8 @@ pub const VERBS: &[Verb] = &[
     verb("statistics", "figures of this agent"),
     verb("topology GROUP", "who is linked to whom for a group"),
     verb("nearest", "nodes that serve clients, the nearest first"),
+    verb("serve NAME", "wait for a channel that another application opens"),
+    verb("channel NODE NAME", "open a channel to whoever serves NAME at NODE"),
     verb("noop", "nothing; answered when all before it is"),
     verb("quit", "close this connection"),
     verb("exit", "stop the agent, where its configuration lets you"),
@@ -86,6 +88,15 @@ pub enum Command {
         group: GroupName,
         /// Which.
         name: String,
+    },
+    /// Wait for a channel (FLOOD-2). After the reply the connection is the channel.
+    Serve(ChannelName),
+    /// Open a channel (FLOOD-2). After the reply the connection is the channel.
+    Channel {
+        /// At which node somebody serves it.
+        node: NodeName,
+        /// Under which name.
+        name: ChannelName,
     },
     /// Nothing.
     Noop,
@@ -213,6 +224,8 @@ impl Command {
             "ack" => Self::Ack { group: words.group()?, cursor: words.cursor()? },
             "unsubscribe" => Self::Unsubscribe(words.group()?),
             "forget" => Self::Forget { group: words.group()?, name: words.name()? },
+            "serve" => Self::Serve(words.channel()?),
+            "channel" => Self::Channel { node: words.node()?, name: words.channel()? },
             "noop" => Self::Noop,
             "quit" => Self::Quit,
             "exit" => Self::Exit,
@@ -249,6 +262,8 @@ impl fmt::Display for Command {
             Self::Ack { group, cursor } => write!(f, "ack {group} {cursor}"),
             Self::Unsubscribe(group) => write!(f, "unsubscribe {group}"),
             Self::Forget { group, name } => write!(f, "forget {group} {name}"),
+            Self::Serve(name) => write!(f, "serve {name}"),
+            Self::Channel { node, name } => write!(f, "channel {node} {name}"),
             Self::Noop => f.write_str("noop"),
             Self::Quit => f.write_str("quit"),
             Self::Exit => f.write_str("exit"),
@@ -301,6 +316,20 @@ impl Words<'_> {
 
     fn group_of(&self, word: &str) -> Result<GroupName, CommandError> {
         GroupName::new(word).map_err(|error| self.wrong(alloc::format!("{error}")))
+    }
+
+    fn node(&mut self) -> Result<NodeName, CommandError> {
+        let Some(word) = self.words.next() else {
+            return Err(self.wrong("the node is missing"));
+        };
+        NodeName::new(word).map_err(|error| self.wrong(alloc::format!("{error}")))
+    }
+
+    fn channel(&mut self) -> Result<ChannelName, CommandError> {
+        let Some(word) = self.words.next() else {
+            return Err(self.wrong("the channel's name is missing"));
+        };
+        ChannelName::new(word).map_err(|error| self.wrong(alloc::format!("{error}")))
     }
 
     fn cursor(&mut self) -> Result<u64, CommandError> {
@@ -413,6 +442,8 @@ mod tests {
             "binary 18446744073709551615 web key=a:0",
             "statistics",
             "topology all",
+            "serve sync.web",
+            "channel mirror-2 sync.web",
             "nearest",
             "subscribe web",
             "subscribe web name=deploy_1.x",

@@ -23,12 +23,16 @@ pub mod code {
     pub const CLOSING: u16 = 221;
     /// Done.
     pub const DONE: u16 = 250;
+    /// The channel is open: what follows are its bytes.
+    pub const OPEN: u16 = 255;
     /// Send the text.
     pub const SEND: u16 = 354;
     /// The agent closes the connection: it stops, is full, or the client was idle.
     pub const GOING: u16 = 421;
     /// Not now: the node does not know yet which of its lives this is.
     pub const NOT_YET: u16 = 450;
+    /// The node that serves the channel cannot be reached now.
+    pub const UNREACHABLE: u16 = 454;
     /// The disk failed. The update may have been flooded already, and is not promised.
     pub const FAILED: u16 = 451;
     /// Too much at once.

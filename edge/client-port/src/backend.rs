@@ -4,9 +4,10 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use skep_base::{GroupName, NodeName};
+use skep_base::{ChannelName, GroupName, NodeName};
 use skep_lines::{Gap, Key, Subscribe, Update};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::answer::{Answer, Refusal};
 
@@ -120,6 +121,22 @@ pub enum Ask {
         /// For [`Answer::Done`].
         slot: Slot,
     },
+    /// Wait for a channel under this name. Dropped, the way back says that nobody waits any more.
+    Serve {
+        /// Under which.
+        name: ChannelName,
+        /// The way back.
+        reply: oneshot::Sender<Result<Joined, Refusal>>,
+    },
+    /// Open a channel.
+    Channel {
+        /// At which node.
+        node: NodeName,
+        /// Under which name.
+        name: ChannelName,
+        /// The way back.
+        reply: oneshot::Sender<Result<Joined, Refusal>>,
+    },
     /// Stop the agent. That this client may was checked already.
     Exit {
         /// Who asks: for the log.
@@ -127,6 +144,25 @@ pub enum Ask {
         /// For [`Answer::Done`].
         slot: Slot,
     },
+}
+
+/// What the other end of a channel reads and writes.
+pub trait ChannelStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ChannelStream for T {}
+
+/// A channel that is open.
+pub struct Joined {
+    /// The node at whose agent the other application is.
+    pub node: NodeName,
+    /// The way to it.
+    pub stream: Box<dyn ChannelStream>,
+}
+
+impl fmt::Debug for Joined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Joined({})", self.node)
+    }
 }
 
 /// One update to be flooded.

@@ -22,6 +22,7 @@
 mod answer;
 mod backend;
 mod body;
+mod channel;
 mod config;
 mod outgoing;
 mod server;
@@ -30,7 +31,9 @@ mod session;
 mod tests;
 
 pub use answer::{Answer, Group, Near, Refusal, Statistic, Topology};
-pub use backend::{Ask, ClientId, Publication, Push, Pusher, Slot, Who, asks};
+pub use backend::{
+    Ask, ChannelStream, ClientId, Joined, Publication, Push, Pusher, Slot, Who, asks,
+};
 pub use config::{Config, ConfigError};
 pub use server::{ClientPort, Host, Listeners, MayExit, Tls, start};
 pub use session::{MAX_PIPELINE, MAX_SUBSCRIPTIONS};

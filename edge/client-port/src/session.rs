@@ -18,8 +18,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::answer::{self, Answer, Refusal};
-use crate::backend::{Ask, ClientId, Note, Publication, Push, Pusher, Slot, Who};
+use crate::backend::{Ask, ClientId, Joined, Note, Publication, Push, Pusher, Slot, Who};
 use crate::body::{Body, SpoolError};
+use crate::channel::{self, Wanted};
 use crate::outgoing::Outgoing;
 use crate::server::{Counts, Shared};
 
@@ -68,6 +69,10 @@ pub(crate) struct Session {
     subscriptions: BTreeMap<GroupName, Subscription>,
     /// Pushes that wait for the reply to their `subscribe`: of each at most one batch.
     held: VecDeque<(GroupName, Push)>,
+    /// A channel that the connection is to become.
+    wanted: Option<Wanted>,
+    /// The connection is a channel from the next moment on: nothing more is a command.
+    joined: bool,
     /// Nothing more comes from it.
     ended: bool,
     /// Nothing more that came from it is understood.
@@ -97,6 +102,7 @@ enum Woken {
     Read(io::Result<usize>),
     Wrote(io::Result<usize>),
     Note(Note),
+    Channel(Result<Joined, Refusal>),
     Late,
     Stop,
 }
@@ -122,6 +128,8 @@ impl Session {
             incoming: None,
             subscriptions: BTreeMap::new(),
             held: VecDeque::new(),
+            wanted: None,
+            joined: false,
             ended: false,
             closing: false,
         }
@@ -141,6 +149,16 @@ impl Session {
         for group in std::mem::take(&mut self.subscriptions).into_keys() {
             self.ask(Ask::Unsubscribe { client: self.id, group, slot: None }).await;
         }
+        if let Ok(Some(joined)) = served {
+            let passed = channel::pass(&mut reader, &mut writer, &self.input, joined).await;
+            self.count_waiting(true);
+            return match passed {
+                Ok((sent, received)) => {
+                    tracing::debug!(client = %who, sent, received, "a channel has ended");
+                }
+                Err(error) => tracing::debug!(client = %who, %error, "a channel broke off"),
+            };
+        }
         if served.is_ok() {
             let goodbye = async {
                 writer.shutdown().await?;
@@ -154,7 +172,12 @@ impl Session {
         tracing::debug!(client = %who, "a client went");
     }
 
-    async fn serve<R, W>(&mut self, reader: &mut R, writer: &mut WriteHalf<W>) -> io::Result<()>
+    /// Gives the channel that the connection has become; nothing when it has ended.
+    async fn serve<R, W>(
+        &mut self,
+        reader: &mut R,
+        writer: &mut WriteHalf<W>,
+    ) -> io::Result<Option<Joined>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite,
@@ -163,17 +186,19 @@ impl Session {
         let (mut heard, mut moved) = (Instant::now(), Instant::now());
         let mut unflushed = false;
         let ahead = INPUT_BYTES.max(self.shared.config.line_max);
+        let mut joined = None;
         loop {
             self.decode().await;
             self.send_batch().await;
             self.render();
             self.deliver();
             self.pay().await;
-            if self.closing && self.replies.is_empty() && self.out.is_empty() && !unflushed {
-                return Ok(());
+            let said = self.replies.is_empty() && self.out.is_empty() && !unflushed;
+            if said && (self.closing || self.joined) {
+                return Ok(joined);
             }
-            let may_read =
-                !self.closing && !self.ended && self.input.len() < ahead && self.has_room();
+            let open = !self.closing && !self.ended && !self.joined;
+            let may_read = open && self.input.len() < ahead && self.has_room();
             let late = self.deadline(heard, moved);
             let writing = !self.out.is_empty() || unflushed;
             if may_read && self.input.capacity() - self.input.len() < INPUT_BYTES / 8 {
@@ -183,6 +208,9 @@ impl Session {
                 read = reader.read_buf(&mut self.input), if may_read => Woken::Read(read),
                 wrote = write_some(writer, self.out.front()), if writing => Woken::Wrote(wrote),
                 Some(note) = self.notes.recv() => Woken::Note(note),
+                answer = answer_of(&mut self.wanted), if self.wanted.is_some() => {
+                    Woken::Channel(answer)
+                }
                 () = sleep_until(late) => Woken::Late,
                 _ = stop.wait_for(|stop| *stop), if !self.closing => Woken::Stop,
             };
@@ -200,6 +228,17 @@ impl Session {
                         moved = Instant::now();
                     }
                     self.note(note);
+                }
+                Woken::Channel(answer) => {
+                    self.wanted = None;
+                    match answer {
+                        Ok(channel) => {
+                            self.say(channel::open(&channel));
+                            self.joined = true;
+                            joined = Some(channel);
+                        }
+                        Err(refusal) => self.say(Reply::new(refusal.code, refusal.text)),
+                    }
                 }
                 Woken::Late if writing => {
                     Counts::add(&self.shared.counts.too_slow, 1);
@@ -220,7 +259,8 @@ impl Session {
             let pressed = self.shared.counts.waiting.load(Ordering::Relaxed) > PRESSED_BYTES;
             return moved + if pressed { PRESSED_STALL.min(config.stall) } else { config.stall };
         }
-        let waits = !self.replies.is_empty() || !self.subscriptions.is_empty();
+        let waits =
+            !self.replies.is_empty() || !self.subscriptions.is_empty() || self.wanted.is_some();
         if waits && self.incoming.is_none() {
             // Somebody who only listens may do so for ever; this is looked at again.
             return Instant::now() + Duration::from_secs(86_400);
@@ -259,7 +299,10 @@ impl Session {
 
     /// Understands what came in, as far as there is room for the answers.
     async fn decode(&mut self) {
-        while !self.closing && self.has_room() {
+        if self.ended && self.wanted.as_ref().is_some_and(|wanted| wanted.ends_with_input) {
+            self.closing = true;
+        }
+        while !self.closing && self.wanted.is_none() && !self.joined && self.has_room() {
             let Some(event) = self.decoder.next(&mut self.input) else {
                 // What came last is understood; half a line or half a body is nothing.
                 self.closing = self.ended;
@@ -289,6 +332,10 @@ impl Session {
                 self.say(Reply::new(code::CLOSING, "good-bye"));
                 self.closing = true;
             }
+            channel @ (Command::Serve(_) | Command::Channel { .. }) => {
+                self.send_batch().await;
+                self.want(channel).await;
+            }
             other @ (Command::Group(_)
             | Command::Groups
             | Command::Statistics
@@ -303,6 +350,18 @@ impl Session {
                 self.send_batch().await;
                 self.question(other).await;
             }
+        }
+    }
+
+    /// The connection is to become a channel.
+    async fn want(&mut self, command: Command) {
+        if !self.subscriptions.is_empty() {
+            let text = "you are subscribed: open the channel over a connection of its own";
+            return self.say(Reply::new(code::SEQUENCE, text));
+        }
+        if let Some((wanted, ask)) = Wanted::of(command) {
+            self.wanted = Some(wanted);
+            self.ask(ask).await;
         }
     }
 
@@ -347,6 +406,8 @@ impl Session {
             Command::Exit => Ask::Exit { who: self.who.clone(), slot: self.slot(None) },
             Command::Data(_)
             | Command::Binary { .. }
+            | Command::Serve(_)
+            | Command::Channel { .. }
             | Command::Help
             | Command::Noop
             | Command::Quit => return,
@@ -605,6 +666,14 @@ impl Session {
             waiting.fetch_sub(self.counted - now, Ordering::Relaxed);
         }
         self.counted = now;
+    }
+}
+
+/// Waits for a channel's answer.
+async fn answer_of(wanted: &mut Option<Wanted>) -> Result<Joined, Refusal> {
+    match wanted {
+        Some(wanted) => wanted.answer().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -10,11 +10,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use skep_base::GroupName;
 use skep_lines::{Id, Keys, Logged, Update};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    Answer, Ask, ClientId, ClientPort, Config, Host, Listeners, Push, Pusher, Refusal, Who, asks,
-    start,
+    Answer, Ask, ClientId, ClientPort, Config, Host, Joined, Listeners, Push, Pusher, Refusal, Who,
+    asks, start,
 };
 
 /// How long anything may take before a test fails.
@@ -78,10 +78,42 @@ impl Place {
     }
 }
 
+type Waits = BTreeMap<skep_base::ChannelName, oneshot::Sender<Result<Joined, Refusal>>>;
+
+fn join_channels(serving: &mut Waits, ask: Ask) {
+    match ask {
+        Ask::Serve { name, reply } => drop(serving.insert(name, reply)),
+        Ask::Channel { node, name, reply } => {
+            let waits = serving.remove(&name).filter(|waits| !waits.is_closed());
+            drop(match waits {
+                Some(waits) => {
+                    let (one, other) = tokio::io::duplex(1024);
+                    let from = "mirror".parse().unwrap();
+                    drop(waits.send(Ok(Joined { node: from, stream: Box::new(one) })));
+                    reply.send(Ok(Joined { node, stream: Box::new(other) }))
+                }
+                None => reply.send(Err(Refusal::new(550, "nobody serves it there"))),
+            });
+        }
+        other @ (Ask::Publish(_)
+        | Ask::Group { .. }
+        | Ask::Groups(_)
+        | Ask::Statistics(_)
+        | Ask::Topology { .. }
+        | Ask::Nearest(_)
+        | Ask::Subscribe { .. }
+        | Ask::Ack { .. }
+        | Ask::Unsubscribe { .. }
+        | Ask::Forget { .. }
+        | Ask::Exit { .. }) => panic!("{other:?} is about no channel"),
+    }
+}
+
 /// An agent in few words: groups `web` and `all`, the body `later` is refused for now.
 async fn agent(mut asked: mpsc::Receiver<Ask>, log: Log, exits: Arc<Mutex<Vec<Who>>>) {
     let mut keys = Keys::new();
     let mut followers: BTreeMap<(ClientId, GroupName), (Pusher, usize)> = BTreeMap::new();
+    let mut serving = Waits::new();
     let known = |group: &GroupName| ["web", "all"].contains(&group.as_str());
     let missing = |group: &GroupName| Refusal::new(550, format!("no group {group}"));
     let id = |sequence: usize| Id {
@@ -154,6 +186,9 @@ async fn agent(mut asked: mpsc::Receiver<Ask>, log: Log, exits: Arc<Mutex<Vec<Wh
                 slot.answer(Err(missing(&group)));
             }
             Ask::Forget { slot, .. } => drop(slot),
+            channel @ (Ask::Serve { .. } | Ask::Channel { .. }) => {
+                join_channels(&mut serving, channel);
+            }
         }
         for ((_, group), (pusher, at)) in &mut followers {
             let log = log.lock().unwrap();
@@ -527,4 +562,52 @@ fn clients_are_told_when_the_agent_stops() {
     place.runtime.block_on(port.stop());
     assert_eq!(told.join().unwrap(), "421 the agent stops: connect again in a moment\r\n");
     assert!(TcpStream::connect(place.address).is_err(), "nobody listens any more");
+}
+
+#[test]
+fn a_connection_becomes_a_channel_with_all_that_was_sent_ahead() {
+    let place = Place::new(Config::default());
+    let mut one = place.client();
+    one.say("serve sync\nhello from one");
+    let mut two = place.client();
+    // What was asked before is answered before; what comes after is no command.
+    two.say("noop\nchannel inferno sync\nquit\r\n");
+    two.expect(&["250 still here", "255 inferno channel open; its bytes follow"]);
+    one.expect(&["255 mirror channel open; its bytes follow", "quit"]);
+    let mut greeting = [0; 14];
+    two.reader.read_exact(&mut greeting).unwrap();
+    assert_eq!(&greeting, b"hello from one");
+    let long = vec![7; 3 << 20];
+    let sent = long.clone();
+    let mut writer = two.reader.get_ref().try_clone().unwrap();
+    let writing = std::thread::spawn(move || {
+        writer.write_all(&sent).unwrap();
+        writer.shutdown(Shutdown::Write).unwrap();
+    });
+    let mut got = Vec::new();
+    one.reader.read_to_end(&mut got).unwrap();
+    assert!(got == long, "{} bytes came", got.len());
+    writing.join().unwrap();
+    // The other direction is open until it ends as well.
+    one.say("bye");
+    drop(one);
+    assert_eq!(two.rest(), "bye");
+}
+
+#[test]
+fn a_channel_that_is_not_served_leaves_the_connection_as_it_was() {
+    let place = Place::new(Config::default());
+    let mut gone = place.client();
+    gone.say("serve sync\n");
+    gone.reader.get_ref().shutdown(Shutdown::Both).unwrap();
+    let mut client = place.client();
+    client.say("channel inferno other\nchannel inferno\nserve a b\nnoop\nsubscribe web\nserve x\n");
+    client.expect(&[
+        "550 nobody serves it there",
+        "501 the channel's name is missing; usage: channel NODE NAME",
+        "501 \"b\" is too much; usage: serve NAME",
+        "250 still here",
+        "250 web 0",
+        "503 you are subscribed: open the channel over a connection of its own",
+    ]);
 }
