@@ -1,7 +1,7 @@
 //! A topology as bytes on the wire (FLOOD-27).
 //!
 //! A *decree* is small enough for a record: which group, which stamp, a digest of the members, and
-//! the body or its digest. The *body* is the members and the edges. Of up to about 170 sites it
+//! the body or its digest. The *body* is the members and the edges. Of up to about 160 sites it
 //! stands in the decree itself; a larger one travels by itself, addressed by its digest, so that it
 //! is pulled once and from the nearest who has it, while whoever only compares reads the decree.
 //!
