@@ -242,8 +242,8 @@ pub enum Output {
     },
 }
 
-/// Updates that a node did not get, or dropped before a subscriber had them. Each subscriber is told
-/// in its turn; what to do about it is the application's to say (FLOOD-2).
+/// Updates that a node did not get, or dropped before a subscriber had them. Each subscriber is
+/// told in its turn; what to do about it is the application's to say (FLOOD-2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missed {
     /// In which group.

@@ -6,8 +6,8 @@
 //! neighbours of each group and does three things with them:
 //!
 //! * **flood**: a small update goes to every neighbour but those that have it; over edges that
-//!   only ever brought an origin's updates too late goes its id; a large one is announced and pulled
-//!   from one holder;
+//!   only ever brought an origin's updates too late goes its id; a large one is announced and
+//!   pulled from one holder;
 //! * **order**: what comes before its predecessor waits, and the predecessor is asked for; what
 //!   cannot be had within the pull time-out is a reported gap, and is delivered late if it comes;
 //! * **repair**: when a link comes up, and now and then, neighbours compare a digest. Where it

@@ -23,9 +23,9 @@
 //! does not read loses its link ([`DownReason::TooSlow`]) and delays nobody else. Received bytes
 //! wait for the agent only up to a bound; then links are not read, and TCP slows the senders down.
 //!
-//! **Streams.** A connection on [`skep_wire::Lane::Stream`] is no link: the agent is handed its bytes
-//! ([`PeerStream`]). Two nodes that cannot dial each other have a third pass such bytes on, and make
-//! their connection within them ([`TransportHandle::over`]).
+//! **Streams.** A connection on [`skep_wire::Lane::Stream`] is no link: the agent is handed its
+//! bytes ([`PeerStream`]). Two nodes that cannot dial each other have a third pass such bytes on,
+//! and make their connection within them ([`TransportHandle::over`]).
 //!
 //! **What is not here.** Which of two links between the same two nodes stays, whom to dial, when a
 //! silent peer is given up: `core/node` decides. Nothing here retries by itself.

@@ -3,7 +3,7 @@
 //! The simulator runs N times the very [`skep_node::Node`] that the agent runs, over a virtual
 //! network that behaves as TCP shows itself, with virtual disks, and without a clock: from a
 //! scenario, a seed and a number of nodes follows every event of a run, so a failure that was seen
-//! once can be seen again (issue text and architecture, section 7; BLOC-9, 10, 15–18, 39, 40;
+//! once can be seen again (architecture, section 7; BLOC-9, 10, 15–18, 39, 40;
 //! FLOOD-1; MULTI-13).
 //!
 //! ```text
@@ -16,8 +16,9 @@
 //!                  └──> liveness: that rest comes, in time     (`liveness`)
 //! ```
 //!
-//! [`surge`] runs flood machines alone, in numbers, for figures. [`run`] plays one scenario; `cargo xtask sim` plays many. Every checker is itself checked: each
-//! [`plant::Bug`] makes one of them fail.
+//! [`surge`] runs flood machines alone, in numbers, for figures. [`run`] plays one scenario;
+//! `cargo xtask sim` plays many. Every checker is itself checked: each [`plant::Bug`] makes one of
+//! them fail.
 
 mod disk;
 mod host;

@@ -34,7 +34,8 @@ struct Args {
     #[arg(long)]
     for_seconds: Option<u64>,
     /// Measure flood machines alone instead: `regions` (with --nodes, 200 unless told otherwise),
-    /// `flood` (the same without pruning) or `outage` (of --for-seconds, 600 unless told otherwise).
+    /// `flood` (the same without pruning) or `outage` (of --for-seconds, 600 unless told
+    /// otherwise).
     #[arg(long)]
     surge: Option<String>,
     /// List the scenarios.

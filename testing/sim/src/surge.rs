@@ -1,8 +1,8 @@
 //! Flood machines alone, in numbers: what an update takes to reach everybody, and what it costs.
 //!
-//! A [`World`](crate::World) runs whole nodes and checks each step; that is for finding faults. Here
-//! run only the flood machines, over a given overlay whose links have latency and a rate, with disks
-//! that take time. So two thousand nodes or half a million updates take seconds, and what is
+//! A [`World`](crate::World) runs whole nodes and checks each step; that is for finding faults.
+//! Here run only the flood machines, over a given overlay whose links have latency and a rate, with
+//! disks that take time. So two thousand nodes or half a million updates take seconds, and what is
 //! measured is the protocol alone: processors cost nothing here.
 //!
 //! | part | measures |
