@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use skep_base::NodeId;
 use skep_flood::Config;
-use skep_topology::hash_overlay;
+use skep_topology::computed::{Costs, Effort, Measured, Problem, Site, Weights, compute};
 
 use super::net::{Journey, Net};
 use super::{Value, quantile_ms};
@@ -21,6 +20,11 @@ const PAUSE: Duration = Duration::from_millis(10);
 const BODY_BYTES: usize = 256;
 /// A gigabit a second.
 const RATE: u64 = 125_000_000;
+/// Disjoint ways between any two nodes, and links of one node at most.
+const CONNECTIVITY: usize = 3;
+const DEGREE: u16 = 12;
+/// Of the search for the overlay: the same one in every run.
+const SEED: u64 = 1;
 /// Longer than any way round the world.
 const SETTLE: Duration = Duration::from_secs(3);
 
@@ -31,7 +35,7 @@ const SETTLE: Duration = Duration::from_secs(3);
 pub fn measure(nodes: usize, seed: u64, prune: bool) -> anyhow::Result<Vec<Value>> {
     let config = Config { prune, ..Config::default() };
     let mut net = Net::new(nodes, &Latency::Regions, RATE, config, seed)?;
-    let edges = overlay(&net);
+    let edges = overlay(&net)?;
     let degree = 2.0 * edges.len() as f64 / nodes as f64;
     net.link(edges);
     net.run(SETTLE);
@@ -66,12 +70,35 @@ pub fn measure(nodes: usize, seed: u64, prune: bool) -> anyhow::Result<Vec<Value
     ])
 }
 
-/// The overlay that a flock has without a computed topology.
-fn overlay(net: &Net) -> Vec<(usize, usize)> {
+/// The k-connected overlay that a topology master computes from what it knows of the distances.
+fn overlay(net: &Net) -> anyhow::Result<Vec<(usize, usize)>> {
     let mut order: Vec<usize> = (0..net.hosts.len()).collect();
     order.sort_by_key(|number| net.hosts[*number].id);
-    let ids: Vec<_> = order.iter().map(|number| net.hosts[*number].id).collect();
-    let overlay = hash_overlay(&ids, 3);
-    let number = |id: NodeId| ids.binary_search(&id).ok().and_then(|at| order.get(at).copied());
-    overlay.edges().filter_map(|(a, b)| Some((number(a)?, number(b)?))).collect()
+    let sites: Vec<Site> = order.iter().map(|number| Site::new(net.hosts[*number].id)).collect();
+    let costs = Ways { net, order: &order };
+    let weights = Weights::default();
+    let problem =
+        Problem { sites: &sites, costs: &costs, k: CONNECTIVITY, degree_bound: DEGREE, weights };
+    let outcome = compute(&problem, Effort::for_sites(sites.len()), SEED)
+        .map_err(|flaw| anyhow::anyhow!("no topology for the regions: {flaw:?}"))?;
+    let number = |at: u32| order.get(at as usize).copied();
+    let edges = outcome.topology.edges().iter();
+    Ok(edges.filter_map(|(a, b)| Some((number(*a)?, number(*b)?))).collect())
+}
+
+/// Distances as coordinates would predict them.
+struct Ways<'a> {
+    net: &'a Net,
+    order: &'a [usize],
+}
+
+impl Costs for Ways<'_> {
+    fn measured(&self, _: usize, _: usize) -> Option<Measured> {
+        None
+    }
+
+    fn predicted(&self, a: usize, b: usize) -> Option<u32> {
+        let way = self.net.round_trip(*self.order.get(a)?, *self.order.get(b)?);
+        u32::try_from(way.as_micros()).ok()
+    }
 }
