@@ -518,7 +518,7 @@ fn goodbyes_are_words() {
 fn no_update_crosses_a_link_whose_peer_s_certificate_has_expired() {
     let mut net = flock_of(2);
     let publish = |net: &mut Net, n: usize, token: u64| {
-        let group = skep_base::GroupName::all();
+        let group = GroupName::all();
         let (body, token) = (Bytes::from_static(b"news"), PublishToken(token));
         net.give(n, Input::Flood(skep_flood::Input::Publish { group, body, token }));
         net.pass(seconds(5));
