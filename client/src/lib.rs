@@ -51,6 +51,8 @@ mod options;
 mod publisher;
 mod server;
 mod subscription;
+#[cfg(test)]
+mod tests;
 
 pub use client::{Client, Published, Publishing};
 pub use error::Error;

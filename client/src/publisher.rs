@@ -92,23 +92,36 @@ impl Publisher {
                         Some(request) => self.unanswered.push_back(request),
                         None => return,
                     }
+                    self.pauses = Pauses::new();
                 }
-                match self.dialler.dial(&self.servers[self.at]).await {
+                match self.dial().await {
                     Ok(dialled) => link = Some(dialled),
                     Err(error) => {
                         why = error;
                         self.pauses.pause().await;
-                        self.next_server();
                     }
                 }
             }
         }
     }
 
-    /// Another server, unless this one may have logged what was not answered.
-    fn next_server(&mut self) {
+    /// Connects to the server that may have logged what was not answered; where there is none, to
+    /// the first that can be reached.
+    async fn dial(&mut self) -> io::Result<Link> {
         let bound = self.unanswered.iter().find_map(|request| request.sent_to);
-        self.at = bound.unwrap_or((self.at + 1) % self.servers.len());
+        let tries = if bound.is_some() { 1 } else { self.servers.len() };
+        self.at = bound.unwrap_or(self.at);
+        let mut last = io::ErrorKind::NotConnected.into();
+        for _ in 0..tries {
+            match self.dialler.dial(&self.servers[self.at]).await {
+                Ok(link) => return Ok(link),
+                Err(error) => last = error,
+            }
+            if bound.is_none() {
+                self.at = (self.at + 1) % self.servers.len();
+            }
+        }
+        Err(last)
     }
 
     /// Answers those that have waited for too long.

@@ -146,7 +146,6 @@ impl ReplyDecoder {
     fn body(&mut self, input: &mut BytesMut) -> Result<Option<Said>, Malformed> {
         let length = self.head.as_ref().map_or(0, |(_, length)| *length);
         if input.len() < length + 2 {
-            input.reserve(length + 2 - input.len());
             return Ok(None);
         }
         let body = input.split_to(length).freeze();

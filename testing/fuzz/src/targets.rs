@@ -4,6 +4,7 @@ mod discovery;
 mod flood;
 mod identity;
 mod image;
+mod lines;
 mod log;
 mod spine;
 mod text;
@@ -58,6 +59,8 @@ pub const TARGETS: &[Target] = &[
     topology::ANSWER,
     wave::CHUNKS,
     wave::WAVE,
+    lines::COMMANDS,
+    lines::REPLIES,
 ];
 
 /// What was accepted can be said again, and means the same.

@@ -1,0 +1,147 @@
+//! Applications and people at the client port of real agents: by `nc`, by `telnet`, by `skep flood`
+//! (FLOOD-4 to FLOOD-13).
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+
+use crate::agents::{Agent, Bloc};
+
+/// A client port that was free a moment ago.
+fn port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn serving(plain: u16, tls: u16) -> String {
+    format!(
+        "[client]\nenabled = true\nport = {plain}\naddresses = [\"127.0.0.1\"]\n\
+         tls_port = {tls}\ntls_addresses = [\"127.0.0.1\"]\n"
+    )
+}
+
+/// Whether a program is installed; says so where it is not.
+fn there(program: &str) -> bool {
+    let found = Command::new(program).arg("-h").stdin(Stdio::null()).output().is_ok();
+    if !found {
+        let mut err = std::io::stderr();
+        writeln!(err, "{program} is not installed: its transcripts are left out").unwrap();
+    }
+    found
+}
+
+/// Types `text` into a program and gives everything that it printed until it ended.
+fn typed(program: &str, arguments: &[&str], text: &str) -> String {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // It is kept open: the agent ends the conversation, after `quit`.
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(text.as_bytes()).unwrap();
+    let mut said = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    drop(stdin);
+    child.wait().unwrap();
+    said.replace("\r\n", "\n")
+}
+
+/// A child process that is gone when this is.
+struct Listening(Child);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn two(bloc: &Bloc, ports: [u16; 4]) -> (Agent, Agent) {
+    let mut master = bloc.agent("master", "30d", &[], &serving(ports[0], ports[1]));
+    let mut inferno = bloc.agent("inferno", "30d", &[&master], &serving(ports[2], ports[3]));
+    master.start();
+    inferno.start();
+    master.until("they meet", || master.member("inferno")["presence"] == "present");
+    inferno.until("both know", || inferno.member("master")["presence"] == "present");
+    (master, inferno)
+}
+
+#[test]
+fn people_talk_to_two_sites_by_nc_and_telnet() {
+    if !there("nc") {
+        return;
+    }
+    let bloc = Bloc::new();
+    let ports = [port(), port(), port(), port()];
+    let (_master, inferno) = two(&bloc, ports);
+    let (at_master, at_inferno) = (ports[0].to_string(), ports[2].to_string());
+
+    let mut listener = Command::new("nc")
+        .args(["127.0.0.1", &at_inferno])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    listener.stdin.as_mut().unwrap().write_all(b"subscribe all from=first\n").unwrap();
+    let mut heard = BufReader::new(listener.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let _listening = Listening(listener);
+
+    let text = "groups\ndata\nhello\n..\n.\nbinary 3 all key=me:1\nabc\
+                binary 3 all key=me:1\nabcgroup all\nbinary -1\nexit\n";
+    let said = typed("nc", &["127.0.0.1", &at_master], text);
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with("220 master skep "), "{said}");
+    assert_eq!(lines[1], "250-all here 2 members 0 updates 0 bytes");
+    assert_eq!(lines[3], "354 end with a line that holds one dot");
+    assert_eq!(lines[4..7], ["250 all master:1:1", "250 all master:1:2", "250 all master:1:2"]);
+    assert_eq!(lines[7..9], ["250-inferno present", "250-master present"]);
+    assert_eq!(lines[9], "250 all 2 of 2 members present");
+    assert!(lines[10].starts_with("501 binary wants a number of bytes"), "{said}");
+    assert_eq!(lines.len(), 11, "nothing is believed after a size that is none: {said}");
+
+    // What was said at one site is heard at the other, once and in its order.
+    let updates: Vec<String> =
+        heard.by_ref().filter(|line| line.starts_with("150 ")).take(2).collect();
+    assert!(updates[0].contains(" master:1:1 ") && updates[0].ends_with(" 8"), "{updates:?}");
+    assert!(updates[1].contains(" master:1:2 ") && updates[1].ends_with(" 3"), "{updates:?}");
+
+    if there("telnet") {
+        let said = typed("telnet", &["127.0.0.1", &at_inferno], "topology all\nexit\nquit\n");
+        assert!(said.contains("250-") && said.contains("250 all 1 link, hash overlay"), "{said}");
+        assert!(said.contains("553 this agent's configuration does not let you"), "{said}");
+        assert!(said.contains("221 good-bye"), "{said}");
+    }
+    assert!(inferno.skep(&["status"]).status.success(), "it still runs");
+}
+
+#[test]
+fn certificates_open_the_second_port_and_names_keep_their_place_over_a_restart() {
+    let bloc = Bloc::new();
+    let ports = [port(), port(), port(), port()];
+    let (mut master, inferno) = two(&bloc, ports);
+    let tls = format!("tls:127.0.0.1:{}", ports[1]);
+    let identity = inferno.dir.join("identity");
+    let identity = identity.to_str().unwrap();
+    let flood = |words: &[&str]| {
+        let output = inferno.skep(&[&["flood"], words, &["--connect", &tls]].concat());
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, _, why) = flood(&["stats"]);
+    assert_eq!(code, Some(3), "nobody comes in without a certificate: {why}");
+    let mine = ["--identity", identity];
+    for text in ["one", "two", "three"] {
+        let (code, said, why) = flood(&[&["send", "--text", text][..], &mine].concat());
+        assert_eq!((code, said.starts_with("all master:")), (Some(0), true), "{why}");
+    }
+    let tail = ["tail", "--name", "deploy", "--from", "first", "-n", "2"];
+    let (_, said, why) = flood(&[&tail[..], &mine].concat());
+    assert!(said.contains("one\n") && said.contains("two\n"), "{said}{why}");
+    master.kill();
+    master.start();
+    let tail = ["tail", "--name", "deploy", "--no-follow"];
+    let (_, said, why) = flood(&[&tail[..], &mine].concat());
+    assert!(said.contains("three\n") && !said.contains("two\n"), "{said}{why}");
+}

@@ -1,0 +1,143 @@
+//! The library against an agent that follows a script, and breaks off where it says so.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::{Client, Error, Event, Options, Subscribe, blocking};
+
+/// One connection of a script: what must come in, and what is answered. Then it is closed.
+type Connection = Vec<(&'static str, &'static str)>;
+
+const GREETING: &[u8] = b"220 inferno skep 0.0.0 client/1 ready; try help\r\n";
+
+/// Serves the connections one after the other; gives the lines that came in.
+fn agent(connections: Vec<Connection>) -> (Options, JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap().to_string();
+    let heard = std::thread::spawn(move || {
+        let mut heard = Vec::new();
+        for connection in connections {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(GREETING).unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap());
+            for (expected, answer) in connection {
+                let mut line = String::new();
+                lines.read_line(&mut line).unwrap();
+                assert!(line.starts_with(expected), "{line:?} for {expected:?}");
+                if let Some(size) = line.strip_prefix("binary ") {
+                    let size = size.split(' ').next().unwrap().parse().unwrap();
+                    let mut body = vec![0; size];
+                    lines.read_exact(&mut body).unwrap();
+                    line.push_str(&String::from_utf8(body).unwrap());
+                }
+                heard.push(line);
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        }
+        heard
+    });
+    (Options::to(server.parse().unwrap()), heard)
+}
+
+#[tokio::test]
+async fn what_was_not_acknowledged_is_sent_again_under_its_key_and_in_its_order() {
+    let (options, heard) = agent(vec![
+        vec![("binary 1 web key=", "250 web inferno:7:1\r\n"), ("binary 1", ""), ("binary 1", "")],
+        vec![("binary 1", "250 web inferno:7:2\r\n"), ("binary 1", "250 web inferno:7:3\r\n")],
+    ]);
+    let client = Client::connect(options).await.unwrap();
+    let web = ["web".parse().unwrap()];
+    let mut sent = Vec::new();
+    for body in ["a", "b", "c"] {
+        sent.push(client.send(&web, body).await.unwrap());
+    }
+    let mut ids = Vec::new();
+    for publishing in sent {
+        ids.push(publishing.await.unwrap().ids[0].1.sequence);
+    }
+    assert_eq!(ids, [1, 2, 3]);
+    let heard = heard.join().unwrap();
+    assert_eq!(heard[1..3], heard[3..5], "the same keys and bodies");
+    assert!(heard[0].ends_with(":1\r\na") && heard[4].ends_with(":3\r\nc"), "{heard:?}");
+}
+
+#[tokio::test]
+async fn an_agent_that_says_later_is_asked_later() {
+    let (options, heard) = agent(vec![
+        vec![("binary 1", "450 this node is still finding out\r\n")],
+        vec![("binary 1", "250 all inferno:8:1\r\n")],
+    ]);
+    let client = Client::connect(options).await.unwrap();
+    assert_eq!(client.publish(&[], "x").await.unwrap().ids.len(), 1);
+    let heard = heard.join().unwrap();
+    assert_eq!(heard[0], heard[1]);
+}
+
+#[tokio::test]
+async fn what_may_have_been_logged_by_one_that_is_gone_is_uncertain_and_not_published_twice() {
+    let (first, gone) = agent(vec![vec![("binary 1", "")]]);
+    let (second, other) = agent(vec![vec![("binary 1 all", "250 all b:1:1\r\n")]]);
+    let options = first.or(second.servers[0].clone()).patience(Duration::from_millis(300));
+    let client = Client::connect(options).await.unwrap();
+    let error = client.publish(&[], "x").await.unwrap_err();
+    assert!(matches!(error, Error::Uncertain { .. }), "{error}");
+    gone.join().unwrap();
+    // The next goes to whoever is there.
+    let published = client.publish(&["all".parse().unwrap()], "y").await.unwrap();
+    assert_eq!(published.ids[0].1.to_string(), "b:1:1");
+    other.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_refusal_is_the_applications() {
+    let (options, heard) = agent(vec![vec![("binary 1", "552 an update has at most 0 B\r\n")]]);
+    let client = Client::connect(options).await.unwrap();
+    let error = client.publish(&[], "x").await.unwrap_err();
+    assert!(matches!(error, Error::Refused { code: 552, .. }), "{error}");
+    heard.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_subscription_goes_on_where_it_was() {
+    let (options, heard) = agent(vec![
+        vec![],
+        vec![("subscribe web\r\n", "250 web 16\r\n150 web 17 inferno:7:1 0 1\r\nx\r\n")],
+        vec![(
+            "subscribe web from=17",
+            "250 web 17\r\n150 web 20 inferno:7:2 0 1\r\ny\r\n152 web 20 caught up\r\n",
+        )],
+    ]);
+    let client = Client::connect(options).await.unwrap();
+    let mut updates = client.subscribe(Subscribe::to("web".parse().unwrap())).await.unwrap();
+    let mut seen = Vec::new();
+    loop {
+        match updates.next().await.unwrap() {
+            Event::Update(update) => seen.push(update.cursor),
+            Event::CaughtUp => break,
+            other @ (Event::Gap(_) | Event::Lost { .. }) => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(seen, [17, 20]);
+    heard.join().unwrap();
+}
+
+#[test]
+fn a_program_without_a_runtime_does_the_same() {
+    let (options, heard) = agent(vec![vec![
+        ("binary 2 web", "250 web inferno:7:1\r\n"),
+        ("statistics", "250-links 4 links that are up\r\n250 1 figures\r\n"),
+    ]]);
+    let client = blocking::Client::connect(options).unwrap();
+    client.publish(&["web".parse().unwrap()], "hi").unwrap();
+    assert_eq!(client.statistics().unwrap()[0].value, 4);
+    heard.join().unwrap();
+}
+
+#[test]
+fn nobody_there_is_said_after_the_patience() {
+    let options = Options::to("127.0.0.1:1".parse().unwrap()).patience(Duration::ZERO);
+    let error = blocking::Client::connect(options).unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+}
