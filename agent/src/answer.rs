@@ -40,6 +40,10 @@ impl Spine {
             }
             Request::Groups(reply) => reply.ok(self.group_rows()),
             Request::Group { group, reply } => self.answer_group(&group, reply),
+            Request::Topology { group, query, reply } => {
+                self.answer_topology(&group, query, reply);
+            }
+            Request::Rtt { from, to, reply } => self.answer_rtt(from, to, reply),
             Request::Publish { group, body, reply } => self.publish(group, body, reply).await,
             Request::Updates { group, query, reply } => {
                 self.read_updates(group, query, reply).await;

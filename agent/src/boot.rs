@@ -95,7 +95,7 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     let (cursors, clock_went_back) = (found.cursors.clone(), found.clock_went_back);
     let problems = found.problems.clone();
     let born = birth(me, random()?, &identity, found);
-    let node = Node::new(clock.now(), born, machine_config(&config));
+    let node = Node::new(clock.now(), born, machine_config(&config, &info.bloc));
     let rollout = start_rollout(&config, &transport, &requests, &identity, clock)?;
 
     let (client_asks, client_side) = skep_client_port::asks();
@@ -130,6 +130,7 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
         (clock_went_back, config.records.purge_after),
     );
     spine.found_on_disk(problems);
+    spine.generators = crate::topology::generators(&config);
     let exports = exports(&config, &info.node, &requests)?;
     let cursors = spine.open_exports(exports, cursors).await;
     spine.open_cursors(cursors).await;
@@ -381,12 +382,13 @@ fn exports(
     Ok(Exports::new(&config.groups, parts))
 }
 
-fn machine_config(config: &Config) -> skep_node::Config {
+fn machine_config(config: &Config, bloc: &skep_base::BlocName) -> skep_node::Config {
     skep_node::Config {
         records: config.records.clone(),
         membership: config.membership.clone(),
         flood: config.flood.clone(),
         estimates: crate::measure::config(config),
+        adoption: crate::topology::config(config, bloc),
         shape: skep_topology::Shape::default(),
     }
 }

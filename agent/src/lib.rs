@@ -4,9 +4,10 @@
 //! one loop that owns the node ([`skep_node::Node`]) and carries its wishes out; [`answer`],
 //! [`status`] and [`updates`] make the answers of the control socket from its state, [`problems`]
 //! what an administrator should look at, and [`certificates`] does what certificates ask of it.
-//! Beside it run the disk's thread ([`disk`]), measuring ([`measure`]), discovery ([`discovery`]),
-//! renewal ([`renewal`]), the waves ([`rollout`]), and the ways to nodes that cannot be dialled
-//! ([`reach`], [`routed`]), which channels of applications take ([`channel`]).
+//! Beside it run the disk's thread ([`disk`]), measuring ([`measure`]), computing overlays
+//! ([`topology`]), discovery ([`discovery`]), renewal ([`renewal`]), the waves ([`rollout`]), and the
+//! ways to nodes that cannot be dialled ([`reach`], [`routed`]), which channels of applications take
+//! ([`channel`]).
 //! Commands that need no agent live in [`offline`].
 
 pub mod answer;
@@ -30,6 +31,7 @@ pub mod rollout;
 pub mod routed;
 pub mod spine;
 pub mod status;
+pub mod topology;
 pub mod updates;
 
 /// When this release was made, in milliseconds since 1970: certificates are never judged by a clock

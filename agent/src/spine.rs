@@ -86,6 +86,15 @@ pub enum Request {
     AskCa(Bytes),
     /// What the CA served here answers to the node at the other end of a link.
     CaAnswers(LinkId, Bytes),
+    /// A topology was computed, or could not be.
+    Computed {
+        /// For which group.
+        group: skep_base::GroupName,
+        /// Which job.
+        job: u64,
+        /// The topology; or why there is none.
+        answer: Result<skep_topology::adoption::Answer, String>,
+    },
     /// A bare connection to a node was there after this long, or none came to be.
     Knocked(NodeId, Option<Duration>),
     /// What the way to streams wants of the node.
@@ -139,6 +148,12 @@ pub struct Spine {
     pub links: BTreeMap<LinkId, LinkNote>,
     /// Bulk links that are up, and to whom.
     pub bulk_links: BTreeMap<skep_transport::LinkId, NodeId>,
+    /// Commands that compute the topologies of groups in place of the built-in way.
+    pub generators: BTreeMap<skep_base::GroupName, crate::config::high::Command>,
+    /// What was last asked about the topology of each group.
+    pub computed: BTreeMap<skep_base::GroupName, skep_base::Digest>,
+    /// Computations under way.
+    pub computing: Vec<AbortOnDropHandle<()>>,
     /// A knock that is waited for.
     pub knocking: Option<AbortOnDropHandle<()>>,
     /// Where this node listens.
@@ -268,6 +283,9 @@ impl Spine {
             links: BTreeMap::new(),
             bulk_links: BTreeMap::new(),
             knocking: None,
+            computing: Vec::new(),
+            computed: BTreeMap::new(),
+            generators: BTreeMap::new(),
             addresses,
             version,
             publishing: BTreeMap::new(),
@@ -528,6 +546,12 @@ impl Spine {
             }
             Request::AskCa(request) => self.ask_ca(request).await,
             Request::CaAnswers(link, answer) => self.say(link, &answer),
+            Request::Computed { group, job, answer } => {
+                if answer.is_err() {
+                    self.computed.remove(&group);
+                }
+                self.feed(Input::Computed { group, job, answer }).await;
+            }
             Request::Knocked(peer, took) => self.feed(Input::Knocked { peer, took }).await,
             Request::Reach(wish) => self.wish(wish).await,
             Request::Exported(ended) => self.exported(*ended).await,
@@ -604,6 +628,7 @@ impl Spine {
                 Output::PersistAddress { node, name, addresses } => {
                     self.disk.address(node, name, addresses);
                 }
+                Output::Compute(job) => self.compute(job),
                 Output::Look => self.look(),
                 Output::Knock { peer, addresses } => self.knock(peer, addresses),
                 Output::Flood(output) => self.flood_output(output),
@@ -680,6 +705,7 @@ impl Spine {
                     self.note(EventKind::LinkUp { node: note.name, remote, dialled });
                 }
             }
+            Event::Topology(event) => self.topology_event(event),
             Event::Unlinked { .. } => {}
             Event::Rejected { peer, reason } => {
                 let name = self.name_of(peer);

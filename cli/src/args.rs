@@ -18,8 +18,8 @@ pub use offline::{
     check_address,
 };
 pub use online::{
-    EventsArgs, GroupArgs, ImagePrune, ImageShow, JoinAddressArgs, LeaveArgs, Listing, Socket,
-    WaveStart, WaveStatus, WaveWatch,
+    EventsArgs, GroupArgs, ImagePrune, ImageShow, JoinAddressArgs, LeaveArgs, Listing, RttArgs,
+    Socket, TopologyArgs, WaveStart, WaveStatus, WaveWatch,
 };
 
 /// Where the agent listens unless its configuration says otherwise.
@@ -88,6 +88,18 @@ pub enum Verb {
     /// List the groups, or show one with its members and subscribers
     #[command(after_help = "EXAMPLE\n  skep group\n  skep group web")]
     Group(GroupArgs),
+    /// Show who links to whom in a group, and why
+    #[command(
+        after_help = "A `~` stands before a round trip that was predicted and not measured.\n\n\
+        EXAMPLE\n  skep topology all\n  skep topology web --svg > web.svg\n  \
+        skep topology all --dot | neato -n -Tpng > all.png"
+    )]
+    Topology(TopologyArgs),
+    /// Show what is known of the round trip between two nodes: measured or predicted, and by whom
+    #[command(
+        after_help = "EXAMPLE\n  skep rtt web-1 db-2\n  skep rtt web-1 db-2 --json | jq .rtt_us"
+    )]
+    Rtt(RttArgs),
     /// Print what happened on this node, and with --follow what happens
     #[command(after_help = "EXAMPLE\n  skep events --last 20\n  skep events --follow --json")]
     Events(EventsArgs),
@@ -322,6 +334,10 @@ pub enum Online {
     Links(Listing),
     /// `skep group`
     Group(GroupArgs),
+    /// `skep topology`
+    Topology(TopologyArgs),
+    /// `skep rtt`
+    Rtt(RttArgs),
     /// `skep events`
     Events(EventsArgs),
     /// `skep health`
@@ -417,6 +433,8 @@ impl Cli {
             Verb::Flock(listing) => Online::Flock(listing),
             Verb::Links(listing) => Online::Links(listing),
             Verb::Group(args) => Online::Group(args),
+            Verb::Topology(args) => Online::Topology(args),
+            Verb::Rtt(args) => Online::Rtt(args),
             Verb::Events(args) => Online::Events(args),
             Verb::Health(listing) => Online::Health(listing),
             Verb::Metrics(listing) => Online::Metrics(listing),

@@ -13,10 +13,12 @@ use skep_control::api::Presence;
 mod flood;
 mod node;
 mod rollout;
+mod topology;
 
 pub use flood::{event, figures, gap, group, groups, pushed};
 pub use node::{ca, certificate, flock, health, links, members, metrics, status};
 pub use rollout::{image, images, pruned, wave, wave_node_line, waves};
+pub use topology::{round_trip, topology};
 
 /// What the terminal can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,13 +6,13 @@ use anyhow::bail;
 use serde::Serialize;
 use skep_control::Client;
 use skep_control::api::{
-    JoinAddress, PruneImages, ReadEvents, Shutdown, StartWave, WaveDetail, WaveId, WaveState,
-    WhichVersion,
+    DrawAs, JoinAddress, PruneImages, ReadEvents, Shutdown, StartWave, WaveDetail, WaveId,
+    WaveState, WhichVersion,
 };
 
 use crate::args::{
     EventsArgs, GroupArgs, ImagePrune, ImageShow, JoinAddressArgs, Json, LeaveArgs, Online, Socket,
-    WaveStart, WaveStatus, WaveWatch,
+    TopologyArgs, WaveStart, WaveStatus, WaveWatch,
 };
 use crate::exit::Exit;
 use crate::render::{self, Style};
@@ -93,6 +93,11 @@ pub(crate) async fn carry_out(verb: Online, screen: &mut Screen<'_>) -> anyhow::
             return Ok(if health.ok { Exit::Done } else { Exit::Failed });
         }
         Online::Group(args) => group(args, screen).await?,
+        Online::Topology(args) => topology(args, screen).await?,
+        Online::Rtt(args) => {
+            let pair = connect(&args.socket).await?.rtt(&args.from, &args.to).await?;
+            screen.answer(args.json, &pair, render::round_trip)?;
+        }
         Online::Events(args) => events(args, screen).await?,
         Online::ImageShow(args) => image_show(args, screen).await?,
         Online::ImagePrune(args) => return image_prune(args, screen).await,
@@ -119,6 +124,19 @@ async fn group(args: GroupArgs, screen: &mut Screen<'_>) -> anyhow::Result<()> {
         Some(name) => screen.answer(args.json, &client.group(&name).await?, render::group),
         None => screen
             .answer(args.json, &client.groups().await?, |list, style| render::groups(list, style)),
+    }
+}
+
+async fn topology(args: TopologyArgs, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    let draw = match (args.dot, args.svg) {
+        (true, _) => Some(DrawAs::Dot),
+        (_, true) => Some(DrawAs::Svg),
+        _ => None,
+    };
+    let topology = connect(&args.socket).await?.topology(&args.group, draw).await?;
+    match topology.drawing {
+        Some(drawing) => screen.text(&drawing),
+        None => screen.answer(args.json, &topology, render::topology),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use skep_base::{GroupName, ImageName};
+use skep_base::{GroupName, ImageName, NodeName};
 
 use super::Json;
 
@@ -32,6 +32,40 @@ pub struct Listing {
 pub struct GroupArgs {
     /// Which group; all of them where it is left out
     pub group: Option<GroupName>,
+    /// As JSON?
+    #[command(flatten)]
+    pub json: Json,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub socket: Socket,
+}
+
+/// `skep topology`
+#[derive(Clone, Debug, Args)]
+pub struct TopologyArgs {
+    /// Of which group
+    pub group: GroupName,
+    /// Print it for Graphviz
+    #[arg(long, conflicts_with_all = ["json", "svg"])]
+    pub dot: bool,
+    /// Print a picture
+    #[arg(long, conflicts_with = "json")]
+    pub svg: bool,
+    /// As JSON?
+    #[command(flatten)]
+    pub json: Json,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub socket: Socket,
+}
+
+/// `skep rtt`
+#[derive(Clone, Debug, Args)]
+pub struct RttArgs {
+    /// One node
+    pub from: NodeName,
+    /// The other
+    pub to: NodeName,
     /// As JSON?
     #[command(flatten)]
     pub json: Json,

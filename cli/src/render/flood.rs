@@ -182,6 +182,13 @@ fn words(kind: &EventKind) -> (String, Option<Color>) {
             let what = format!("update {id} to {group} did not come in time: going on without it");
             (what, Some(Color::Yellow))
         }
+        EventKind::Topology { group, epoch, by, members, edges } => {
+            let what = format!("topology {epoch} of {group} by {by}: {members} members");
+            (format!("{what}, {edges} edges"), None)
+        }
+        EventKind::TopologyFault { group, why } => {
+            (format!("topology of {group}: {why}"), Some(Color::Yellow))
+        }
         EventKind::Image { image, version } => {
             (format!("image {image} {version} is complete here"), None)
         }

@@ -60,6 +60,12 @@ impl Coordinate {
         self.error
     }
 
+    /// Two of the dimensions, in seconds: for drawings.
+    #[must_use]
+    pub const fn plane(&self) -> (f64, f64) {
+        (self.point[0], self.point[1])
+    }
+
     /// The round trip between two coordinates, in seconds.
     #[must_use]
     pub fn distance(&self, other: &Self) -> f64 {

@@ -3,9 +3,10 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use skep_base::{NodeId, Time};
+use skep_base::{Digest, NodeId, Time};
+use skep_wire::encode;
 
-use crate::coordinate::Coordinate;
+use crate::coordinate::{Coordinate, WireCoordinate};
 use crate::machine::Estimates;
 use crate::place::Place;
 use crate::report::{Pair, Report, short_id};
@@ -193,6 +194,23 @@ impl Costs {
         });
     }
 
+    /// A digest of all of it: equal ones lead to equal computations.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let mut bytes = Vec::with_capacity(self.pairs.len() * 20);
+        for pair in &self.pairs {
+            let (a, b) = pair.ends;
+            for number in [a, b, pair.rtt_us, pair.deviation_us, pair.rate_kib] {
+                bytes.extend_from_slice(&number.to_le_bytes());
+            }
+        }
+        for (coordinate, place) in &self.whereabouts {
+            bytes
+                .extend_from_slice(&encode(&(coordinate.as_ref().map(WireCoordinate::new), place)));
+        }
+        Digest::of_parts(&[b"skep costs", &bytes])
+    }
+
     /// How many members there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -217,6 +235,12 @@ impl Costs {
             return Some((Duration::from_micros(pair.rtt_us.into()), Basis::Measured));
         }
         predict(self.whereabouts.get(a)?, self.whereabouts.get(b)?)
+    }
+
+    /// Two dimensions of where a member is in the network's space: for drawings.
+    #[must_use]
+    pub fn plane(&self, at: usize) -> Option<(f64, f64)> {
+        self.whereabouts.get(at)?.0.as_ref().map(Coordinate::plane)
     }
 
     /// Where a member is on the earth.

@@ -38,6 +38,12 @@ impl Place {
         (f64::from(self.latitude) / Self::UNITS, f64::from(self.longitude) / Self::UNITS)
     }
 
+    /// Ten-thousandths of a degree north and east.
+    #[must_use]
+    pub const fn degrees_e4(self) -> (i32, i32) {
+        (self.latitude, self.longitude)
+    }
+
     /// Whether a place that came from elsewhere is on the earth.
     pub(crate) fn is_valid(self) -> bool {
         let (latitude, longitude) = self.degrees();

@@ -170,6 +170,18 @@ impl Members {
 }
 
 impl Membership {
+    /// Whether `from` hears `to` now: by its newest watch record, or by our own links.
+    #[must_use]
+    pub fn hears(&self, from: NodeId, to: NodeId) -> bool {
+        if from == self.me.id {
+            return self.links.get(&to).is_some_and(|link| link.verdict != Verdict::Silent);
+        }
+        let (Some(from), Some(to)) = (self.members.number(from), self.members.number(to)) else {
+            return false;
+        };
+        self.members.edges_of(from).iter().any(|edge| edge.is_heard(to))
+    }
+
     pub(crate) fn facts_came(
         &mut self,
         now: Time,

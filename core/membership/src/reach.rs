@@ -29,6 +29,13 @@ pub(crate) struct Heard {
     pub(crate) verdict: Verdict,
 }
 
+impl Heard {
+    /// Whether this is about that member, and it is heard.
+    pub(crate) fn is_heard(&self, to: Index) -> bool {
+        self.to == to && self.verdict != Verdict::Silent
+    }
+}
+
 /// What the search knows of one member.
 #[derive(Debug)]
 pub(crate) struct Reach {

@@ -8,7 +8,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use bytes::Bytes;
-use skep_base::{Incarnation, NodeId, NodeName, Time};
+use skep_base::{GroupName, Incarnation, NodeId, NodeName, Time};
 pub use skep_estimates::Sample;
 use skep_flood::Position;
 pub use skep_membership::{
@@ -16,8 +16,11 @@ pub use skep_membership::{
     NodeState, Peer, Source, Status, Verdict,
 };
 use skep_records::{Signer, Verifier};
+use skep_topology::adoption::Answer;
 use skep_topology::{LayoutSource, Shape};
 use skep_wire::{Address, Frame};
+
+pub use crate::job::{Job, MAX_LINKS};
 
 /// What may happen to a node.
 #[derive(Debug)]
@@ -81,6 +84,15 @@ pub enum Input {
     },
     /// The answer to [`Output::Look`].
     Looked(Vec<Sample>),
+    /// The answer to [`Output::Compute`].
+    Computed {
+        /// For which group.
+        group: GroupName,
+        /// Which job.
+        job: u64,
+        /// The topology; or why there is none.
+        answer: Result<Answer, String>,
+    },
     /// The answer to [`Output::Knock`].
     Knocked {
         /// At whose door.
@@ -188,6 +200,9 @@ pub enum Output {
         /// Where.
         addresses: Vec<SocketAddr>,
     },
+    /// Compute a topology, as a command's or by [`Job::run`], which may take seconds.
+    /// [`Input::Computed`] follows.
+    Compute(Box<Job>),
     /// Ask the kernel about all links, of both lanes.
     Look,
     /// Open a bare connection to one of these addresses, and close it again without a word.
@@ -255,6 +270,8 @@ pub enum Event {
         /// To whom.
         peer: NodeId,
     },
+    /// What happened to a group's topology.
+    Topology(skep_topology::adoption::Event),
     /// A peer sent something that was refused.
     Rejected {
         /// Who.
@@ -275,6 +292,8 @@ pub struct Config {
     pub flood: skep_flood::Config,
     /// Of what is measured.
     pub estimates: skep_estimates::Config,
+    /// Of computed topologies.
+    pub adoption: skep_topology::adoption::Config,
     /// Of the overlay.
     pub shape: Shape,
 }

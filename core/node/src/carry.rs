@@ -5,16 +5,12 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use bytes::Bytes;
-use skep_base::{NodeId, NodeName, Outbox, Time};
-use skep_membership::Layout as Wanted;
+use skep_base::{GroupName, NodeId, NodeName, Outbox, Time};
 use skep_records::{Rejection, kind as record};
 use skep_wire::{encode, kind};
 
 use crate::api::{Event, Output, Status};
 use crate::node::{Node, SCHEMA, facts_of, watch_of};
-
-/// Present nodes that dial an absent one eagerly.
-const CHASERS: usize = 3;
 
 impl Node {
     /// Lets every machine draw its conclusions and carries them to the others. Each round a machine
@@ -26,6 +22,10 @@ impl Node {
             self.carry_from_records(now, out);
             self.membership.settle(now, &mut self.from_membership);
             self.carry_from_membership(now, out);
+            self.carry_from_adoption(now, out);
+            if core::mem::take(&mut self.lay_out_again) && self.layout.is_some() {
+                self.lay_out(now);
+            }
             if self.flood_peers_changed {
                 self.flood_peers_changed = false;
                 self.hand_neighbours(now);
@@ -45,6 +45,7 @@ impl Node {
         self.from_records.is_empty()
             && self.from_membership.is_empty()
             && self.from_estimates.is_empty()
+            && self.from_adoption.is_empty()
     }
 
     pub(crate) fn restore(
@@ -88,6 +89,7 @@ impl Node {
                 skep_records::Output::Forgotten { owner } => {
                     self.member(now, skep_membership::Input::Forgotten { node: owner });
                     self.estimate(now, skep_estimates::Input::Forgotten { node: owner });
+                    self.adopt(now, skep_topology::adoption::Input::Forgotten { owner });
                     out.push(Output::ForgetRecords { owner });
                     out.push(Output::Event(Event::Forgotten { node: owner }));
                 }
@@ -121,9 +123,11 @@ impl Node {
         if kind == record::ESTIMATES {
             return self.estimates_changed(now, owner);
         }
+        if let Some(slot) = Self::slot_of(kind) {
+            return self.decree_changed(now, owner, slot);
+        }
         let incarnation = stored.version.incarnation;
-        // Which groups a neighbour is in may be known only after the link to it is there.
-        self.flood_peers_changed |= kind == record::NODE && self.flood_peers.contains_key(&owner);
+        let regrouped = kind == record::NODE && self.is_regrouped(owner, stored);
         let input = match kind {
             record::NODE => facts_of(stored).map(|facts| skep_membership::Input::Facts {
                 node: owner,
@@ -138,6 +142,18 @@ impl Node {
         if let Some(input) = input {
             self.member(now, input);
         }
+        self.lay_out_again |= regrouped;
+    }
+
+    /// Whether a record names other groups than its owner named before, which matters where this
+    /// node is in any.
+    fn is_regrouped(&self, owner: NodeId, stored: &skep_records::Stored) -> bool {
+        if self.groups.is_empty() || owner == self.id {
+            return false;
+        }
+        let before = self.membership.member(owner).and_then(|member| member.facts);
+        let before = before.map(|facts| &facts.groups);
+        before != facts_of(stored).as_ref().map(|facts| &facts.groups)
     }
 
     fn carry_from_membership(&mut self, now: Time, out: &mut Outbox<Output>) {
@@ -163,6 +179,8 @@ impl Node {
                         self.hand_neighbours(now);
                     }
                     self.estimate(now, skep_estimates::Input::Link { peer, up: true });
+                    self.adopt(now, skep_topology::adoption::Input::Link { peer, up: true });
+                    self.flood_peers_changed |= !self.groups.is_empty();
                     out.push(Output::Event(Event::Linked { peer, link }));
                 }
                 skep_membership::Output::Unlinked { peer } => {
@@ -170,6 +188,8 @@ impl Node {
                     self.record(now, skep_records::Input::PeerDown { peer });
                     self.flood_over(peer, false);
                     self.estimate(now, skep_estimates::Input::Link { peer, up: false });
+                    self.adopt(now, skep_topology::adoption::Input::Link { peer, up: false });
+                    self.flood_peers_changed |= !self.groups.is_empty();
                     out.push(Output::Event(Event::Unlinked { peer }));
                 }
                 skep_membership::Output::Flood { peer, on } => {
@@ -183,7 +203,9 @@ impl Node {
                     self.record(now, input);
                 }
                 skep_membership::Output::Members { present, absent } => {
-                    self.lay_out(now, &present, &absent);
+                    self.absent = absent;
+                    self.estimate(now, skep_estimates::Input::Present(present));
+                    self.lay_out(now);
                 }
                 skep_membership::Output::Status { node, status } => {
                     self.status_changed(now, node, status, out);
@@ -192,6 +214,7 @@ impl Node {
                     // On disk before anything that carries it is sent.
                     out.push(Output::PersistIncarnation(incarnation));
                     self.record(now, skep_records::Input::Begin { incarnation });
+                    self.adopt(now, skep_topology::adoption::Input::Begun);
                     let begin = skep_flood::Input::Begin { incarnation };
                     self.flood.handle(now, begin, &mut self.from_flood);
                     out.push(Output::Event(Event::Started { incarnation }));
@@ -208,27 +231,6 @@ impl Node {
                 }
             }
         }
-    }
-
-    /// Who is present has changed: everybody's place in the overlay follows.
-    fn lay_out(&mut self, now: Time, present: &[NodeId], absent: &[NodeId]) {
-        self.estimate(now, skep_estimates::Input::Present(present.to_vec()));
-        let layout = self.layouts.layout(present, self.shape);
-        let ring = layout.watch_ring();
-        let chased = absent
-            .iter()
-            .filter(|node| ring.successors(node).take(CHASERS).any(|chaser| chaser == self.id))
-            .copied()
-            .collect();
-        let wanted = Wanted {
-            digest: skep_topology::member_digest(present).short(),
-            neighbours: layout.neighbours(&self.id).to_vec(),
-            watched: layout.extra_watched_by(&self.id).to_vec(),
-            chased,
-        };
-        self.layout = Some(layout);
-        self.laid_out = true;
-        self.member(now, skep_membership::Input::Layout(wanted));
     }
 
     fn status_changed(
@@ -268,19 +270,14 @@ impl Node {
         self.flood_peers_changed |= before != link;
     }
 
-    /// Hands the flood machine the neighbours of each group: those of the overlay that are in it.
+    /// Hands the flood machine the neighbours of each group.
     fn hand_neighbours(&mut self, now: Time) {
-        let groups = core::iter::once(skep_base::GroupName::all()).chain(self.groups.clone());
-        for group in groups {
-            let all = group == skep_base::GroupName::all();
-            let in_group = |peer: &NodeId| {
-                all || self
-                    .membership
-                    .member(*peer)
-                    .and_then(|member| member.facts)
-                    .is_some_and(|facts| facts.groups.contains(&group))
-            };
-            let peers = self.flood_peers.keys().filter(|peer| in_group(peer)).copied().collect();
+        let peers = self.flood_peers.keys().copied().collect();
+        let group = GroupName::all();
+        let input = skep_flood::Input::Neighbours { group, peers };
+        self.flood.handle(now, input, &mut self.from_flood);
+        for group in self.groups.clone() {
+            let peers = self.group_peers(&group);
             let input = skep_flood::Input::Neighbours { group, peers };
             self.flood.handle(now, input, &mut self.from_flood);
         }

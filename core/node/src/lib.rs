@@ -23,8 +23,10 @@
 
 extern crate alloc;
 
+mod adopt;
 mod api;
 mod carry;
+mod job;
 mod measure;
 mod node;
 mod routed;

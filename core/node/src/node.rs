@@ -11,7 +11,8 @@ use skep_flood::Flood;
 use skep_membership::{Heartbeat, Membership, Watch};
 use skep_records::{Message, Records, Stored, kind as record};
 use skep_routing::Routing;
-use skep_topology::{Layout, LayoutSource, Shape};
+use skep_topology::adoption::Adoption;
+use skep_topology::{Layout, LayoutSource, Overlay, Shape};
 use skep_wire::{Frame, decode, kind};
 
 use crate::api::{
@@ -35,6 +36,15 @@ pub struct Node {
     pub(crate) layouts: alloc::boxed::Box<dyn LayoutSource + Send>,
     pub(crate) shape: Shape,
     pub(crate) layout: Option<Arc<Layout>>,
+    pub(crate) adoption: Adoption,
+    /// Who links to whom in each group that this node is in besides `all`.
+    pub(crate) overlays: BTreeMap<GroupName, Overlay>,
+    /// Members to find again.
+    pub(crate) absent: Vec<NodeId>,
+    /// What overlays follow from has changed, besides who is present.
+    pub(crate) lay_out_again: bool,
+    /// Seeds computations.
+    pub(crate) rng: Rng,
     /// The membership was handed a layout and has not drawn its conclusions.
     pub(crate) laid_out: bool,
     pub(crate) groups: Vec<GroupName>,
@@ -55,6 +65,7 @@ pub struct Node {
     pub(crate) from_flood: Outbox<skep_flood::Output>,
     pub(crate) from_routing: Outbox<skep_routing::Output>,
     pub(crate) from_estimates: Outbox<skep_estimates::Output>,
+    pub(crate) from_adoption: Outbox<skep_topology::adoption::Output>,
 }
 
 impl Node {
@@ -86,6 +97,11 @@ impl Node {
             layouts: birth.layouts,
             shape: config.shape,
             layout: None,
+            adoption: Adoption::new(id, config.adoption, rng.fork()),
+            overlays: BTreeMap::new(),
+            absent: Vec::new(),
+            lay_out_again: false,
+            rng,
             laid_out: false,
             groups,
             flood_wanted: BTreeSet::new(),
@@ -100,6 +116,7 @@ impl Node {
             from_flood: Outbox::new(),
             from_routing: Outbox::new(),
             from_estimates: Outbox::new(),
+            from_adoption: Outbox::new(),
         };
         node.restore(now, birth.records, birth.address_book, birth.clock_went_back);
         node
@@ -136,6 +153,9 @@ impl Node {
             Input::Looked(samples) => {
                 self.estimate(now, skep_estimates::Input::Looked(samples));
             }
+            Input::Computed { group, job, answer } => {
+                self.adopt(now, skep_topology::adoption::Input::Computed { group, job, answer });
+            }
             Input::Knocked { peer, took } => {
                 self.estimate(now, skep_estimates::Input::Knocked { peer, took });
             }
@@ -169,6 +189,7 @@ impl Node {
             self.flood.deadline(),
             self.routing.deadline(),
             self.estimates.deadline(),
+            self.adoption.deadline(),
         ]
         .into_iter()
         .flatten()
@@ -182,6 +203,7 @@ impl Node {
         self.flood.tick(now, &mut self.from_flood);
         self.routing.tick(now, &mut self.from_routing);
         self.estimates.tick(now, &mut self.from_estimates);
+        self.adoption.tick(now, &mut self.from_adoption);
         self.settle(now, out);
     }
 
@@ -199,6 +221,7 @@ impl Node {
             self.is_settled() && self.from_flood.is_empty() && self.from_routing.is_empty(),
             "a machine's output was left lying"
         );
+        self.adoption.check();
         let present = self.membership.present();
         if let Some(layout) = &self.layout {
             assert_eq!(layout.members(), present, "the layout is not that of the present");
@@ -323,6 +346,10 @@ impl Node {
             kind::ROUTED => {
                 let body = frame.body;
                 self.routed(now, skep_routing::Input::Received { from, body });
+            }
+            kind::TOPOLOGY => {
+                let body = frame.body;
+                self.adopt(now, skep_topology::adoption::Input::Message { from, body });
             }
             kind::ESTIMATES => {
                 let body = frame.body;

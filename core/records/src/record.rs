@@ -34,6 +34,8 @@ pub mod kind {
     pub const WAVE_ORDER: u16 = 16;
     /// How far the node is with its waves, and which it applied last: `skep-wave`.
     pub const WAVE_STATUS: u16 = 17;
+    /// The first of sixteen slots for topologies that the node decrees: `skep-topology`.
+    pub const TOPOLOGY: u16 = 32;
 }
 
 /// Which version of a record this is: newest wins.

@@ -7,8 +7,10 @@ use alloc::vec::Vec;
 
 use skep_base::NodeId;
 
+use crate::adoption::Standing;
 use crate::connectivity::index;
 use crate::overlay::in_order;
+use crate::standing::standing_overlay;
 use crate::{Overlay, WatchRing, hash_overlay};
 
 /// What the flock wants of its layout. The same for all nodes of a bloc.
@@ -33,6 +35,8 @@ impl Default for Shape {
 #[derive(Clone, Debug)]
 pub struct Layout {
     shape: Shape,
+    /// Which topology its overlay begins with; nothing where that is the hash.
+    basis: Option<u64>,
     overlay: Overlay,
     ring: WatchRing,
     /// Of each member, in the members' order: its extra watchers.
@@ -45,7 +49,18 @@ impl Layout {
     /// The layout of `members`, which should be in order, and is put in order otherwise.
     #[must_use]
     pub fn new(members: &[NodeId], shape: Shape) -> Self {
-        let overlay = hash_overlay(members, shape.connectivity);
+        Self::of(hash_overlay(members, shape.connectivity), shape, None)
+    }
+
+    /// The layout of `members` whose overlay begins with a topology that was decreed.
+    #[must_use]
+    pub fn standing(members: &[NodeId], shape: Shape, standing: &Standing) -> Self {
+        let k = standing.topology.connectivity();
+        let overlay = standing_overlay(members, k, &standing.topology);
+        Self::of(overlay, shape, Some(standing.id))
+    }
+
+    fn of(overlay: Overlay, shape: Shape, basis: Option<u64>) -> Self {
         let ring = WatchRing::new(overlay.members());
         let mut extra = Rows::default();
         let mut watched: Vec<(NodeId, NodeId)> = Vec::new();
@@ -58,13 +73,19 @@ impl Layout {
         }
         watched.sort_unstable();
         let extra_watched = Rows::grouped(overlay.members(), &watched);
-        Self { shape, overlay, ring, extra, extra_watched }
+        Self { shape, basis, overlay, ring, extra, extra_watched }
     }
 
     /// The shape it was made for.
     #[must_use]
     pub const fn shape(&self) -> Shape {
         self.shape
+    }
+
+    /// Which topology its overlay begins with: [`Standing::id`]. Nothing where that is the hash.
+    #[must_use]
+    pub const fn basis(&self) -> Option<u64> {
+        self.basis
     }
 
     /// Who links to whom.
@@ -168,8 +189,14 @@ impl Rows {
 /// Where a node gets its layouts from. Injected, so that a thousand simulated nodes that agree on
 /// who is present compute their common layout once.
 pub trait LayoutSource {
-    /// The layout of `members`, which must be in order and without repetition.
-    fn layout(&mut self, members: &[NodeId], shape: Shape) -> Arc<Layout>;
+    /// The layout of `members`, which must be in order and without repetition. Its overlay begins
+    /// with the topology that stands, where one does, else with the hash.
+    fn layout(
+        &mut self,
+        members: &[NodeId],
+        shape: Shape,
+        standing: Option<&Standing>,
+    ) -> Arc<Layout>;
 }
 
 /// Computes layouts and remembers the last few: a flock in which one node comes and goes swings
@@ -204,17 +231,28 @@ impl Default for LayoutCache {
 }
 
 impl LayoutSource for LayoutCache {
-    fn layout(&mut self, members: &[NodeId], shape: Shape) -> Arc<Layout> {
+    fn layout(
+        &mut self,
+        members: &[NodeId],
+        shape: Shape,
+        standing: Option<&Standing>,
+    ) -> Arc<Layout> {
         let members = in_order(members);
+        let basis = standing.map(|standing| standing.id);
         // Nearly always decided by the length or the first few identities that differ.
-        let wanted = |known: &Arc<Layout>| known.shape == shape && known.members() == &*members;
+        let wanted = |known: &Arc<Layout>| {
+            known.shape == shape && known.basis == basis && known.members() == &*members
+        };
         let layout = match self.layouts.iter().rposition(wanted) {
             Some(at) => self.layouts.remove(at),
             None => None,
         };
         let layout = layout.unwrap_or_else(|| {
             self.computed += 1;
-            Arc::new(Layout::new(&members, shape))
+            Arc::new(match standing {
+                Some(standing) => Layout::standing(&members, shape, standing),
+                None => Layout::new(&members, shape),
+            })
         });
         if self.layouts.len() >= self.capacity {
             self.layouts.pop_front();

@@ -19,7 +19,10 @@
 //! * [`Layout`]: both for one list of members, and [`LayoutCache`], which remembers the last few;
 //! * [`connectivity`]: is a graph k-connected, by Even's algorithm, with searches that stay local;
 //! * [`computed`]: the overlay that is computed from what links cost, by one member for a group
-//!   (FLOOD-23, FLOOD-26, FLOOD-27, FLOOD-30, FLOOD-31, MULTI-13).
+//!   (FLOOD-23, FLOOD-26, FLOOD-27, FLOOD-30, FLOOD-31, MULTI-13);
+//! * [`adoption`]: how that comes into force, make before break;
+//! * [`standing_overlay`] and [`shared_overlay`]: overlays that begin with a computed topology, or with
+//!   the links that are there for everybody, and are mended the same way.
 //!
 //! The hashes and the patches are part of the protocol: two builds that differ would want different
 //! links. Golden tests hold them in place.
@@ -29,14 +32,17 @@
 
 extern crate alloc;
 
+pub mod adoption;
 pub mod computed;
 pub mod connectivity;
 mod graph;
 mod hash;
 mod layout;
 mod overlay;
+mod standing;
 mod watch;
 
 pub use layout::{Layout, LayoutCache, LayoutSource, Shape};
 pub use overlay::{Overlay, hash_overlay, member_digest};
+pub use standing::{covers, shared_overlay, standing_overlay};
 pub use watch::WatchRing;

@@ -10,7 +10,7 @@ use crate::graph::Graph;
 use crate::hash::{Order, affinity, rank};
 
 /// Up to this many members are all joined to one another.
-const COMPLETE_UP_TO: usize = 4;
+pub(crate) const COMPLETE_UP_TO: usize = 4;
 
 /// Rings are at least this many, so that a flock of any size is short across.
 const MIN_RINGS: usize = 2;
@@ -111,7 +111,12 @@ impl Overlay {
         self.digest
     }
 
-    fn from_graph(members: Vec<NodeId>, k: usize, graph: &Graph, patches: usize) -> Self {
+    pub(crate) fn from_graph(
+        members: Vec<NodeId>,
+        k: usize,
+        graph: &Graph,
+        patches: usize,
+    ) -> Self {
         let mut starts = Vec::with_capacity(members.len() + 1);
         let mut targets = Vec::with_capacity(members.len() * (k + 1));
         let mut edges = Vec::with_capacity(members.len() * (k + 1) * 4);
@@ -141,7 +146,7 @@ pub(crate) fn in_order(members: &[NodeId]) -> Cow<'_, [NodeId]> {
     Cow::Owned(sorted)
 }
 
-fn complete(n: usize) -> Graph {
+pub(crate) fn complete(n: usize) -> Graph {
     let mut graph = Graph::new(n, n);
     for a in 0..index(n) {
         for b in (0..index(n)).filter(|b| *b != a) {

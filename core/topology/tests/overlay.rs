@@ -201,16 +201,16 @@ fn a_ring_serves_nodes_that_are_away() {
 fn the_cache_remembers_the_last_few() {
     let mut cache = LayoutCache::new(2);
     let (a, b, c) = (members(1, 9), members(2, 9), members(3, 9));
-    let first = cache.layout(&a, Shape::default());
-    cache.layout(&b, Shape::default());
-    assert!(Arc::ptr_eq(&first, &cache.layout(&a, Shape::default())));
-    cache.layout(&c, Shape::default());
+    let first = cache.layout(&a, Shape::default(), None);
+    cache.layout(&b, Shape::default(), None);
+    assert!(Arc::ptr_eq(&first, &cache.layout(&a, Shape::default(), None)));
+    cache.layout(&c, Shape::default(), None);
     assert_eq!(cache.computed(), 3);
-    assert!(Arc::ptr_eq(&first, &cache.layout(&a, Shape::default())));
-    cache.layout(&b, Shape::default());
+    assert!(Arc::ptr_eq(&first, &cache.layout(&a, Shape::default(), None)));
+    cache.layout(&b, Shape::default(), None);
     assert_eq!(cache.computed(), 4);
     let wider = Shape { connectivity: 6, ..Shape::default() };
-    assert_eq!(cache.layout(&a, wider).shape(), wider);
+    assert_eq!(cache.layout(&a, wider, None).shape(), wider);
 }
 
 #[test]

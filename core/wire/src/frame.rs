@@ -48,6 +48,8 @@ pub mod kind {
     pub const FLOOD: u8 = 0x30;
     /// Pings and trains that measure: `skep-estimates`.
     pub const ESTIMATES: u8 = 0x28;
+    /// Topologies too large for a record: `skep-topology`.
+    pub const TOPOLOGY: u8 = 0x2C;
     /// Requests that are passed on from link to link: `skep-routing`.
     pub const ROUTED: u8 = 0x38;
     /// Asks for a channel: the first frame of a stream.

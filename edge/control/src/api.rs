@@ -15,6 +15,7 @@ mod event;
 mod flood;
 mod image;
 mod node;
+mod topology;
 
 pub use event::{Event, EventKind, ReadEvents};
 pub use flood::{
@@ -28,6 +29,10 @@ pub use image::{
 pub use node::{
     Accepted, AgentState, CaStatus, Certificate, Check, Flock, Group, Health, JoinAddress, Link,
     LinkKind, Member, Metric, MetricKind, Presence, Problem, Shutdown, Status, Subscriber, Wait,
+};
+pub use topology::{
+    DrawAs, OverlayBasis, ReadTopology, RoundTrip, RttBasis, Topology, TopologyEdge,
+    TopologyFailure, TopologySite,
 };
 
 /// What every path begins with. A change that an old client cannot read gets the next number.

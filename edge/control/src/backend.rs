@@ -5,15 +5,15 @@
 //! with it. A [`Request`] carries the reply of exactly its own type; dropping the reply unanswered
 //! tells the client that the agent stopped.
 
-use skep_base::{GroupName, ImageName};
+use skep_base::{GroupName, ImageName, NodeName};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::Caller;
 use crate::api::{
     Accepted, CaStatus, Certificate, Commit, Committed, Event, Flock, Group, Health, Image,
     ImageDetail, JoinAddress, Link, Member, Metric, PruneImages, Pruned, Published, ReadEvents,
-    ReadUpdates, Refusal, Shutdown, StartWave, Status, Updates, Wave, WaveDetail, WaveId,
-    WhichVersion,
+    ReadTopology, ReadUpdates, Refusal, RoundTrip, Shutdown, StartWave, Status, Topology, Updates,
+    Wave, WaveDetail, WaveId, WhichVersion,
 };
 use crate::feed::Feed;
 
@@ -119,6 +119,24 @@ pub enum Request {
         group: GroupName,
         /// The answer.
         reply: Reply<Group>,
+    },
+    /// Who links to whom in a group that the node is in.
+    Topology {
+        /// Which.
+        group: GroupName,
+        /// Whether to draw it.
+        query: ReadTopology,
+        /// The answer.
+        reply: Reply<Topology>,
+    },
+    /// What is known of the round trip between two nodes.
+    Rtt {
+        /// One of them.
+        from: NodeName,
+        /// The other.
+        to: NodeName,
+        /// The answer.
+        reply: Reply<RoundTrip>,
     },
     /// Publish an update. Answer when it is on disk.
     Publish {

@@ -11,15 +11,15 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use skep_base::{GroupName, ImageName};
+use skep_base::{GroupName, ImageName, NodeName};
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
 use crate::api::{
-    Accepted, CaStatus, Certificate, Code, Commit, Committed, Event, Failure, Flock, Group, Health,
-    Image, ImageDetail, JoinAddress, Link, MAX_ANSWER_BYTES, MAX_WAIT_MS, Member, Metric, PREFIX,
-    PruneImages, Pruned, Published, ReadEvents, ReadUpdates, Refusal, Shutdown, StartWave, Status,
-    Updates, Wave, WaveDetail, WaveId, WhichVersion,
+    Accepted, CaStatus, Certificate, Code, Commit, Committed, DrawAs, Event, Failure, Flock, Group,
+    Health, Image, ImageDetail, JoinAddress, Link, MAX_ANSWER_BYTES, MAX_WAIT_MS, Member, Metric,
+    PREFIX, PruneImages, Pruned, Published, ReadEvents, ReadUpdates, Refusal, RoundTrip, Shutdown,
+    StartWave, Status, Topology, Updates, Wave, WaveDetail, WaveId, WhichVersion,
 };
 
 /// How long an answer may take: longer than the server gives the agent, and than any wait.
@@ -245,6 +245,31 @@ impl Client {
     /// See [`ClientError`].
     pub async fn group(&self, group: &GroupName) -> Result<Group, ClientError> {
         self.get(&format!("/groups/{group}")).await
+    }
+
+    /// Who links to whom in a group that the node is in.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn topology(
+        &self,
+        group: &GroupName,
+        draw: Option<DrawAs>,
+    ) -> Result<Topology, ClientError> {
+        let draw = match draw {
+            Some(DrawAs::Dot) => "?draw=dot",
+            Some(DrawAs::Svg) => "?draw=svg",
+            None => "",
+        };
+        self.get(&format!("/groups/{group}/topology{draw}")).await
+    }
+
+    /// What is known of the round trip between two nodes.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn rtt(&self, from: &NodeName, to: &NodeName) -> Result<RoundTrip, ClientError> {
+        self.get(&format!("/rtt/{from}/{to}")).await
     }
 
     /// Publishes `body` to `group`; on this node's disk when it returns.

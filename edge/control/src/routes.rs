@@ -17,12 +17,13 @@ use bytes::Bytes;
 use hyper::body::Frame;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use skep_base::GroupName;
+use skep_base::{GroupName, NodeName};
 use tokio::time::Instant;
 
 use crate::access::{Caller, Permission};
 use crate::api::{
-    self, Code, Event, Failure, ReadEvents, ReadUpdates, Refusal, StartWave, WaveId, WhichVersion,
+    self, Code, Event, Failure, ReadEvents, ReadTopology, ReadUpdates, Refusal, StartWave, WaveId,
+    WhichVersion,
 };
 use crate::backend::{Backend, Call, EventsRead, Reply, Request};
 use crate::feed::{self, Feed};
@@ -52,6 +53,8 @@ pub(crate) fn router(backend: Backend) -> Router {
     let routes = mount(routes, &verb::EVENTS, get(events));
     let routes = mount(routes, &verb::GROUPS, plain(Request::Groups));
     let routes = mount(routes, &verb::GROUP, get(group));
+    let routes = mount(routes, &verb::TOPOLOGY, get(topology));
+    let routes = mount(routes, &verb::RTT, get(rtt));
     let routes = mount(routes, &verb::PUBLISH, post(publish));
     let routes = mount(routes, &verb::UPDATES, get(updates));
     let routes = mount(routes, &verb::COMMIT, post(commit));
@@ -163,6 +166,24 @@ async fn group(
 ) -> Answer {
     let answer = ask(&backend, &caller, |reply| Request::Group { group, reply }).await?;
     json(&answer)
+}
+
+async fn topology(
+    State(backend): State<Backend>,
+    Extension(caller): Extension<Caller>,
+    Named(group): Named<GroupName>,
+    Asked(query): Asked<ReadTopology>,
+) -> Answer {
+    let make = |reply| Request::Topology { group, query, reply };
+    json(&ask(&backend, &caller, make).await?)
+}
+
+async fn rtt(
+    State(backend): State<Backend>,
+    Extension(caller): Extension<Caller>,
+    Named((from, to)): Named<(NodeName, NodeName)>,
+) -> Answer {
+    json(&ask(&backend, &caller, |reply| Request::Rtt { from, to, reply }).await?)
 }
 
 async fn publish(

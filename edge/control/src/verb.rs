@@ -63,6 +63,10 @@ verbs! {
     GROUPS = read("/groups", "all groups known, with members and log sizes");
     /// One group.
     GROUP = read("/groups/{group}", "one group");
+    /// Who links to whom in a group.
+    TOPOLOGY = read("/groups/{group}/topology", "who links to whom in a group; `draw`");
+    /// How far apart two nodes are.
+    RTT = read("/rtt/{from}/{to}", "what is known of the round trip between two nodes");
     /// Publish.
     PUBLISH = Verb {
         max_body: crate::api::MAX_UPDATE_BYTES,

@@ -18,7 +18,7 @@ use petgraph::graph::DiGraph;
 use skep_base::{GroupName, NodeId};
 use skep_flood::UpdateId;
 use skep_topology::connectivity::is_connected;
-use skep_topology::hash_overlay;
+use skep_topology::{Overlay, hash_overlay};
 
 use crate::host::HostIx;
 use crate::world::World;
@@ -148,7 +148,8 @@ fn records_in(world: &World, part: &[HostIx]) -> Result<(), String> {
 fn overlay_in(world: &World, part: &[HostIx]) -> Result<(), String> {
     let speakers = speakers(world, part)?;
     let ids: Vec<NodeId> = speakers.keys().copied().collect();
-    let k = world.shape().connectivity;
+    let overlay = common_overlay(world, &speakers, &ids)?;
+    let k = overlay.connectivity();
     let linked: BTreeSet<(NodeId, NodeId)> = world
         .net
         .links()
@@ -156,7 +157,6 @@ fn overlay_in(world: &World, part: &[HostIx]) -> Result<(), String> {
         .map(|(a, b)| (a.min(b), a.max(b)))
         .collect();
     let number: BTreeMap<NodeId, u32> = ids.iter().copied().zip(0..).collect();
-    let overlay = hash_overlay(&ids, k);
     let wanted: BTreeSet<(NodeId, NodeId)> = overlay.edges().collect();
     // Pairs that cannot exchange packets cannot link; what is left must hold the part together.
     let cut = |(a, b): &&(NodeId, NodeId)| !can_link(world, speakers[a], speakers[b]);
@@ -174,6 +174,32 @@ fn overlay_in(world: &World, part: &[HostIx]) -> Result<(), String> {
     let between = missing.map(|(a, b)| (world.by_id.get(a), world.by_id.get(b)));
     let n = ids.len();
     Err(format!("the {n} linked nodes are not {k}-connected; one missing edge: {between:?}"))
+}
+
+/// The overlay that all nodes of a part have to agree on: that of the hash, or the one that a
+/// topology in force leads to.
+fn common_overlay(
+    world: &World,
+    speakers: &BTreeMap<NodeId, HostIx>,
+    ids: &[NodeId],
+) -> Result<Overlay, String> {
+    let layouts = speakers.values().filter_map(|host| Some((host, world.node(*host)?.layout()?)));
+    let mut common: Option<(&HostIx, &Overlay)> = None;
+    for (host, layout) in layouts {
+        let (other, overlay) = *common.get_or_insert((host, layout.overlay()));
+        if overlay.digest() != layout.overlay().digest() {
+            let (a, b) = (&world.host(*other).name, &world.host(*host).name);
+            return Err(format!("{a} and {b} want different overlays"));
+        }
+        if layout.basis().is_none() {
+            let hash = hash_overlay(ids, world.shape().connectivity);
+            if hash.digest() != layout.overlay().digest() {
+                return Err(format!("{} has another hash overlay", world.host(*host).name));
+            }
+        }
+    }
+    let overlay = common.map(|(_, overlay)| overlay.clone());
+    Ok(overlay.unwrap_or_else(|| hash_overlay(ids, world.shape().connectivity)))
 }
 
 fn connected(n: usize, edges: &BTreeSet<(u32, u32)>, k: usize) -> bool {

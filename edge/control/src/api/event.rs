@@ -93,6 +93,26 @@ pub enum EventKind {
         /// The first that is missing.
         id: UpdateId,
     },
+    /// A newer topology of a group is in force; old links stay until it is whole.
+    Topology {
+        /// Of which group.
+        group: GroupName,
+        /// Which: each is one more than the last.
+        epoch: u64,
+        /// Who computed it.
+        by: String,
+        /// Members that it was made for.
+        members: u32,
+        /// Its edges.
+        edges: u32,
+    },
+    /// Something is wrong with a group's topology; the last one stays in force.
+    TopologyFault {
+        /// Of which group.
+        group: GroupName,
+        /// What.
+        why: String,
+    },
     /// A version of an image is complete on this node.
     Image {
         /// Which image.

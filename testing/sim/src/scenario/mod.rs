@@ -7,6 +7,7 @@ mod faults;
 mod forming;
 mod splits;
 mod survivors;
+mod topology;
 mod updates;
 
 use std::time::Duration;
@@ -66,6 +67,9 @@ pub const ALL: &[Scenario] = &[
     survivors::SURVIVORS,
     churn::CHURN,
     estimates::ESTIMATES,
+    topology::TOPOLOGY,
+    topology::MASTER,
+    topology::NOISE,
 ];
 
 /// The scenario of that name.

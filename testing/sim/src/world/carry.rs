@@ -12,6 +12,8 @@ use super::{Happening, World};
 use crate::host::HostIx;
 use crate::report::Checker;
 
+/// How long a topology is computed for.
+const COMPUTING: Duration = Duration::from_millis(500);
 /// How long a knock that nobody answers is waited for.
 const KNOCK_LIMIT: Duration = Duration::from_secs(3);
 
@@ -90,6 +92,7 @@ impl World {
             Output::PersistAddress { node, name, addresses } => {
                 self.host_mut(host).disk.put_address(node, name, addresses);
             }
+            Output::Compute(job) => self.compute(host, &job),
             Output::Look => self.look(host),
             Output::Knock { peer, .. } => self.knock(host, peer),
             Output::Flood(output) => self.carry_out_flood(host, output),
@@ -97,6 +100,18 @@ impl World {
             Output::Routed(_) => {}
             Output::Event(event) => self.heard(host, event),
         }
+    }
+
+    /// Computes at once, and lets it have taken a while.
+    fn compute(&mut self, host: HostIx, job: &skep_node::Job) {
+        let answer = job.run();
+        let (group, number) = (job.group().clone(), job.number());
+        self.line(Some(host), "compute", None, (number, u64::from(answer.is_ok())), || {
+            answer.as_ref().err().cloned()
+        });
+        let epoch = self.host(host).epoch;
+        let input = Box::new(Input::Computed { group, job: number, answer });
+        self.queue.push(self.now + COMPUTING, Happening::Computed { host, epoch, input });
     }
 
     /// The kernel's least round trip of each link is that of the quickest packet there and back.
@@ -257,6 +272,10 @@ impl World {
                     let input = FloodInput::RoundTrip { peer: *peer, time };
                     self.net.give(host, Input::Flood(input));
                 }
+            }
+            Event::Topology(happened) => {
+                let note = format!("{happened:?}");
+                self.line(Some(host), "topology", None, (0, 0), || Some(note));
             }
             Event::Forgotten { .. } | Event::Record { .. } | Event::Unlinked { .. } => {}
         }

@@ -14,6 +14,7 @@ use anyhow::Context as _;
 use skep_base::{BlocName, GroupName, NodeId, NodeName, Rng, Time};
 use skep_flood::Input as FloodInput;
 use skep_node::{Event, Node, Source};
+use skep_topology::adoption::Standing;
 use skep_topology::{Layout, LayoutCache, LayoutSource, Shape};
 use skep_wire::Address;
 
@@ -99,6 +100,12 @@ pub(crate) enum Happening {
     AskBeacon {
         host: HostIx,
         epoch: u32,
+    },
+    /// A topology was computed, or could not be.
+    Computed {
+        host: HostIx,
+        epoch: u32,
+        input: Box<skep_node::Input>,
     },
     /// A bare connection was made, or none.
     Knocked {
@@ -332,7 +339,12 @@ impl SharedLayouts {
 }
 
 impl LayoutSource for SharedLayouts {
-    fn layout(&mut self, members: &[NodeId], shape: Shape) -> Arc<Layout> {
-        self.lock().layout(members, shape)
+    fn layout(
+        &mut self,
+        members: &[NodeId],
+        shape: Shape,
+        standing: Option<&Standing>,
+    ) -> Arc<Layout> {
+        self.lock().layout(members, shape, standing)
     }
 }

@@ -70,6 +70,11 @@ impl World {
                     self.ask_beacon(host);
                 }
             }
+            Happening::Computed { host, epoch, input } => {
+                if self.host(host).epoch == epoch {
+                    self.net.give(host, *input);
+                }
+            }
             Happening::Knocked { host, epoch, peer, took } => {
                 if self.host(host).epoch == epoch {
                     self.net.give(host, Input::Knocked { peer, took });
@@ -215,6 +220,7 @@ impl World {
             Input::Renewed(_) => ("renewed", None, (0, 0)),
             Input::Publish { kind, .. } => ("publish", None, (u64::from(*kind), 0)),
             Input::Looked(samples) => ("looked", None, (samples.len() as u64, 0)),
+            Input::Computed { answer, .. } => ("computed", None, (u64::from(answer.is_ok()), 0)),
             Input::Knocked { took, .. } => ("knocked", None, (u64::from(took.is_some()), 0)),
             Input::Flood(_) => ("flood-input", None, (0, 0)),
             Input::Ask { to, service, .. } => {
@@ -238,6 +244,7 @@ impl World {
             | Input::Ask { .. }
             | Input::Answer { .. }
             | Input::Looked(_)
+            | Input::Computed { .. }
             | Input::Knocked { .. }
             | Input::Flood(_) => None,
         });
@@ -297,6 +304,7 @@ const fn frame_name(number: u8) -> &'static str {
         kind::MEMBERSHIP => "heartbeat",
         kind::FLOOD => "flood",
         kind::ESTIMATES => "estimates",
+        kind::TOPOLOGY => "topology",
         _ => "frame",
     }
 }

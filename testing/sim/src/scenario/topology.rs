@@ -1,0 +1,218 @@
+//! Computed topologies: that they come into force and stay there, whoever dies at whatever step.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use skep_base::{GroupName, NodeId, Time};
+use skep_node::Event;
+use skep_topology::adoption::{Event as Topology, Plan};
+use skep_topology::{connectivity::is_connected, hash_overlay};
+
+use super::{Played, Scenario, flock, patience, publish_at};
+use crate::host::HostIx;
+use crate::net::Latency;
+use crate::report::{Checker, Failure};
+use crate::world::{Config, World};
+
+pub(super) const TOPOLOGY: Scenario = Scenario {
+    name: "topology",
+    about: "a flock over nineteen regions measures and computes its overlay; nodes die and come",
+    nodes: 60,
+    least: 8,
+    configure: regions,
+    play: topology,
+};
+
+pub(super) const MASTER: Scenario = Scenario {
+    name: "topology-master-killed",
+    about: "the topology master dies at some step of a switch-over, and a member with it",
+    nodes: 16,
+    least: 10,
+    configure: regions,
+    play: master_killed,
+};
+
+pub(super) const NOISE: Scenario = Scenario {
+    name: "topology-noise",
+    about: "round trips vary by fifteen percent and a topology is computed each minute: no link moves",
+    nodes: 40,
+    least: 8,
+    configure: regions,
+    play: noise,
+};
+
+/// Disjoint paths that are asked for.
+const K: usize = 3;
+/// Calm, a computation, and a few heartbeats until old links are closed.
+const SWITCHED_WITHIN: Duration = Duration::from_secs(180);
+
+fn regions(config: &mut Config) {
+    config.latency = Latency::Regions;
+    let plan = Plan { k: K, master: None, update_period: Duration::from_secs(60) };
+    config.node.adoption.plans.insert(GroupName::all(), plan);
+}
+
+fn topology(world: &mut World, n: usize) -> Played {
+    let hosts = flock(world, n)?;
+    // Long enough for coordinates to come to rest, and for the topology to follow them.
+    world.run_for(Duration::from_secs(900))?;
+    let took = until_in_force(world, &hosts)?;
+    world.measure("in force everywhere, after a quarter of an hour", took);
+    world.until_at_rest(patience(n))?;
+    let (computed, hash) = costs(world, &hosts);
+    world.measure("mean round trip of an edge", computed);
+    world.measure("mean round trip of an edge of the hash overlay", hash);
+    if computed >= hash / 2 {
+        return failed(world, "the computed overlay is hardly cheaper than the hash");
+    }
+    publish_at(world, &hosts[..3])?;
+    // Unplanned and planned loss, and somebody new.
+    let gone = &hosts[1..3];
+    world.kill(gone[0]);
+    world.stop(gone[1], skep_node::Farewell::Leaving);
+    let left: Vec<HostIx> = hosts.iter().copied().filter(|host| !gone.contains(host)).collect();
+    let took = until_in_force(world, &left)?;
+    world.measure("in force without two that are gone", took);
+    let new = world.add_host("newcomer", 0)?;
+    world.set_seeds(new, &left[..1]);
+    world.start(new);
+    let all: Vec<HostIx> = left.into_iter().chain([new]).collect();
+    let took = until_in_force(world, &all)?;
+    world.measure("in force with a newcomer", took);
+    publish_at(world, &all[..3])?;
+    world.until_at_rest(patience(n))?;
+    Ok(())
+}
+
+fn master_killed(world: &mut World, n: usize) -> Played {
+    let hosts = flock(world, n)?;
+    until_in_force(world, &hosts)?;
+    let master = master(world, &hosts);
+    let others: Vec<HostIx> = hosts.iter().copied().filter(|host| *host != master).collect();
+    let victim = world.rng.pick(&others).copied().unwrap_or(others[0]);
+    // One dies, so that a switch-over follows: calm, a computation, a decree, its flooding, new
+    // links, the closing of old ones. Somewhere in between the master dies as well.
+    world.kill(victim);
+    let step = Duration::from_millis(world.rng.within(0..25_000));
+    publish_at(world, &others[..1])?;
+    watch(world, &hosts, step)?;
+    world.kill(master);
+    let left: Vec<HostIx> = others.iter().copied().filter(|host| *host != victim).collect();
+    publish_at(world, &left)?;
+    watch(world, &left, Duration::from_secs(40))?;
+    let took = until_in_force(world, &left)?;
+    world.measure("another master's topology in force", took);
+    world.until_at_rest(patience(n))?;
+    // What was master before comes back with its old decree on its disk, and is not followed.
+    world.start(master);
+    world.start(victim);
+    until_in_force(world, &hosts)?;
+    world.until_at_rest(patience(n))?;
+    Ok(())
+}
+
+fn noise(world: &mut World, n: usize) -> Played {
+    let hosts = flock(world, n)?;
+    world.run_for(Duration::from_secs(1800))?;
+    until_in_force(world, &hosts)?;
+    world.until_at_rest(patience(n))?;
+    let before = links(world);
+    world.keep_events = true;
+    world.heard.clear();
+    world.run_for(Duration::from_secs(1200))?;
+    world.keep_events = false;
+    let adopted = |(_, _, event): &&(Time, HostIx, Event)| {
+        matches!(event, Event::Topology(Topology::Adopted { .. }))
+    };
+    let adoptions = world.heard.iter().filter(adopted).count();
+    let moved = links(world).symmetric_difference(&before).count();
+    world.measure(
+        format!("twenty computations: {adoptions} adoptions, {moved} links moved"),
+        Duration::ZERO,
+    );
+    if moved > 0 || adoptions > 0 {
+        let what = format!("noise moved {moved} links, by {adoptions} adoptions");
+        return failed(world, &what);
+    }
+    Ok(())
+}
+
+fn failed(world: &World, what: &str) -> Played {
+    Err(Failure { at: world.now(), checker: Checker::Oracle, what: what.to_owned() }.into())
+}
+
+/// Waits until all of `hosts`, and nobody else, are in the topology that each of them has in force,
+/// and its overlay is whole.
+fn until_in_force(world: &mut World, hosts: &[HostIx]) -> Result<Duration, Failure> {
+    let mut members: Vec<NodeId> = hosts.iter().map(|host| world.id(*host)).collect();
+    members.sort_unstable();
+    let hosts = hosts.to_vec();
+    world.until(SWITCHED_WITHIN, "a computed topology in force", move |world| {
+        for host in &hosts {
+            let name = &world.host(*host).name;
+            let view = world.node(*host).and_then(|node| node.adoption().view(&GroupName::all()));
+            let view = view.ok_or_else(|| format!("{name} does not run"))?;
+            let topology = view.topology.ok_or_else(|| format!("{name} adopted nothing"))?;
+            if topology.members() != members {
+                return Err(format!("{name} adopted one for others: {:?}", view.stamp));
+            }
+            if view.switching_since.is_some() {
+                return Err(format!("{name} is still switching"));
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Who computes, as the first host sees it.
+fn master(world: &World, hosts: &[HostIx]) -> HostIx {
+    let node = hosts.first().and_then(|host| world.node(*host));
+    let view = node.and_then(|node| node.adoption().view(&GroupName::all()));
+    let master = view.and_then(|view| view.master);
+    master.and_then(|id| world.by_id.get(&id).copied()).unwrap_or(hosts[0])
+}
+
+/// Lets time pass and sees all the while that links hold the living together: make before break.
+fn watch(world: &mut World, hosts: &[HostIx], span: Duration) -> Result<(), Failure> {
+    let end = world.now() + span;
+    while world.now() < end {
+        world.run_for(Duration::from_millis(50).min(end.since(world.now())))?;
+        let live: Vec<NodeId> = hosts
+            .iter()
+            .filter(|host| world.host(**host).is_live())
+            .map(|host| world.id(*host))
+            .collect();
+        let place = |id: &NodeId| live.iter().position(|other| other == id);
+        let links = links(world);
+        let edges = links.iter().filter_map(|(a, b)| place(a).zip(place(b)));
+        let edges = edges.map(|(a, b)| (index(a), index(b)));
+        if !is_connected(live.len(), edges, 1) {
+            let what = "links no longer hold the living together".to_owned();
+            return Err(Failure { at: world.now(), checker: Checker::Oracle, what });
+        }
+    }
+    Ok(())
+}
+
+fn links(world: &World) -> BTreeSet<(NodeId, NodeId)> {
+    let ends = world.net.links().map(|(a, b)| (world.id(a), world.id(b)));
+    ends.map(|(a, b)| (a.min(b), a.max(b))).collect()
+}
+
+/// The mean round trip over an edge of the overlay in force, and of the hash overlay.
+fn costs(world: &World, hosts: &[HostIx]) -> (Duration, Duration) {
+    let mut ids: Vec<NodeId> = hosts.iter().map(|host| world.id(*host)).collect();
+    ids.sort_unstable();
+    let mean = |edges: Vec<(NodeId, NodeId)>| {
+        let host = |id: &NodeId| world.by_id.get(id).copied().unwrap_or(hosts[0]);
+        let sum: Duration = edges.iter().map(|(a, b)| world.round_trip(host(a), host(b))).sum();
+        sum / index(edges.len().max(1))
+    };
+    let layout = hosts.first().and_then(|host| world.node(*host)).and_then(|node| node.layout());
+    let computed = layout.map(|layout| layout.overlay().edges().collect()).unwrap_or_default();
+    (mean(computed), mean(hash_overlay(&ids, K).edges().collect()))
+}
+
+fn index(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
