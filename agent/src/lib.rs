@@ -5,9 +5,9 @@
 //! [`status`] and [`updates`] make the answers of the control socket from its state, [`problems`]
 //! what an administrator should look at, and [`certificates`] does what certificates ask of it.
 //! Beside it run the disk's thread ([`disk`]), measuring ([`measure`]), computing overlays
-//! ([`topology`]), discovery ([`discovery`]), renewal ([`renewal`]), the waves ([`rollout`]), and the
-//! ways to nodes that cannot be dialled ([`reach`], [`routed`]), which channels of applications take
-//! ([`channel`]).
+//! ([`topology`]), discovery ([`discovery`]), renewal ([`renewal`]), the waves ([`rollout`]), and
+//! the ways to nodes that cannot be dialled ([`reach`], [`routed`]), which channels of applications
+//! take ([`channel`]).
 //! Commands that need no agent live in [`offline`].
 
 pub mod answer;

@@ -162,8 +162,8 @@ impl Spine {
         }
     }
 
-    /// The members in the overlay's own order, which is that of their identities: a name that is not
-    /// known is one made of that.
+    /// The members in the overlay's own order, which is that of their identities: a name that is
+    /// not known is one made of that.
     fn sites(&self, overlay: &Overlay, costs: &Costs) -> Vec<TopologySite> {
         let site = |(at, id): (usize, &NodeId)| {
             let known = self.node.member_view(*id).and_then(|member| member.name.cloned());

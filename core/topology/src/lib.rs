@@ -21,8 +21,8 @@
 //! * [`computed`]: the overlay that is computed from what links cost, by one member for a group
 //!   (FLOOD-23, FLOOD-26, FLOOD-27, FLOOD-30, FLOOD-31, MULTI-13);
 //! * [`adoption`]: how that comes into force, make before break;
-//! * [`standing_overlay`] and [`shared_overlay`]: overlays that begin with a computed topology, or with
-//!   the links that are there for everybody, and are mended the same way.
+//! * [`standing_overlay`] and [`shared_overlay`]: overlays that begin with a computed topology, or
+//!   with the links that are there for everybody, and are mended the same way.
 //!
 //! The hashes and the patches are part of the protocol: two builds that differ would want different
 //! links. Golden tests hold them in place.

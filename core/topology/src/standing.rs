@@ -1,11 +1,11 @@
 //! Overlays that begin with edges that are wanted for a reason, and end k-connected all the same.
 //!
-//! A computed topology was made for the members of a moment. Some have gone since, others have come.
-//! Every node has to draw the same conclusion from that without talking: edges between two that are
-//! still there stay; each newcomer hangs on k of the topology's members; and where the losses left
-//! the graph too thin, the max-flow check that also patches the hash overlay adds an edge. So a loss
-//! moves as few links as it does in the hash overlay, until the next topology takes all of it up
-//! (FLOOD-23, MULTI-13).
+//! A computed topology was made for the members of a moment. Some have gone since, others have
+//! come. Every node has to draw the same conclusion from that without talking: edges between two
+//! that are still there stay; each newcomer hangs on k of the topology's members; and where the
+//! losses left the graph too thin, the max-flow check that also patches the hash overlay adds an
+//! edge. So a loss moves as few links as it does in the hash overlay, until the next topology takes
+//! all of it up (FLOOD-23, MULTI-13).
 //!
 //! A group that has no topology of its own uses the links that are there for everybody, and adds
 //! what it lacks the same way: groups share links first.
@@ -28,8 +28,8 @@ pub fn covers(made_for: &[NodeId], members: &[NodeId]) -> bool {
     members.len() > COMPLETE_UP_TO && known * 2 >= members.len()
 }
 
-/// The overlay of `members` that keeps what it can of `standing`. At least min(`k`, N − 1)-connected
-/// whatever that is.
+/// The overlay of `members` that keeps what it can of `standing`. At least min(`k`, N −
+/// 1)-connected whatever that is.
 #[must_use]
 pub fn standing_overlay(members: &[NodeId], k: usize, standing: &Topology) -> Overlay {
     let members = in_order(members);
@@ -52,8 +52,8 @@ pub fn standing_overlay(members: &[NodeId], k: usize, standing: &Topology) -> Ov
     mended(members.into_owned(), k, &edges, &ranks)
 }
 
-/// The overlay of `members`, a part of those of `base`, that uses the links of `base` first. At least
-/// min(`k`, N − 1)-connected.
+/// The overlay of `members`, a part of those of `base`, that uses the links of `base` first. At
+/// least min(`k`, N − 1)-connected.
 #[must_use]
 pub fn shared_overlay(members: &[NodeId], k: usize, base: &Overlay) -> Overlay {
     let members = in_order(members);

@@ -1,8 +1,8 @@
 //! Bodies of topologies too large for a record, asked for by their digest and passed on in parts.
 //!
 //! Whoever holds a decree whose body is not in it asks a linked peer for it, from its beginning,
-//! part by part, and another when one does not have it or does not answer. Everybody who adopts keeps
-//! the body, so it spreads as far as the decree does.
+//! part by part, and another when one does not have it or does not answer. Everybody who adopts
+//! keeps the body, so it spreads as far as the decree does.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -45,8 +45,8 @@ pub enum Message {
     },
 }
 
-/// Bodies that are held, and those that are being fetched. As many as there are groups, at most: the
-/// machine says which are wanted.
+/// Bodies that are held, and those that are being fetched. As many as there are groups, at most:
+/// the machine says which are wanted.
 #[derive(Debug)]
 pub struct Bodies {
     rng: Rng,

@@ -152,7 +152,8 @@ pub enum Output {
         /// The record's body.
         body: Option<Bytes>,
     },
-    /// What the group's overlay begins with has changed, or old neighbours may go: lay it out again.
+    /// What the group's overlay begins with has changed, or old neighbours may go: lay it out
+    /// again.
     LayOut {
         /// Which group.
         group: GroupName,
@@ -203,7 +204,8 @@ pub enum Event {
         /// Which decree.
         stamp: Stamp,
     },
-    /// It is not whole though there was time: old neighbours stay, and the master avoids these pairs.
+    /// It is not whole though there was time: old neighbours stay, and the master avoids these
+    /// pairs.
     Lacking {
         /// Of which group.
         group: GroupName,

@@ -183,9 +183,9 @@ impl Group {
         named.filter(present).or(incumbent.filter(present)).or(lowest)
     }
 
-    /// How long this node waits for somebody else to do the master's work, if it would do it at all.
-    /// Configurations may differ, so that each takes another for the master and nobody computes: the
-    /// lowest identity then does.
+    /// How long this node waits for somebody else to do the master's work, if it would do it at
+    /// all. Configurations may differ, so that each takes another for the master and nobody
+    /// computes: the lowest identity then does.
     pub(super) fn stands_back(&self, me: NodeId) -> Option<Duration> {
         self.plan.as_ref()?;
         if self.master() == Some(me) {

@@ -34,7 +34,7 @@ pub(super) const MASTER: Scenario = Scenario {
 
 pub(super) const NOISE: Scenario = Scenario {
     name: "topology-noise",
-    about: "round trips vary by fifteen percent and a topology is computed each minute: no link moves",
+    about: "round trips vary by fifteen percent while topologies are computed: no link moves",
     nodes: 40,
     least: 8,
     configure: regions,
