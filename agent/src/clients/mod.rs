@@ -1,8 +1,8 @@
 //! What applications ask over the client port, answered from the main loop's own state.
 //!
 //! The port (`skep-client-port`) speaks the protocol and knows its clients; here is what the
-//! commands mean: [`publish`] hands updates to the flood and remembers keys, [`subscribe`] ties
-//! subscribers to cursors of the log, [`views`] shows groups, links and figures (FLOOD-4 to
+//! commands mean: `publish` hands updates to the flood and remembers keys, `subscribe` ties
+//! subscribers to cursors of the log, `views` shows groups, links and figures (FLOOD-4 to
 //! FLOOD-13).
 
 mod channels;

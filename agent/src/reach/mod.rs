@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Each way is tried when the one before came to nothing. [`Reach::stream_to`] reads as that; what
-//! other nodes ask of this one is in [`serve`]: to dial back, to meet them, and to pass bytes on
+//! other nodes ask of this one is in `serve`: to dial back, to meet them, and to pass bytes on
 //! between two that cannot dial each other. Streams carry the channels of applications
 //! ([`crate::channel`]).
 //!
