@@ -1,11 +1,11 @@
 //! How a topology comes into force, and who computes the next (FLOOD-26, 27, 31; MULTI-13).
 //!
 //! **One member computes, all adopt.** The group's *topology master* is the site that the
-//! configuration names, while it is present, else the lowest present identity. It computes when
-//! members came or went and then kept still, and again each update period; what it finds it
-//! publishes as a [decree](crate::computed::decree::Decree), a record of its own. Any member can
-//! take the office over: whoever finds itself the master and the decree in force another's rebuilds
-//! the group's identity, from the topology that stands.
+//! configuration names, else the one whose decree is in force, else the lowest identity; of these
+//! the first that is present. It computes when members came or went and then kept still, and again
+//! each update period; what it finds it publishes as a [decree](crate::computed::decree::Decree), a
+//! record of its own. Any member can take the office over: whoever finds itself the master and the
+//! decree in force another's rebuilds the group's identity, from the topology that stands.
 //!
 //! **The newest stamp holds.** A decree's epoch is one more than the highest that its master had
 //! seen, so a master that was away, or one that did not know of its successor, is not followed
