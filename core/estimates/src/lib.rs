@@ -3,7 +3,7 @@
 //! All pairs would be 10⁸ facts among 10,000 nodes. So each node measures *some*: the round trip to
 //! one random node each ping period, and for nothing what the kernel knows of links that stand
 //! anyway; the bandwidth to one random node each bandwidth period, from bulk traffic that flows
-//! anyway where there is some, else by a [probe](probe) bounded in bytes and time (FLOOD-22, 28).
+//! anyway where there is some, else by a [`probe`] bounded in bytes and time (FLOOD-22, 28).
 //! What was measured is kept as the least of a [window](Window) with its deviation, and published
 //! as one record of at most [`MAX_PAIRS`] pairs, again only when it changed by more than a fifth or
 //! ten minutes have gone by (FLOOD-24).

@@ -79,7 +79,7 @@ pub enum Input {
         kind: u16,
         /// How the body is laid out.
         schema: u16,
-        /// The fact, at most [`MAX_BODY_BYTES`]; nothing retracts it.
+        /// The fact, at most [`crate::MAX_BODY_BYTES`]; nothing retracts it.
         body: Option<Bytes>,
     },
     /// The certificate was renewed: everything of ours is signed again.

@@ -7,7 +7,7 @@
 //!                                               └──(answer, push)───────┘
 //! ```
 //!
-//! Each client has one task, the [`Session`](session), which reads, asks the agent, and answers in
+//! Each client has one task, the session, which reads, asks the agent, and answers in
 //! the order of the commands. It stops reading while too much of its own waits, so the memory of a
 //! client is bounded by constants and a slow one delays nobody: neither the agent, which never
 //! waits for a client, nor the other clients. Bodies over a bound are spooled to a file while they
