@@ -62,7 +62,8 @@ fn topology(world: &mut World, n: usize) -> Played {
     let (computed, hash) = costs(world, &hosts);
     world.measure("mean round trip of an edge", computed);
     world.measure("mean round trip of an edge of the hash overlay", hash);
-    if computed >= hash / 2 {
+    // Within a region links are short, and some must lead from each region to others.
+    if computed >= hash * 2 / 3 {
         return failed(world, "the computed overlay is hardly cheaper than the hash");
     }
     publish_at(world, &hosts[..3])?;
