@@ -244,7 +244,7 @@ async fn generate(job: &Job, command: Command) -> Result<Answer, String> {
     if !ended.succeeded() {
         let said = String::from_utf8_lossy(&ended.stderr.bytes).trim().to_owned();
         let said = if said.is_empty() { said } else { format!(": {said}") };
-        return Err(format!("the topology-generator ended with {}{said}", ended.status));
+        return Err(format!("the topology-generator {}{said}", ended.status));
     }
     job.accept(&ended.stdout.bytes).map_err(|why| format!("the topology-generator: {why}"))
 }
