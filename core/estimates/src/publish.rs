@@ -20,7 +20,7 @@ const NOISE: f64 = 0.05;
 /// A coordinate whose error has fallen by this much since it was told is told again.
 const SURER: f64 = 0.5;
 /// Differences of a round trip below this tell of processes, not of networks.
-const SLACK_US: f64 = 1000.0;
+const SLACK_US: f64 = 200.0;
 
 /// What was published last.
 #[derive(Debug, Default)]

@@ -82,7 +82,7 @@ scenarios! {
     survivors: "flood-survives-k-minus-1", 10, 1..9;
     churn: "churn", 10, 1..2;
     estimates: "estimates", 40, 1..3;
-    topology: "topology", 24, 1..3;
+    topology: "topology", 40, 1..3;
     topology_master: "topology-master-killed", 12, 1..9;
     noise: "topology-noise", 24, 1..2;
 }
