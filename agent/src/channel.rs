@@ -12,9 +12,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use skep_base::{ChannelName, NodeName};
+use skep_client_port::LocalEnd;
 use skep_transport::PeerStream;
 use skep_wire::kind;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, duplex};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
 use crate::reach::{Reach, ReachError, WayError, granted};
@@ -23,8 +24,6 @@ use crate::reach::{Reach, ReachError, WayError, granted};
 pub const MAX_WAITS_OF_ONE: usize = 256;
 /// Waits of all names.
 pub const MAX_WAITS: usize = 4096;
-/// Bytes held for each direction of a channel between two applications of one node.
-const LOCAL_BYTES: usize = 64 * 1024;
 
 /// What both ends of a channel read and write.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -160,7 +159,7 @@ impl Reach {
         if me == node {
             let wait = self.channels().next_wait(channel);
             let wait = wait.ok_or_else(|| denied("nobody serves it there".to_owned()))?;
-            let (ours, theirs): (DuplexStream, DuplexStream) = duplex(LOCAL_BYTES);
+            let (ours, theirs) = LocalEnd::pair();
             let incoming = Incoming { from: me.clone(), stream: Box::new(theirs) };
             return match wait.send(incoming) {
                 Ok(()) => Ok(Box::new(ours)),

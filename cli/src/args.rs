@@ -7,10 +7,12 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+mod channel;
 mod flood;
 mod offline;
 mod online;
 
+pub use channel::{ChannelOpen, ChannelServe};
 pub use flood::{Connect, FloodBench, FloodSend, FloodStats, FloodTail};
 pub use offline::{
     AgentArgs, BeaconArgs, CaDirectory, CaInit, CaInvite, CaIssue, CertShow, ConfigCheck,
@@ -126,6 +128,12 @@ pub enum Verb {
     #[command(after_help = "EXAMPLE\n  sudo skep flood tail &\n  \
         sudo skep flood send --text 'hello, flock'")]
     Flood(FloodVerb),
+    /// Join the standard input and output of two hosts, through their agents
+    #[command(subcommand, arg_required_else_help = true, disable_help_subcommand = true)]
+    #[command(after_help = "EXAMPLE\n  \
+        sudo skep channel serve dump < /dev/null > dump.sql    on web-1\n  \
+        pg_dump site | sudo skep channel open web-1 dump       on db-2")]
+    Channel(ChannelVerb),
     /// Have the running agent dial nodes that it does not know
     #[command(after_help = "EXAMPLE\n  sudo skep join-address 192.0.2.7:7400\n  \
         sudo skep join-address seed.example:7400 [2001:db8::7]:7400")]
@@ -224,6 +232,21 @@ pub enum WaveVerb {
     /// Watch a wave until every node has it; fails where a node cannot
     #[command(after_help = "EXAMPLE\n  skep wave watch\n  skep wave watch queen-1:4 --json")]
     Watch(WaveWatch),
+}
+
+/// `skep channel ..`
+#[derive(Debug, Subcommand)]
+pub enum ChannelVerb {
+    /// Wait until another host opens the channel NAME here, and pass bytes both ways
+    #[command(after_help = "Takes one channel, and ends when both sides have said all; fails \
+        where it broke off before that.\n\n\
+        EXAMPLE\n  sudo skep channel serve dump < /dev/null > dump.sql")]
+    Serve(ChannelServe),
+    /// Open the channel NAME that another host serves, and pass bytes both ways
+    #[command(after_help = "Where neither host can dial the other, the agents find a way by a \
+        third.\n\n\
+        EXAMPLE\n  pg_dump site | sudo skep channel open web-1 dump")]
+    Open(ChannelOpen),
 }
 
 /// `skep flood ..`
@@ -366,6 +389,10 @@ pub enum Online {
     FloodStats(FloodStats),
     /// `skep flood bench`
     FloodBench(FloodBench),
+    /// `skep channel serve`
+    ChannelServe(ChannelServe),
+    /// `skep channel open`
+    ChannelOpen(ChannelOpen),
     /// `skep join-address`
     JoinAddress(JoinAddressArgs),
     /// `skep leave`
@@ -448,6 +475,8 @@ impl Cli {
             Verb::Flood(FloodVerb::Tail(args)) => Online::FloodTail(args),
             Verb::Flood(FloodVerb::Stats(args)) => Online::FloodStats(args),
             Verb::Flood(FloodVerb::Bench(args)) => Online::FloodBench(args),
+            Verb::Channel(ChannelVerb::Serve(args)) => Online::ChannelServe(args),
+            Verb::Channel(ChannelVerb::Open(args)) => Online::ChannelOpen(args),
             Verb::JoinAddress(args) => Online::JoinAddress(args),
             Verb::Leave(args) => Online::Leave(args),
             Verb::Completions { shell } => return Task::Completions(shell),

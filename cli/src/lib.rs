@@ -51,7 +51,8 @@ pub fn run(verb: Online) -> Exit {
         .build()
         .context("cannot start the asynchronous runtime")
         .and_then(|runtime| {
-            let mut out = io::stdout().lock();
+            // Not locked: a channel prints from a thread of its own.
+            let mut out = io::stdout();
             let mut screen = run::Screen::of_process(&mut out);
             runtime.block_on(run::carry_out(verb, &mut screen))
         });

@@ -19,6 +19,7 @@ use crate::render::{self, Style};
 use crate::watch::{LOOK_EVERY, WaveBars};
 
 mod bench;
+mod channel;
 mod flood;
 #[cfg(test)]
 mod tests;
@@ -108,6 +109,8 @@ pub(crate) async fn carry_out(verb: Online, screen: &mut Screen<'_>) -> anyhow::
         Online::FloodTail(args) => flood::tail(args, screen).await?,
         Online::FloodStats(args) => flood::stats(args, screen).await?,
         Online::FloodBench(args) => bench::bench(args, screen).await?,
+        Online::ChannelServe(args) => channel::serve(args).await?,
+        Online::ChannelOpen(args) => channel::open(args).await?,
         Online::JoinAddress(args) => join_address(args, screen).await?,
         Online::Leave(args) => leave(&args, screen).await?,
     }

@@ -15,10 +15,12 @@
 //! # }
 //! ```
 
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use skep_base::GroupName;
+use skep_base::{ChannelName, GroupName, NodeName};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
@@ -46,6 +48,32 @@ pub struct Pending {
 pub struct Subscription {
     runtime: Arc<Runtime>,
     inner: crate::Subscription,
+}
+
+/// As [`crate::Channel`], its two directions apart, so that two threads may use one each.
+#[derive(Debug)]
+pub struct Channel {
+    /// At whose node's agent the other application is.
+    pub node: NodeName,
+    /// What the other side says. A read that gives nothing more means that it has said all.
+    pub reader: Reader,
+    /// What this side says.
+    pub writer: Writer,
+}
+
+/// What the other side of a channel says.
+#[derive(Debug)]
+pub struct Reader {
+    runtime: Arc<Runtime>,
+    inner: ReadHalf<crate::Channel>,
+}
+
+/// What this side of a channel says. Without [`Writer::end`] it breaks off for the other side, when
+/// both halves are dropped.
+#[derive(Debug)]
+pub struct Writer {
+    runtime: Arc<Runtime>,
+    inner: WriteHalf<crate::Channel>,
 }
 
 impl Client {
@@ -88,6 +116,24 @@ impl Client {
     pub fn subscribe(&self, subscribe: Subscribe) -> Result<Subscription, Error> {
         let inner = self.runtime.block_on(self.inner.subscribe(subscribe))?;
         Ok(Subscription { runtime: Arc::clone(&self.runtime), inner })
+    }
+
+    /// As [`crate::Client::serve`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn serve(&self, name: &ChannelName) -> Result<Channel, Error> {
+        let channel = self.runtime.block_on(self.inner.serve(name))?;
+        Ok(Channel::new(&self.runtime, channel))
+    }
+
+    /// As [`crate::Client::channel`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn channel(&self, node: &NodeName, name: &ChannelName) -> Result<Channel, Error> {
+        let channel = self.runtime.block_on(self.inner.channel(node, name))?;
+        Ok(Channel::new(&self.runtime, channel))
     }
 
     /// As [`crate::Client::forget`].
@@ -136,6 +182,53 @@ impl Client {
     /// As there.
     pub fn nearest(&self) -> Result<Vec<Near>, Error> {
         self.runtime.block_on(self.inner.nearest())
+    }
+
+    /// As [`crate::Client::to_nearest`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn to_nearest(&self) -> Result<Self, Error> {
+        let inner = self.runtime.block_on(self.inner.to_nearest())?;
+        Ok(Self { runtime: Arc::clone(&self.runtime), inner })
+    }
+}
+
+impl Channel {
+    fn new(runtime: &Arc<Runtime>, channel: crate::Channel) -> Self {
+        let node = channel.node().clone();
+        let (reader, writer) = tokio::io::split(channel);
+        Self {
+            node,
+            reader: Reader { runtime: Arc::clone(runtime), inner: reader },
+            writer: Writer { runtime: Arc::clone(runtime), inner: writer },
+        }
+    }
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.runtime.block_on(self.inner.read(buffer))
+    }
+}
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.runtime.block_on(self.inner.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.runtime.block_on(self.inner.flush())
+    }
+}
+
+impl Writer {
+    /// Ends what this side says.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn end(&mut self) -> io::Result<()> {
+        self.runtime.block_on(self.inner.shutdown())
     }
 }
 

@@ -8,10 +8,11 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use skep_base::GroupName;
+use skep_base::{ChannelName, GroupName, NodeName};
 use skep_lines::{Command, Id, KEYS_A_PUBLISHER, Key, Publish, Reply, code};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use crate::channel::Channel;
 use crate::error::Error;
 use crate::link::{Dialler, Link, Pauses, random};
 use crate::look::{self, Group, Statistic, Topology};
@@ -159,6 +160,40 @@ impl Client {
     /// [`Error::Refused`], [`Error::Unreachable`].
     pub async fn subscribe(&self, subscribe: Subscribe) -> Result<Subscription, Error> {
         Subscription::open(self.shared.dialler.clone(), &self.shared.options, subscribe).await
+    }
+
+    /// Waits until another application opens a channel under `name` at this agent's node, over a
+    /// connection of its own. One call takes one channel: whoever serves many at once calls it as
+    /// often. Dropped, nobody waits any more. A restart of the agent is waited over.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when too many wait, [`Error::Unreachable`].
+    pub async fn serve(&self, name: &ChannelName) -> Result<Channel, Error> {
+        Channel::serve(&self.shared.dialler, &self.shared.options, name).await
+    }
+
+    /// Opens a channel to whoever serves `name` at `node`, over a connection of its own. The agent
+    /// finds the way there, also where neither node can dial the other.
+    ///
+    /// ```no_run
+    /// # async fn example(client: skep_client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    ///
+    /// let mut mirror = client.channel(&"mirror-2".parse()?, &"catalogue".parse()?).await?;
+    /// mirror.write_all(b"everything after deploy-17\n").await?;
+    /// mirror.shutdown().await?;
+    /// let mut answer = Vec::new();
+    /// // Fails where the channel breaks off: what is read is all that the other side said.
+    /// mirror.read_to_end(&mut answer).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the node cannot be reached or nobody serves the name there,
+    /// [`Error::Unreachable`].
+    pub async fn channel(&self, node: &NodeName, name: &ChannelName) -> Result<Channel, Error> {
+        Channel::open(&self.shared.dialler, &self.shared.options, node, name).await
     }
 
     /// Gives a subscriber's name up: its place is forgotten (FLOOD-32).

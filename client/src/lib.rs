@@ -32,16 +32,19 @@
 //!   acknowledged comes again, under the same identity.
 //! * **Publishing is pipelined**: [`Client::send`] waits for room only, so thousands of updates
 //!   share one sync of the disk.
+//! * **Channels**: [`Client::serve`] and [`Client::channel`] join two applications at two nodes by
+//!   a stream of bytes, through their agents and whatever lies between, so that they can bring
+//!   themselves back in step after a gap. One that broke off is told from one that has ended.
 //! * **Near nodes**: [`Client::nearest`] asks the agent for hints, tries several at once and
 //!   remembers the answer (FLOOD-11).
 //!
 //! A program without a runtime of its own uses [`blocking`]. A subscription has a connection of its
-//! own, so a subscriber that is slow to take its updates delays nothing else; anything else that
-//! streams will have one as well.
+//! own, so a subscriber that is slow to take its updates delays nothing else; so has each channel.
 
 #![warn(missing_docs)]
 
 pub mod blocking;
+mod channel;
 mod client;
 mod error;
 mod link;
@@ -54,12 +57,13 @@ mod subscription;
 #[cfg(test)]
 mod tests;
 
+pub use channel::Channel;
 pub use client::{Client, Published, Publishing};
 pub use error::Error;
 pub use look::{Group, Statistic, Topology};
 pub use nearest::Near;
 pub use options::Options;
 pub use server::{Server, ServerError};
-pub use skep_base::{GroupName, NodeName};
+pub use skep_base::{ChannelName, GroupName, NodeName};
 pub use skep_lines::{Gap, Id, Start, Update};
 pub use subscription::{Event, Subscribe, Subscription};

@@ -26,7 +26,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_
 /// Room for what is read at once.
 const READ_BYTES: usize = 64 * 1024;
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// Everything that is needed to connect.
@@ -134,6 +134,11 @@ impl Link {
     /// Puts bytes behind those that wait to be written.
     pub(crate) fn put(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
+    }
+
+    /// The connection itself, and what came in and was not understood yet.
+    pub(crate) fn into_parts(self) -> (Box<dyn Stream>, BytesMut) {
+        (self.stream, self.input)
     }
 
     /// Bytes that wait to be written.

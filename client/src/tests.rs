@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use crate::{Client, Error, Event, Options, Subscribe, blocking};
 
 /// One connection of a script: what must come in, and what is answered. Then it is closed.
@@ -140,4 +142,99 @@ fn nobody_there_is_said_after_the_patience() {
     let options = Options::to("127.0.0.1:1".parse().unwrap()).patience(Duration::ZERO);
     let error = blocking::Client::connect(options).unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+}
+
+/// What a channel's agent is asked, and what it says after that.
+fn channel_agent(connections: Vec<(&'static str, Vec<u8>)>) -> (Options, JoinHandle<Vec<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap().to_string();
+    let heard = std::thread::spawn(move || {
+        // The client's own connection, which stays idle.
+        let (mut first, _) = listener.accept().unwrap();
+        first.write_all(GREETING).unwrap();
+        let mut heard = Vec::new();
+        for (expected, answer) in connections {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(GREETING).unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap());
+            let mut line = String::new();
+            lines.read_line(&mut line).unwrap();
+            assert_eq!(line, expected);
+            stream.write_all(&answer).unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let mut rest = Vec::new();
+            lines.read_to_end(&mut rest).unwrap();
+            heard.push(rest);
+        }
+        heard
+    });
+    (Options::to(server.parse().unwrap()), heard)
+}
+
+#[tokio::test]
+async fn a_channel_is_asked_for_again_until_there_is_an_answer_and_its_end_is_known() {
+    let served = b"255 mirror channel open; its bytes follow\r\n\0\0\0\x05hello\0\0\0\x01!\0\0\0\0";
+    let (options, heard) = channel_agent(vec![
+        ("serve sync framed\r\n", Vec::new()),
+        ("serve sync framed\r\n", b"421 the agent stops\r\n".to_vec()),
+        ("serve sync framed\r\n", served.to_vec()),
+    ]);
+    let client = Client::connect(options).await.unwrap();
+    let mut channel = client.serve(&"sync".parse().unwrap()).await.unwrap();
+    assert_eq!(channel.node().as_str(), "mirror");
+    let mut said = String::new();
+    channel.read_to_string(&mut said).await.unwrap();
+    assert_eq!(said, "hello!");
+    channel.write_all(b"in step").await.unwrap();
+    channel.shutdown().await.unwrap();
+    assert!(channel.write(b"more").await.is_err(), "it has said all");
+    drop(channel);
+    let heard = heard.join().unwrap();
+    assert_eq!(heard, [&b""[..], b"", b"\0\0\0\x07in step\0\0\0\0"]);
+}
+
+#[tokio::test]
+async fn a_channel_that_broke_off_is_not_taken_for_one_that_ended() {
+    let open = b"255 mirror channel open; its bytes follow\r\n".to_vec();
+    let with = |bytes: &[u8]| [&open[..], bytes].concat();
+    let asked = "channel mirror sync framed\r\n";
+    let (options, heard) = channel_agent(vec![
+        (asked, with(b"")),
+        (asked, with(b"\0\0\0")),
+        (asked, with(b"\0\0\0\x05hel")),
+        (asked, with(b"\0\0\0\x03hel")),
+        (asked, b"454 no way leads to mirror\r\n".to_vec()),
+    ]);
+    let client = Client::connect(options).await.unwrap();
+    let (node, name) = ("mirror".parse().unwrap(), "sync".parse().unwrap());
+    for expected in ["", "", "hel", "hel"] {
+        let mut channel = client.channel(&node, &name).await.unwrap();
+        let mut said = Vec::new();
+        let error = channel.read_to_end(&mut said).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+        assert_eq!(said, expected.as_bytes());
+    }
+    let error = client.channel(&node, &name).await.unwrap_err();
+    assert!(matches!(error, Error::Refused { code: 454, .. }), "{error}");
+    drop(client);
+    heard.join().unwrap();
+}
+
+#[test]
+fn threads_share_a_channel_without_a_runtime() {
+    let open = b"255 mirror channel open; its bytes follow\r\n\0\0\0\x02hi\0\0\0\0".to_vec();
+    let (options, heard) = channel_agent(vec![("channel mirror sync framed\r\n", open)]);
+    let client = blocking::Client::connect(options).unwrap();
+    let channel = client.channel(&"mirror".parse().unwrap(), &"sync".parse().unwrap()).unwrap();
+    let mut writer = channel.writer;
+    let writing = std::thread::spawn(move || {
+        writer.write_all(b"hello").unwrap();
+        writer.end().unwrap();
+    });
+    let (mut reader, mut said) = (channel.reader, String::new());
+    reader.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "hi");
+    writing.join().unwrap();
+    drop(reader);
+    assert_eq!(heard.join().unwrap(), [b"\0\0\0\x05hello\0\0\0\0".to_vec()]);
 }

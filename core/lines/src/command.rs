@@ -36,8 +36,8 @@ pub const VERBS: &[Verb] = &[
     verb("statistics", "figures of this agent"),
     verb("topology GROUP", "who is linked to whom for a group"),
     verb("nearest", "nodes that serve clients, the nearest first"),
-    verb("serve NAME", "wait for a channel that another application opens"),
-    verb("channel NODE NAME", "open a channel to whoever serves NAME at NODE"),
+    verb("serve NAME [framed]", "wait for a channel that another application opens"),
+    verb("channel NODE NAME [framed]", "open a channel to whoever serves NAME at NODE"),
     verb("noop", "nothing; answered when all before it is"),
     verb("quit", "close this connection"),
     verb("exit", "stop the agent, where its configuration lets you"),
@@ -90,13 +90,20 @@ pub enum Command {
         name: String,
     },
     /// Wait for a channel (FLOOD-2). After the reply the connection is the channel.
-    Serve(ChannelName),
+    Serve {
+        /// Under which name.
+        name: ChannelName,
+        /// How its bytes are told from their end.
+        framing: Framing,
+    },
     /// Open a channel (FLOOD-2). After the reply the connection is the channel.
     Channel {
         /// At which node somebody serves it.
         node: NodeName,
         /// Under which name.
         name: ChannelName,
+        /// How its bytes are told from their end.
+        framing: Framing,
     },
     /// Nothing.
     Noop,
@@ -104,6 +111,18 @@ pub enum Command {
     Quit,
     /// Terminate the agent (FLOOD-13).
     Exit,
+}
+
+/// How a client and its agent tell a channel's bytes from their end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Framing {
+    /// By the end of the connection's direction: a channel that broke off looks like one that
+    /// ended.
+    #[default]
+    Raw,
+    /// In pieces: four bytes of length, the highest first, then so many bytes. The length of none
+    /// ends the direction; a connection that ends without it broke off.
+    Framed,
 }
 
 /// To whom an update goes, and how it is known if it comes again.
@@ -224,8 +243,11 @@ impl Command {
             "ack" => Self::Ack { group: words.group()?, cursor: words.cursor()? },
             "unsubscribe" => Self::Unsubscribe(words.group()?),
             "forget" => Self::Forget { group: words.group()?, name: words.name()? },
-            "serve" => Self::Serve(words.channel()?),
-            "channel" => Self::Channel { node: words.node()?, name: words.channel()? },
+            "serve" => Self::Serve { name: words.channel()?, framing: words.framing() },
+            "channel" => {
+                let (node, name) = (words.node()?, words.channel()?);
+                Self::Channel { node, name, framing: words.framing() }
+            }
             "noop" => Self::Noop,
             "quit" => Self::Quit,
             "exit" => Self::Exit,
@@ -262,11 +284,20 @@ impl fmt::Display for Command {
             Self::Ack { group, cursor } => write!(f, "ack {group} {cursor}"),
             Self::Unsubscribe(group) => write!(f, "unsubscribe {group}"),
             Self::Forget { group, name } => write!(f, "forget {group} {name}"),
-            Self::Serve(name) => write!(f, "serve {name}"),
-            Self::Channel { node, name } => write!(f, "channel {node} {name}"),
+            Self::Serve { name, framing } => write!(f, "serve {name}{framing}"),
+            Self::Channel { node, name, framing } => write!(f, "channel {node} {name}{framing}"),
             Self::Noop => f.write_str("noop"),
             Self::Quit => f.write_str("quit"),
             Self::Exit => f.write_str("exit"),
+        }
+    }
+}
+
+impl fmt::Display for Framing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Raw => Ok(()),
+            Self::Framed => f.write_str(" framed"),
         }
     }
 }
@@ -330,6 +361,16 @@ impl Words<'_> {
             return Err(self.wrong("the channel's name is missing"));
         };
         ChannelName::new(word).map_err(|error| self.wrong(alloc::format!("{error}")))
+    }
+
+    /// The last word of a channel, where it is there. Another word is left, and is too much.
+    fn framing(&mut self) -> Framing {
+        let mut more = self.words.clone();
+        if more.next().is_some_and(|word| word.eq_ignore_ascii_case("framed")) {
+            self.words = more;
+            return Framing::Framed;
+        }
+        Framing::Raw
     }
 
     fn cursor(&mut self) -> Result<u64, CommandError> {
@@ -443,7 +484,9 @@ mod tests {
             "statistics",
             "topology all",
             "serve sync.web",
+            "serve sync.web framed",
             "channel mirror-2 sync.web",
+            "channel mirror-2 sync.web framed",
             "nearest",
             "subscribe web",
             "subscribe web name=deploy_1.x",
@@ -476,6 +519,7 @@ mod tests {
         assert_eq!(wrong("datta"), "no such command: \"datta\"; try help");
         assert_eq!(wrong("group"), "the group is missing; usage: group GROUP");
         assert_eq!(wrong("noop now"), "\"now\" is too much; usage: noop");
+        assert!(wrong("serve sync fast").starts_with("\"fast\" is too much; usage: serve NAME"));
         assert!(wrong("group a/b").contains("may hold only letters"));
         assert!(wrong("ack web x").starts_with("the cursor is no number"));
         assert!(wrong("data key=a").contains("key"));

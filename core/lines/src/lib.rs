@@ -37,7 +37,7 @@ mod reply;
 mod said;
 mod text;
 
-pub use command::{Command, CommandError, Publish, Start, Subscribe, VERBS, Verb};
+pub use command::{Command, CommandError, Framing, Publish, Start, Subscribe, VERBS, Verb};
 pub use decode::{Decoder, Event, LINE_BYTES};
 pub use id::{Id, IdError};
 pub use keys::{

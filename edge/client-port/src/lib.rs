@@ -24,6 +24,7 @@ mod backend;
 mod body;
 mod channel;
 mod config;
+mod local;
 mod outgoing;
 mod server;
 mod session;
@@ -35,5 +36,6 @@ pub use backend::{
     Ask, ChannelStream, ClientId, Joined, Publication, Push, Pusher, Slot, Who, asks,
 };
 pub use config::{Config, ConfigError};
+pub use local::LocalEnd;
 pub use server::{ClientPort, Host, Listeners, MayExit, Tls, start};
 pub use session::{MAX_PIPELINE, MAX_SUBSCRIPTIONS};

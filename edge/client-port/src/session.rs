@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 use skep_base::GroupName;
 use skep_lines::{
-    Command, CommandError, Decoder, Event, Gap, Publish, Reply, Subscribe, Update, code, write_gap,
-    write_update_head,
+    Command, CommandError, Decoder, Event, Framing, Gap, Publish, Reply, Subscribe, Update, code,
+    write_gap, write_update_head,
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, WriteHalf, split};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -150,7 +150,9 @@ impl Session {
             self.ask(Ask::Unsubscribe { client: self.id, group, slot: None }).await;
         }
         if let Ok(Some(joined)) = served {
-            let passed = channel::pass(&mut reader, &mut writer, &self.input, joined).await;
+            let (framing, joined) = joined;
+            let pass = channel::pass(&mut reader, &mut writer, (&self.input, framing), joined);
+            let passed = pass.await;
             self.count_waiting(true);
             return match passed {
                 Ok((sent, received)) => {
@@ -177,7 +179,7 @@ impl Session {
         &mut self,
         reader: &mut R,
         writer: &mut WriteHalf<W>,
-    ) -> io::Result<Option<Joined>>
+    ) -> io::Result<Option<(Framing, Joined)>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite,
@@ -230,12 +232,12 @@ impl Session {
                     self.note(note);
                 }
                 Woken::Channel(answer) => {
-                    self.wanted = None;
+                    let framing = self.wanted.take().map(|wanted| wanted.framing);
                     match answer {
                         Ok(channel) => {
                             self.say(channel::open(&channel));
                             self.joined = true;
-                            joined = Some(channel);
+                            joined = framing.map(|framing| (framing, channel));
                         }
                         Err(refusal) => self.say(Reply::new(refusal.code, refusal.text)),
                     }
@@ -332,7 +334,7 @@ impl Session {
                 self.say(Reply::new(code::CLOSING, "good-bye"));
                 self.closing = true;
             }
-            channel @ (Command::Serve(_) | Command::Channel { .. }) => {
+            channel @ (Command::Serve { .. } | Command::Channel { .. }) => {
                 self.send_batch().await;
                 self.want(channel).await;
             }
@@ -406,7 +408,7 @@ impl Session {
             Command::Exit => Ask::Exit { who: self.who.clone(), slot: self.slot(None) },
             Command::Data(_)
             | Command::Binary { .. }
-            | Command::Serve(_)
+            | Command::Serve { .. }
             | Command::Channel { .. }
             | Command::Help
             | Command::Noop

@@ -13,8 +13,8 @@ use skep_lines::{Id, Keys, Logged, Update};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    Answer, Ask, ClientId, ClientPort, Config, Host, Joined, Listeners, Push, Pusher, Refusal, Who,
-    asks, start,
+    Answer, Ask, ClientId, ClientPort, Config, Host, Joined, Listeners, LocalEnd, Push, Pusher,
+    Refusal, Who, asks, start,
 };
 
 /// How long anything may take before a test fails.
@@ -87,7 +87,7 @@ fn join_channels(serving: &mut Waits, ask: Ask) {
             let waits = serving.remove(&name).filter(|waits| !waits.is_closed());
             drop(match waits {
                 Some(waits) => {
-                    let (one, other) = tokio::io::duplex(1024);
+                    let (one, other) = LocalEnd::pair();
                     let from = "mirror".parse().unwrap();
                     drop(waits.send(Ok(Joined { node: from, stream: Box::new(one) })));
                     reply.send(Ok(Joined { node, stream: Box::new(other) }))
@@ -594,6 +594,62 @@ fn a_connection_becomes_a_channel_with_all_that_was_sent_ahead() {
     assert_eq!(two.rest(), "bye");
 }
 
+/// Everything that is left of a framed channel: its bytes, and whether their end was said.
+fn pieces(mut client: Client) -> (Vec<u8>, bool) {
+    let mut raw = Vec::new();
+    client.reader.read_to_end(&mut raw).unwrap();
+    let (mut rest, mut bytes) = (&raw[..], Vec::new());
+    while let Some((length, more)) = rest.split_first_chunk() {
+        let length = u32::from_be_bytes(*length) as usize;
+        if length == 0 {
+            assert_eq!(more, [0; 0], "something follows the end");
+            return (bytes, true);
+        }
+        bytes.extend_from_slice(&more[..length]);
+        rest = &more[length..];
+    }
+    (bytes, false)
+}
+
+#[test]
+fn a_framed_channel_tells_its_end_from_breaking_off() {
+    let place = Place::new(Config::default());
+    let open = |how: [&str; 2]| {
+        let (mut one, mut two) = (place.client(), place.client());
+        one.say(format!("serve sync{}\n\0\0\0\x05hel", how[0]));
+        one.say("lo\0\0\0\0");
+        // The other connection may be heard first.
+        loop {
+            two.say(format!("channel inferno sync{}\n", how[1]));
+            match two.line().as_str() {
+                "550 nobody serves it there" => {}
+                line => break assert_eq!(line, "255 inferno channel open; its bytes follow"),
+            }
+        }
+        one.expect(&["255 mirror channel open; its bytes follow"]);
+        (one, two)
+    };
+    let (one, mut two) = open([" framed", " FRAMED"]);
+    let long = vec![7; 1 << 20];
+    let writing = std::thread::spawn(move || pieces(one));
+    for part in long.chunks(300_000) {
+        two.say(u32::try_from(part.len()).unwrap().to_be_bytes());
+        two.say(part);
+    }
+    two.say([0; 4]);
+    assert_eq!(pieces(two), (b"hello".to_vec(), true));
+    assert!(writing.join().unwrap() == (long, true));
+
+    // In the middle of a piece, and between two.
+    for cut in [&b"\0\0\0\x09hel"[..], b"\0\0\0\x03hel"] {
+        let (one, mut two) = open([" framed", " framed"]);
+        two.say(cut);
+        drop(two);
+        let (bytes, ended) = pieces(one);
+        assert!(!ended && b"hel".starts_with(&bytes), "{bytes:?}");
+    }
+}
+
 #[test]
 fn a_channel_that_is_not_served_leaves_the_connection_as_it_was() {
     let place = Place::new(Config::default());
@@ -604,8 +660,8 @@ fn a_channel_that_is_not_served_leaves_the_connection_as_it_was() {
     client.say("channel inferno other\nchannel inferno\nserve a b\nnoop\nsubscribe web\nserve x\n");
     client.expect(&[
         "550 nobody serves it there",
-        "501 the channel's name is missing; usage: channel NODE NAME",
-        "501 \"b\" is too much; usage: serve NAME",
+        "501 the channel's name is missing; usage: channel NODE NAME [framed]",
+        "501 \"b\" is too much; usage: serve NAME [framed]",
         "250 still here",
         "250 web 0",
         "503 you are subscribed: open the channel over a connection of its own",
