@@ -6,45 +6,62 @@ use std::ptr;
 
 use rustix::mm::{Advice, madvise};
 
-/// Gives back the pages of our own program that were only needed to start: reading the command
-/// line and the configuration, making tables, migrating a database. An agent stays for months, and
-/// a third of what it was mapped in by its first second it never executes again. What is needed
-/// after all is mapped in again from the page cache when it is next executed.
+/// Gives back the pages of our own program and its libraries that were only needed to start:
+/// reading the command line and the configuration, making tables, migrating a database. An agent
+/// stays for months, and half of what it was mapped in by its first second it never touches again.
+/// What is needed after all is mapped in again from the page cache when it is next touched.
 ///
-/// Says how many bytes of program text were let go; those of them that are used come back.
+/// Says how many bytes of text and constants were let go; those of them that are used come back.
 ///
 /// # Errors
 /// The system's, when `/proc` cannot be read or a range is not ours.
 pub fn let_go_of_start() -> io::Result<usize> {
-    let own = fs::read_link("/proc/self/exe")?;
-    let own = own.to_string_lossy();
-    let maps = fs::read_to_string("/proc/self/maps")?;
+    let maps = fs::read_to_string("/proc/self/smaps")?;
     let mut bytes = 0;
-    for (from, to) in maps.lines().filter_map(|line| text_of(line, &own)) {
+    for (from, to) in unchanged(&maps) {
         discard(from, to - from)?;
         bytes += to - from;
     }
     Ok(bytes)
 }
 
-/// The range of a line of `maps` that holds text of the program: private, executable and never
-/// writable, so that every page of it is as the file has it.
-fn text_of(line: &str, program: &str) -> Option<(usize, usize)> {
+/// The ranges of `smaps` every page of which is as a file on disk has it: private mappings of a
+/// file, readable, not writable, and without a page of their own (what the loader relocated has
+/// such pages, and must stay).
+fn unchanged(smaps: &str) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
+    let mut mapping = None;
+    for line in smaps.lines() {
+        if let Some(own) = line.strip_prefix("Anonymous:") {
+            if own.split_ascii_whitespace().next() == Some("0") {
+                found.extend(mapping.take());
+            }
+        } else if line.split_ascii_whitespace().next().is_some_and(|word| !word.ends_with(':')) {
+            mapping = constant_file(line);
+        }
+    }
+    found
+}
+
+/// The range of a mapping's first line, if a file is mapped there privately and not to be written.
+fn constant_file(line: &str) -> Option<(usize, usize)> {
     let mut words = line.split_ascii_whitespace();
     let (range, rights) = (words.next()?, words.next()?);
     let path = words.nth(3)?;
     let (from, to) = range.split_once('-')?;
     let from = usize::from_str_radix(from, 16).ok()?;
     let to = usize::from_str_radix(to, 16).ok()?;
-    (rights == "r-xp" && path == program && from < to).then_some((from, to))
+    let constant = rights == "r-xp" || rights == "r--p";
+    (constant && path.starts_with('/') && from < to).then_some((from, to))
 }
 
 #[expect(unsafe_code, reason = "advice about memory has no safe form")]
 fn discard(from: usize, bytes: usize) -> io::Result<()> {
     let start = ptr::with_exposed_provenance_mut(from);
-    // SAFETY: the range is a private mapping of a file, executable and not writable, so no page of
-    // it differs from the file: discarded, each is read from there again when it is next touched.
-    // The program's file cannot be written while it runs (ETXTBSY), and a new one has a new inode.
+    // SAFETY: the range is a private mapping of a file, not writable and without a page that
+    // differs from the file: discarded, each is read from there again when it is next touched. The
+    // program's file cannot be written while it runs (ETXTBSY), and package managers give a new
+    // library a new inode.
     unsafe { madvise(start, bytes, Advice::LinuxDontNeed) }.map_err(io::Error::from)
 }
 
@@ -53,18 +70,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_text_of_the_program_is_taken() {
-        let line = |rights: &str, path: &str| {
-            format!("55e4a000-55e4c000 {rights} 00001000 fe:00 1234    {path}")
+    fn only_what_is_as_its_file_is_taken() {
+        let mapping = |rights: &str, path: &str, own_kb: u32| {
+            format!(
+                "55e4a000-55e4c000 {rights} 00001000 fe:00 1234    {path}\nSize:   8 kB\n\
+                 Rss:   8 kB\nAnonymous:   {own_kb} kB\nVmFlags: rd ex mr mw me\n"
+            )
         };
-        let text = text_of(&line("r-xp", "/usr/bin/skep"), "/usr/bin/skep");
-        assert_eq!(text, Some((0x55e4_a000, 0x55e4_c000)));
-        for (rights, path) in
-            [("r--p", "/usr/bin/skep"), ("rwxp", "/usr/bin/skep"), ("r-xp", "/lib/libc.so.6")]
-        {
-            assert_eq!(text_of(&line(rights, path), "/usr/bin/skep"), None);
+        let range = (0x55e4_a000, 0x55e4_c000);
+        assert_eq!(unchanged(&mapping("r-xp", "/usr/bin/skep", 0)), [range]);
+        assert_eq!(unchanged(&mapping("r--p", "/lib/libc.so.6", 0)), [range]);
+        for (rights, path, own_kb) in [
+            // What the loader relocated and then made constant.
+            ("r--p", "/usr/bin/skep", 4),
+            ("rw-p", "/usr/bin/skep", 0),
+            ("rwxp", "/usr/bin/skep", 0),
+            ("r--s", "/var/lib/skep/state.db-shm", 0),
+            ("r-xp", "[vdso]", 0),
+            ("r--p", "", 0),
+        ] {
+            assert_eq!(unchanged(&mapping(rights, path, own_kb)), [], "{rights} {path}");
         }
-        assert_eq!(text_of("7ffd1000-7ffd3000 r-xp 00000000 00:00 0", "/usr/bin/skep"), None);
+        let two = mapping("r--p", "/usr/bin/skep", 4) + &mapping("r-xp", "/usr/bin/skep", 0);
+        assert_eq!(unchanged(&two), [range]);
     }
 
     #[test]
