@@ -299,14 +299,7 @@ pub(crate) fn logs_folder(dir: &Path) -> PathBuf {
 /// Gives a host that is plugged in its addresses. No address is probed for duplicates: they would
 /// be of no use for a second.
 pub(crate) fn bring_up(port: Port, netns: &NetNs) -> Result<()> {
-    netns
-        .enter(|| {
-            for setting in ["all/accept_dad", "default/accept_dad", "eth0/accept_dad"] {
-                fs::write(format!("/proc/sys/net/ipv6/conf/{setting}"), "0")?;
-            }
-            Ok::<_, std::io::Error>(())
-        })?
-        .with_context(|| format!("cannot set up IPv6 in {}", netns.name()))?;
+    no_duplicate_detection(netns)?;
     let mac = crate::switch::mac(port).map(|byte| format!("{byte:02x}"));
     let lines = [
         "link set lo up".into(),
@@ -317,6 +310,18 @@ pub(crate) fn bring_up(port: Port, netns: &NetNs) -> Result<()> {
         "route add 224.0.0.0/4 dev eth0".into(),
     ];
     tools::ip_batch(Some(netns.name()), &lines)
+}
+
+/// Lets addresses of IPv6 be of use at once.
+pub(crate) fn no_duplicate_detection(netns: &NetNs) -> Result<()> {
+    netns
+        .enter(|| {
+            for setting in ["all/accept_dad", "default/accept_dad", "eth0/accept_dad"] {
+                fs::write(format!("/proc/sys/net/ipv6/conf/{setting}"), "0")?;
+            }
+            Ok::<_, std::io::Error>(())
+        })?
+        .with_context(|| format!("cannot set up IPv6 in {}", netns.name()))
 }
 
 /// Rewrites the file of names in place, so that processes that have it mounted see the change.

@@ -42,6 +42,7 @@ mod machine;
 mod netns;
 mod place;
 mod process;
+mod router;
 mod rules;
 mod switch;
 mod sys;
@@ -51,6 +52,7 @@ mod wait;
 
 use std::fs;
 use std::io::Write as _;
+use std::net::Ipv4Addr;
 use std::path::Path as FilePath;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -218,6 +220,39 @@ impl Lab {
     pub fn all_hosts(&self) -> Vec<Host> {
         self.hosts_lock().clone()
     }
+
+    /// Whether hosts can be put behind routers that translate addresses.
+    ///
+    /// # Errors
+    /// Why not, in one line.
+    pub fn translation_available() -> Result<(), String> {
+        Self::available()?;
+        router::available()
+    }
+
+    /// [`Lab::new`], or nothing where addresses cannot be translated, as [`Lab::or_skip`].
+    ///
+    /// # Panics
+    /// When the lab could be made and still was not.
+    #[must_use]
+    pub fn translating_or_skip(name: &str) -> Option<Self> {
+        or_skip(name, Self::translation_available(), Self::new)
+    }
+
+    /// Puts a router that translates addresses before a host on which nothing runs yet. The host's
+    /// address is [`Lab::BEHIND_ROUTER`] from then on, whichever host it is, and its connections
+    /// to the others come from [`Host::ipv4`], at which nobody can open one to it. There is no
+    /// IPv6 behind it.
+    ///
+    /// # Errors
+    /// When a tool refuses.
+    pub fn put_behind_router(&self, host: &Host) -> Result<()> {
+        // No host's name has a dot.
+        router::put_before(host, &self.place.netns(&format!("{}.router", host.name())))
+    }
+
+    /// The address of a host behind a router, and of every other one that is behind its own.
+    pub const BEHIND_ROUTER: Ipv4Addr = router::INSIDE;
 
     /// Cuts a pair, both ways, as one event.
     ///

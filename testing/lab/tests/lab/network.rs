@@ -227,3 +227,34 @@ fn an_egress_limit_is_kept_and_traffic_is_counted() -> Result<()> {
     ensure!(sent.frames_sent > 0 && sent.frame_bytes_received > 0, "{sent:?}");
     Ok(())
 }
+
+#[test]
+fn a_host_behind_a_router_reaches_others_and_is_reached_by_nobody() -> Result<()> {
+    let Some(lab) = Lab::translating_or_skip("router") else {
+        return Ok(());
+    };
+    let [outside, home, other] = lab.hosts(["outside", "home", "other"])?;
+    lab.put_behind_router(&home)?;
+    lab.put_behind_router(&other)?;
+    for hidden in [&home, &other] {
+        ensure!(tell(hidden, &outside, outside.ip(), "from within")? == "from within");
+        for from in [&outside, &home, &other] {
+            let at = |address: Ipv4Addr| {
+                from.enter(|| {
+                    let listener = hidden.enter(|| std::net::TcpListener::bind(("0.0.0.0", 9)));
+                    (listener, std::net::TcpStream::connect((address, 9)).is_ok())
+                })
+            };
+            let (_listener, reached) = at(hidden.ipv4())?;
+            ensure!(!reached, "{} reaches {}", from.name(), hidden.name());
+        }
+    }
+    // Both have the same address, and each reaches itself under it.
+    let itself = home.enter(|| {
+        let listener = std::net::TcpListener::bind((Lab::BEHIND_ROUTER, 9))?;
+        std::net::TcpStream::connect((Lab::BEHIND_ROUTER, 9)).map(|_| drop(listener))
+    })?;
+    ensure!(itself.is_ok(), "{itself:?}");
+    ensure!(outside.enter(|| std::net::TcpStream::connect((Lab::BEHIND_ROUTER, 9)))?.is_err());
+    Ok(())
+}

@@ -80,7 +80,7 @@ impl Bloc {
         Lab::or_skip(name).map(Self::on).transpose()
     }
 
-    fn on(lab: Lab) -> Result<Self> {
+    pub(crate) fn on(lab: Lab) -> Result<Self> {
         let [office] = lab.hosts(["office"])?;
         let binary = lay_out_binary(office.dir())?;
         let ca = office.dir().join("ca");

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod bloc;
+mod channel;
 mod clocks;
 mod cuts;
 mod members;
