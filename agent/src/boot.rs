@@ -96,7 +96,8 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     let problems = found.problems.clone();
     let born = birth(me, random()?, &identity, found);
     let node = Node::new(clock.now(), born, machine_config(&config, &info.bloc));
-    let rollout = start_rollout(&config, &transport, &requests, &identity, clock)?;
+    let reach = Reach::new(transport.clone(), requests.clone(), Channels::default());
+    let rollout = start_rollout(&config, &transport, (&requests, &reach), &identity, clock)?;
 
     let (client_asks, client_side) = skep_client_port::asks();
     let client_tls =
@@ -109,7 +110,6 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     let stop_control = CancellationToken::new();
     let served = tokio::spawn(control.serve(asked, stop_control.clone().cancelled_owned()));
 
-    let reach = Reach::new(transport.clone(), requests.clone(), Channels::default());
     let (answers, answered) = mpsc::channel(CA_ANSWERS);
     let (tell_asking, asking) = watch::channel(None);
     let mut spine = Spine::new(
@@ -165,12 +165,13 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
 fn start_rollout(
     config: &Config,
     transport: &TransportHandle,
-    requests: &mpsc::Sender<Request>,
+    (requests, reach): (&mpsc::Sender<Request>, &Reach),
     identity: &IdentityHandle,
     clock: Clock,
 ) -> anyhow::Result<Rollout> {
     Rollout::start(crate::rollout::Parts {
         transport: transport.clone(),
+        reach: reach.clone(),
         requests: requests.clone(),
         identity: identity.clone(),
         clock,

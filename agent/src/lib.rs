@@ -22,6 +22,8 @@ pub mod discovery;
 pub mod disk;
 pub mod export;
 pub mod keys;
+#[cfg(test)]
+mod loopback;
 pub mod measure;
 pub mod offline;
 pub mod problems;

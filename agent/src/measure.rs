@@ -37,7 +37,8 @@ impl Spine {
         });
         let bulk = self.bulk_links.iter().map(|(link, peer)| (*link, *peer, true));
         let sampled = control.chain(bulk).filter_map(|(link, peer, bulk)| {
-            let sample = self.transport.sample(link)?;
+            // What is known of the way to a relay says nothing of the peer.
+            let sample = self.transport.sample(link).filter(|sample| !sample.relayed)?;
             Some(in_core_words(peer, bulk, &sample))
         });
         let samples: Vec<Sample> = sampled.collect();

@@ -443,7 +443,10 @@ impl Spine {
             }
             Happened::LinkUp { link, lane: Lane::Bulk, peer, dialled, remote: _ } => {
                 self.bulk_links.insert(link, peer.cert.id);
-                self.rollout.link_up(link, &peer.cert, dialled);
+                self.rollout.link_up(link, &peer.cert);
+                if let Some(dial) = dialled {
+                    self.reach.link_up(dial);
+                }
             }
             Happened::Frame { link, frame, credit } => {
                 let id = LinkId(link.number());
@@ -477,7 +480,7 @@ impl Spine {
             }
             Happened::DialFailed { dial, why, attempts } => {
                 tracing::debug!(dial = dial.0, %why, ?attempts, "dialling came to nothing");
-                if self.reach.dial_failed(dial, &why) || self.rollout.dial_failed(dial, &why) {
+                if self.reach.dial_failed(dial, &why) {
                     return;
                 }
                 let why = dial_failure(&why);

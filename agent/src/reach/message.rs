@@ -22,6 +22,13 @@ pub(super) struct DialBack {
     pub(super) addresses: Vec<SocketAddr>,
 }
 
+/// Body of [`skep_node::service::LINK_BACK`]: make a bulk link to me.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LinkBack {
+    /// At most [`MAX_HELLO_ADDRESSES`].
+    pub(super) addresses: Vec<SocketAddr>,
+}
+
 /// Body of [`skep_node::service::MEET`]: dial this relay, show it the cookie, and accept me.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Meet {
@@ -62,6 +69,18 @@ impl DialBack {
 
     pub(super) fn from_body(body: &[u8]) -> Result<Self, Malformed> {
         let mut said: Self = decode("request to dial back", body)?;
+        said.addresses.truncate(MAX_HELLO_ADDRESSES);
+        Ok(said)
+    }
+}
+
+impl LinkBack {
+    pub(super) fn to_body(&self) -> Bytes {
+        encode(self).into()
+    }
+
+    pub(super) fn from_body(body: &[u8]) -> Result<Self, Malformed> {
+        let mut said: Self = decode("request to link back", body)?;
         said.addresses.truncate(MAX_HELLO_ADDRESSES);
         Ok(said)
     }

@@ -1,4 +1,5 @@
-//! Streams to any member of the bloc, whether it can be dialled or not (FLOOD-2, MULTI-13).
+//! Streams and bulk links to any member of the bloc, whether it can be dialled or not (FLOOD-2,
+//! MULTI-13, DLIF-24).
 //!
 //! ```text
 //!   1. dial it                                me ─────────────────> it
@@ -8,10 +9,10 @@
 //!      both dial; TLS end to end within
 //! ```
 //!
-//! Each way is tried when the one before came to nothing. [`Reach::stream_to`] reads as that; what
-//! other nodes ask of this one is in `serve`: to dial back, to meet them, and to pass bytes on
-//! between two that cannot dial each other. Streams carry the channels of applications
-//! ([`crate::channel`]).
+//! Each way is tried when the one before came to nothing. [`Reach::stream_to`] and
+//! [`Reach::link_to`] read as that; what other nodes ask of this one is in `serve`: to dial back, to
+//! meet them, and to pass bytes on between two that cannot dial each other. Streams carry the
+//! channels of applications ([`crate::channel`]), bulk links what waves fetch ([`crate::rollout`]).
 //!
 //! A routed request proves nothing (see [`skep_routing`]): it only makes a node dial an address or
 //! a relay. Who is there, each end learns from the other's certificate.
@@ -34,16 +35,16 @@ use skep_node::service;
 use skep_routing::{AskError, Failure, Ticket};
 use skep_transport::{DialFailure, DialId, Over, PeerStream, TransportHandle};
 use skep_wire::{Lane, kind};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use self::message::{Cookie, DialBack, Meet};
+use self::message::{Cookie, DialBack, LinkBack, Meet};
 use self::relay::Relay;
 use crate::channel::Channels;
 use crate::spine::Request;
 
-/// Dials of streams are numbered from here: above the node's, below those of waves.
+/// Dials are numbered from here: above the node's.
 const FIRST_DIAL: u64 = 1 << 62;
 /// How long each way to a node may take. A dial that nobody answers takes the longest.
 const WAY_WITHIN: Duration = Duration::from_secs(6);
@@ -112,21 +113,18 @@ pub enum ReachError {
         /// Which node.
         name: NodeName,
         /// The first.
-        dialled: Box<DialFailure>,
+        dialled: Box<WayError>,
         /// The second.
         back: Box<WayError>,
         /// The third.
         met: Box<WayError>,
     },
-    /// Too much is under way already.
-    #[error("{MAX_WAITING} connections are being made already; try again later")]
-    Overloaded,
     /// The agent stops.
     #[error("this agent is stopping")]
     Stopping,
 }
 
-/// Why one of the later ways came to nothing.
+/// Why one of the ways came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum WayError {
     /// The request did not come through, or was refused.
@@ -138,9 +136,15 @@ pub enum WayError {
     /// Nobody is linked to both.
     #[error("no present node is linked to it")]
     NoRelay,
-    /// The relay could not be dialled, or the node at its other side is another.
+    /// Whoever asked can do without.
+    #[error("not tried: what it has comes from others")]
+    NotTried,
+    /// The node or the relay could not be dialled, or the node at the relay's other side is another.
     #[error(transparent)]
     Dial(#[from] DialFailure),
+    /// Too much is under way already.
+    #[error("{MAX_WAITING} connections are being made already; try again later")]
+    Overloaded,
     /// The relay would not.
     #[error("the relay refused: {0}")]
     Relay(String),
@@ -152,9 +156,36 @@ pub enum WayError {
     Stopping,
 }
 
+/// Whether a node that two cannot do without may pass their bytes on: it bears all of them twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relays {
+    /// Where nothing else leads there.
+    Allowed,
+    /// What is wanted may be had elsewhere.
+    Spared,
+}
+
+/// What a way led to.
+enum Reached {
+    Stream(Box<PeerStream>),
+    /// A link, which comes up as any other.
+    Link,
+}
+
+impl Reached {
+    /// The stream. On lane [`Lane::Stream`] nothing else is reached.
+    fn stream(self) -> Result<Box<PeerStream>, WayError> {
+        match self {
+            Self::Stream(stream) => Ok(stream),
+            Self::Link => Err(WayError::Stopping),
+        }
+    }
+}
+
 /// Who promised to dial back, and who waits for it.
 type Promise = (NodeId, oneshot::Sender<Box<PeerStream>>);
-type Dialled = oneshot::Sender<Result<Box<PeerStream>, DialFailure>>;
+/// How a dial ended.
+type Dialled = Result<Reached, DialFailure>;
 
 /// The way to streams. Cheap to clone.
 #[derive(Clone)]
@@ -167,10 +198,12 @@ struct Shared {
     wishes: mpsc::Sender<Request>,
     channels: Channels,
     next_dial: AtomicU64,
-    dials: Mutex<HashMap<DialId, Dialled>>,
+    dials: Mutex<HashMap<DialId, oneshot::Sender<Dialled>>>,
     /// Streams that nodes promised to dial back, by what they will show.
     promised: Mutex<HashMap<Cookie, Promise>>,
     relay: Relay,
+    /// Room for errands of other nodes.
+    errands: Arc<Semaphore>,
     tasks: TaskTracker,
 }
 
@@ -190,6 +223,7 @@ impl Reach {
             dials: Mutex::default(),
             promised: Mutex::default(),
             relay: Relay::default(),
+            errands: Arc::new(Semaphore::new(serve::MAX_ERRANDS)),
             tasks: TaskTracker::new(),
         };
         Self { shared: Arc::new(shared) }
@@ -207,27 +241,49 @@ impl Reach {
     /// [`ReachError`] says what each way came to.
     pub async fn stream_to(&self, node: NodeId) -> Result<Box<PeerStream>, ReachError> {
         let there = self.whereabouts(node).await?;
-        let dialled = match self.dial(node, there.addresses.clone(), |dial, addresses| {
-            self.shared.transport.dial(dial, addresses, Some(node), Lane::Stream);
-        }) {
-            Ok(waits) => match waits.await {
-                Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(why)) => Box::new(why),
-                Err(_) => return Err(ReachError::Stopping),
-            },
-            Err(why) => return Err(why),
+        let dialled = match self.stream_by_dial(node, there.addresses.clone()).await {
+            Ok(stream) => return Ok(stream),
+            Err(why) => Box::new(why),
         };
         let back = match self.dialled_back(node, &there).await {
             Ok(stream) => return Ok(stream),
             Err(why) => Box::new(why),
         };
-        match self.met(node, &there).await {
-            Ok(stream) => Ok(stream),
-            Err(met) => {
-                let (name, met) = (there.name, Box::new(met));
-                Err(ReachError::Nowhere { name, dialled, back, met })
-            }
-        }
+        let met = self.met(node, &there, Lane::Stream).await.and_then(Reached::stream);
+        met.map_err(|met| ReachError::Nowhere {
+            name: there.name,
+            dialled,
+            back,
+            met: Box::new(met),
+        })
+    }
+
+    /// Makes a bulk link to a member. It comes up at about the time at which this returns, as one
+    /// that was dialled or as one that came in.
+    ///
+    /// # Errors
+    /// [`ReachError`] says what each way came to.
+    pub async fn link_to(&self, node: NodeId, relays: Relays) -> Result<(), ReachError> {
+        let there = self.whereabouts(node).await?;
+        let dialled = match self.dialled(node, there.addresses.clone(), Lane::Bulk).await {
+            Ok(_) => return Ok(()),
+            Err(why) => Box::new(why),
+        };
+        let body = LinkBack { addresses: there.ours.clone() }.to_body();
+        let back = match self.ask(node, service::LINK_BACK, body).await {
+            Ok(_) => return Ok(()),
+            Err(why) => Box::new(why),
+        };
+        let met = match relays {
+            Relays::Allowed => self.met(node, &there, Lane::Bulk).await,
+            Relays::Spared => Err(WayError::NotTried),
+        };
+        met.map(drop).map_err(|met| ReachError::Nowhere {
+            name: there.name,
+            dialled,
+            back,
+            met: Box::new(met),
+        })
     }
 
     async fn whereabouts(&self, node: NodeId) -> Result<Whereabouts, ReachError> {
@@ -236,25 +292,43 @@ impl Reach {
         answer.await.map_err(|_| ReachError::Stopping)?.ok_or(ReachError::NotPresent)
     }
 
-    /// Begins a dial, and gives what waits for its outcome.
-    fn dial(
+    /// Begins what ends as a dial of `node` does, and waits for that.
+    async fn dial(
+        &self,
+        node: NodeId,
+        begin: impl FnOnce(DialId, &TransportHandle),
+    ) -> Result<Reached, WayError> {
+        let (tell, told) = oneshot::channel();
+        let dial = DialId(self.shared.next_dial.fetch_add(1, Ordering::Relaxed));
+        {
+            let mut dials = lock(&self.shared.dials);
+            dials.retain(|_, waits| !waits.is_closed());
+            if dials.len() >= MAX_WAITING {
+                return Err(WayError::Overloaded);
+            }
+            dials.insert(dial, tell);
+        }
+        tracing::debug!(%node, dial = dial.0, "dialling");
+        begin(dial, &self.shared.transport);
+        Ok(told.await.map_err(|_| WayError::Stopping)??)
+    }
+
+    /// The first way.
+    async fn dialled(
         &self,
         node: NodeId,
         addresses: Vec<SocketAddr>,
-        begin: impl FnOnce(DialId, Vec<SocketAddr>),
-    ) -> Result<oneshot::Receiver<Result<Box<PeerStream>, DialFailure>>, ReachError> {
-        let (tell, told) = oneshot::channel();
-        let mut dials = lock(&self.shared.dials);
-        dials.retain(|_, waits| !waits.is_closed());
-        if dials.len() >= MAX_WAITING {
-            return Err(ReachError::Overloaded);
-        }
-        let dial = DialId(self.shared.next_dial.fetch_add(1, Ordering::Relaxed));
-        dials.insert(dial, tell);
-        drop(dials);
-        tracing::debug!(%node, dial = dial.0, "dialling for a stream");
-        begin(dial, addresses);
-        Ok(told)
+        lane: Lane,
+    ) -> Result<Reached, WayError> {
+        self.dial(node, |dial, transport| transport.dial(dial, addresses, Some(node), lane)).await
+    }
+
+    async fn stream_by_dial(
+        &self,
+        node: NodeId,
+        addresses: Vec<SocketAddr>,
+    ) -> Result<Box<PeerStream>, WayError> {
+        self.dialled(node, addresses, Lane::Stream).await.and_then(Reached::stream)
     }
 
     /// The second way.
@@ -277,12 +351,17 @@ impl Reach {
     }
 
     /// The third way.
-    async fn met(&self, node: NodeId, there: &Whereabouts) -> Result<Box<PeerStream>, WayError> {
+    async fn met(
+        &self,
+        node: NodeId,
+        there: &Whereabouts,
+        lane: Lane,
+    ) -> Result<Reached, WayError> {
         let mut last = WayError::NoRelay;
         for (relay, addresses) in there.relays.iter().take(MAX_RELAYS) {
-            let at = self.met_at(node, *relay, addresses.clone());
+            let at = self.met_at((node, lane), *relay, addresses.clone());
             match timeout(WAY_WITHIN * 2, at).await {
-                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Ok(reached)) => return Ok(reached),
                 Ok(Err(why)) => last = why,
                 Err(_) => last = WayError::TimedOut,
             }
@@ -292,22 +371,20 @@ impl Reach {
 
     async fn met_at(
         &self,
-        node: NodeId,
+        (node, lane): (NodeId, Lane),
         relay: NodeId,
         addresses: Vec<SocketAddr>,
-    ) -> Result<Box<PeerStream>, WayError> {
+    ) -> Result<Reached, WayError> {
         let cookie = Cookie::random()?;
         let meet = Meet { cookie, relay, addresses: addresses.clone() };
         // The relay first: a node that cannot reach it need not trouble the other.
         let stream = self.stream_to_relay(relay, addresses, cookie).await?;
         self.ask(node, service::MEET, meet.to_body()).await?;
         let stream = granted(stream).await?;
-        let waits = self.dial(node, Vec::new(), |dial, _| {
-            let side = Over::Dial { dial, expected: node, lane: Lane::Stream };
-            self.shared.transport.over(stream, side);
-        });
-        let waits = waits.map_err(|why| WayError::Relay(why.to_string()))?;
-        Ok(waits.await.map_err(|_| WayError::Stopping)??)
+        self.dial(node, |dial, transport| {
+            transport.over(stream, Over::Dial { dial, expected: node, lane });
+        })
+        .await
     }
 
     /// Dials a relay and shows it the cookie.
@@ -317,11 +394,7 @@ impl Reach {
         addresses: Vec<SocketAddr>,
         cookie: Cookie,
     ) -> Result<Box<PeerStream>, WayError> {
-        let waits = self.dial(relay, addresses, |dial, addresses| {
-            self.shared.transport.dial(dial, addresses, Some(relay), Lane::Stream);
-        });
-        let waits = waits.map_err(|why| WayError::Relay(why.to_string()))?;
-        let mut stream = waits.await.map_err(|_| WayError::Stopping)??;
+        let mut stream = self.stream_by_dial(relay, addresses).await?;
         stream.write_frame(kind::MEET, &cookie.0).await?;
         Ok(stream)
     }

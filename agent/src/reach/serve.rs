@@ -1,6 +1,6 @@
 //! What other nodes want of this one: streams that come in, and routed requests.
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,13 +11,13 @@ use skep_transport::{DialFailure, DialId, Over, PeerStream};
 use skep_wire::{Frame, Lane, kind};
 use tokio::time::timeout;
 
-use super::message::{Cookie, DialBack, MAX_FIRST_BYTES, Meet};
-use super::{Reach, WayError, Wish, granted, lock};
+use super::message::{Cookie, DialBack, LinkBack, MAX_FIRST_BYTES, Meet};
+use super::{FIRST_DIAL, Reach, Reached, WayError, Wish, granted, lock};
 
 /// How long the other end may take to say what a stream is for.
 const FIRST_WITHIN: Duration = Duration::from_secs(10);
 /// Errands of other nodes that are run at one time. Each dials once.
-const MAX_ERRANDS: usize = 64;
+pub(super) const MAX_ERRANDS: usize = 64;
 
 impl Reach {
     /// A stream is open: one that this node dialled, or one that somebody wants something over.
@@ -30,7 +30,7 @@ impl Reach {
         if let Some(dial) = dialled {
             if let Some(waits) = lock(&self.shared.dials).remove(&dial) {
                 // Dropped, it is closed: whoever waited has given up.
-                drop(waits.send(Ok(stream)));
+                drop(waits.send(Ok(Reached::Stream(stream))));
             }
             return;
         }
@@ -38,31 +38,40 @@ impl Reach {
         self.shared.tasks.spawn(async move { reach.came_in(stream, peer, name).await });
     }
 
-    /// A dial of a stream came to nothing. False when it was none of ours.
+    /// A bulk link is up that this node dialled.
+    pub fn link_up(&self, dial: DialId) {
+        if let Some(waits) = lock(&self.shared.dials).remove(&dial) {
+            drop(waits.send(Ok(Reached::Link)));
+        }
+    }
+
+    /// A dial came to nothing. False when it was none of ours.
     pub fn dial_failed(&self, dial: DialId, why: &DialFailure) -> bool {
-        let waits = lock(&self.shared.dials).remove(&dial);
-        waits.is_some_and(|waits| {
+        if let Some(waits) = lock(&self.shared.dials).remove(&dial) {
             drop(waits.send(Err(why.clone())));
-            true
-        })
+        }
+        dial.0 >= FIRST_DIAL
     }
 
     /// A routed request for this node.
     pub fn request(&self, ticket: Ticket, asked: u8, body: &Bytes) {
         let errand = match asked {
             service::DIAL_BACK => DialBack::from_body(body).ok().map(Errand::DialBack),
+            service::LINK_BACK => LinkBack::from_body(body).ok().map(Errand::LinkBack),
             service::MEET => Meet::from_body(body).ok().map(Errand::Meet),
             _ => return self.answer(ticket, Err(Failure::NoService)),
         };
-        let busy = self.shared.tasks.len() >= MAX_ERRANDS;
-        match errand {
-            Some(_) if busy => self.answer(ticket, Err(Failure::Busy)),
-            Some(errand) => {
-                let reach = self.clone();
-                self.shared.tasks.spawn(async move { reach.run_errand(ticket, errand).await });
-            }
-            None => self.answer(ticket, Err(Failure::Refused)),
-        }
+        let Some(errand) = errand else {
+            return self.answer(ticket, Err(Failure::Refused));
+        };
+        let Ok(room) = Arc::clone(&self.shared.errands).try_acquire_owned() else {
+            return self.answer(ticket, Err(Failure::Busy));
+        };
+        let reach = self.clone();
+        self.shared.tasks.spawn(async move {
+            reach.run_errand(ticket, errand).await;
+            drop(room);
+        });
     }
 
     /// Ends what is under way.
@@ -83,6 +92,9 @@ impl Reach {
         let origin = ticket.origin;
         let outcome = match errand {
             Errand::DialBack(wanted) => self.dial_back(origin, wanted).await,
+            Errand::LinkBack(wanted) => {
+                self.dialled(origin, wanted.addresses, Lane::Bulk).await.map(drop)
+            }
             Errand::Meet(wanted) => {
                 // The other end waits for this node at the relay: it is told at once.
                 let coming = self.wish(Wish::Answer { ticket, outcome: Ok(Bytes::new()) }).await;
@@ -104,7 +116,7 @@ impl Reach {
     /// Dials a node that could not dial this one. What it wants it says over the stream, as over
     /// one that it dialled itself.
     async fn dial_back(&self, origin: NodeId, wanted: DialBack) -> Result<(), WayError> {
-        let mut stream = self.dialled(origin, wanted.addresses).await?;
+        let mut stream = self.stream_by_dial(origin, wanted.addresses).await?;
         stream.write_frame(kind::BACK, &wanted.cookie.0).await?;
         let reach = self.clone();
         let name = self.name_of(origin).await?;
@@ -118,18 +130,6 @@ impl Reach {
         let stream = granted(stream).await?;
         self.shared.transport.over(stream, Over::Accept);
         Ok(())
-    }
-
-    async fn dialled(
-        &self,
-        node: NodeId,
-        addresses: Vec<SocketAddr>,
-    ) -> Result<Box<PeerStream>, WayError> {
-        let waits = self.dial(node, addresses, |dial, addresses| {
-            self.shared.transport.dial(dial, addresses, Some(node), Lane::Stream);
-        });
-        let waits = waits.map_err(|why| WayError::Relay(why.to_string()))?;
-        Ok(waits.await.map_err(|_| WayError::Stopping)??)
     }
 
     async fn name_of(&self, node: NodeId) -> Result<NodeName, WayError> {
@@ -167,6 +167,7 @@ impl Reach {
 
 enum Errand {
     DialBack(DialBack),
+    LinkBack(LinkBack),
     Meet(Meet),
 }
 

@@ -1,185 +1,67 @@
-//! Real transports on loopback; who knows which address, and who passes requests on, is made up.
+//! Real transports on loopback, in a world that says who cannot dial whom.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
-
-use bytes::Bytes;
-use skep_base::{BlocName, ChannelName, Incarnation, NodeId, NodeName, Nonce};
-use skep_identity::{Ca, Identity, IdentityHandle, IssueRequest, tls};
-use skep_routing::{AskError, Failure, Key, Ticket};
-use skep_transport::{Event, TransportHandle, bind};
-use skep_wire::{FEATURE_LEVEL, Hello, Lane, Magic, PROTOCOL_MAX, PROTOCOL_MIN};
-use tempfile::TempDir;
+use skep_base::{ChannelName, NodeId, NodeName};
+use skep_node::service::{DIAL_BACK, LINK_BACK, MEET};
+use skep_routing::{AskError, Failure};
+use skep_transport::{Event, TransportHandle};
+use skep_wire::Lane;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use super::{Reach, ReachError, WayError, Whereabouts, Wish};
+use super::{Reach, ReachError, Relays, WayError};
 use crate::channel::{ChannelError, Channels};
-use crate::clock::Clock;
+use crate::loopback::{self, Begun};
 use crate::spine::Request;
-
-/// What all main loops of the test share.
-#[derive(Default)]
-struct World {
-    nodes: BTreeMap<NodeId, Known>,
-    asked: BTreeMap<Ticket, oneshot::Sender<Result<Bytes, AskError>>>,
-    serial: u64,
-    /// Pairs of which the first cannot dial the second.
-    apart: BTreeSet<(NodeId, NodeId)>,
-    /// Services asked so far.
-    services: Vec<u8>,
-}
-
-#[derive(Clone)]
-struct Known {
-    name: NodeName,
-    address: SocketAddr,
-    reach: Reach,
-}
 
 struct Node {
     id: NodeId,
     name: NodeName,
     reach: Reach,
     transport: TransportHandle,
+    /// Bulk links that came up, with whom.
+    links: mpsc::UnboundedReceiver<NodeId>,
 }
 
-struct Bloc {
-    _dir: TempDir,
-    name: BlocName,
-    ca: Ca,
-    world: Arc<Mutex<World>>,
-}
+struct Bloc(loopback::Bloc);
 
 impl Bloc {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let name: BlocName = "example".parse().unwrap();
-        let ca = Ca::init(&dir.path().join("ca"), &name, Clock::of_process().wall()).unwrap();
-        Self { _dir: dir, name, ca, world: Arc::default() }
+        Self(loopback::Bloc::new())
     }
 
     fn node(&self, name: &str) -> Node {
-        let name: NodeName = name.parse().unwrap();
-        let wall = Clock::of_process().wall();
-        let identity: Identity = self.ca.issue(&IssueRequest::new(name.clone()), wall).unwrap();
-        let id = identity.info().id;
-        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = listener.local_addr().unwrap();
-        let settings = tls::Settings::new(Arc::new(move || Clock::of_process().wall()));
-        let (transport, events) = skep_transport::start(
-            vec![listener],
-            IdentityHandle::new(identity),
-            settings,
-            skep_transport::Config::default(),
-            hello(&self.name, &name),
-        )
-        .unwrap();
-        let (requests, inbox) = mpsc::channel(256);
-        let reach = Reach::new(transport.clone(), requests, Channels::default());
-        let known = Known { name: name.clone(), address, reach: reach.clone() };
-        self.world.lock().unwrap().nodes.insert(id, known);
-        tokio::spawn(main_loop(id, events, inbox, reach.clone(), Arc::clone(&self.world)));
-        Node { id, name, reach, transport }
+        let begun = self.0.begin(name, &[]);
+        let Begun { id, name, transport, mut events, reach, mut inbox, .. } = begun;
+        let (up, links) = mpsc::unbounded_channel();
+        let (world, ours) = (self.0.world().clone(), reach.clone());
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    Some(event) = events.recv() => {
+                        let event = loopback::hand_to(&ours, event);
+                        if let Some(Event::LinkUp { peer, lane: Lane::Bulk, .. }) = event {
+                            up.send(peer.cert.id).ok();
+                        }
+                    }
+                    Some(Request::Reach(wish)) = inbox.recv() => world.carry_out(id, wish),
+                    else => return,
+                }
+            }
+        });
+        Node { id, name, reach, transport, links }
     }
 
-    /// Neither of the two can dial the other.
     fn part(&self, one: &Node, other: &Node) {
-        self.hide(one, other);
-        self.hide(other, one);
+        self.0.world().part(one.id, other.id);
     }
 
-    /// The first cannot dial the second.
     fn hide(&self, one: &Node, other: &Node) {
-        self.world.lock().unwrap().apart.insert((one.id, other.id));
+        self.0.world().hide(one.id, other.id);
     }
 
     fn services(&self) -> Vec<u8> {
-        self.world.lock().unwrap().services.clone()
+        self.0.world().services()
     }
-}
-
-fn hello(bloc: &BlocName, node: &NodeName) -> impl Fn(Lane) -> Hello + Send + Sync + use<> {
-    let (bloc, node) = (bloc.clone(), node.clone());
-    let nonce = Nonce(node.as_str().bytes().map(u64::from).sum());
-    move |lane| Hello {
-        magic: Magic::CURRENT,
-        protocol: (PROTOCOL_MIN, PROTOCOL_MAX),
-        feature_level: FEATURE_LEVEL,
-        lane,
-        bloc: bloc.clone(),
-        node: node.clone(),
-        incarnation: Incarnation(1),
-        nonce,
-        addresses: Vec::new(),
-        version: "test".into(),
-    }
-}
-
-async fn main_loop(
-    me: NodeId,
-    mut events: mpsc::Receiver<Event>,
-    mut inbox: mpsc::Receiver<Request>,
-    reach: Reach,
-    world: Arc<Mutex<World>>,
-) {
-    loop {
-        tokio::select! {
-            Some(event) = events.recv() => match event {
-                Event::StreamUp { stream, peer, dialled, .. } => {
-                    reach.stream_up(stream, (peer.cert.id, peer.cert.node), dialled);
-                }
-                Event::DialFailed { dial, why, .. } => {
-                    assert!(reach.dial_failed(dial, &why), "a dial of nobody");
-                }
-                Event::LinkUp { .. }
-                | Event::Frame { .. }
-                | Event::LinkDown { .. }
-                | Event::Refused { .. }
-                | Event::Enrolment { .. } => {}
-            },
-            Some(Request::Reach(wish)) = inbox.recv() => carry_out(me, wish, &world),
-            else => return,
-        }
-    }
-}
-
-fn carry_out(me: NodeId, wish: Wish, world: &Mutex<World>) {
-    let mut world = world.lock().unwrap();
-    match wish {
-        Wish::Whereabouts { node, reply } => {
-            let there = world.nodes.get(&node).cloned().map(|known| Whereabouts {
-                name: known.name,
-                addresses: seen(&world, me, node).into_iter().collect(),
-                relays: world
-                    .nodes
-                    .keys()
-                    .filter(|other| **other != me && **other != node)
-                    .map(|relay| (*relay, vec![world.nodes[relay].address]))
-                    .collect(),
-                // What the other may dial of us.
-                ours: seen(&world, node, me).into_iter().collect(),
-            });
-            drop(reply.send(there));
-        }
-        Wish::Ask { to, service, body, reply, .. } => {
-            world.services.push(service);
-            world.serial += 1;
-            let ticket = Ticket { origin: me, key: Key { life: 1, serial: world.serial } };
-            world.asked.insert(ticket, reply);
-            let reach = world.nodes[&to].reach.clone();
-            reach.request(ticket, service, &body);
-        }
-        Wish::Answer { ticket, outcome } => {
-            let reply = world.asked.remove(&ticket).expect("an answer to what was asked");
-            drop(reply.send(outcome.map_err(AskError::Failed)));
-        }
-    }
-}
-
-fn seen(world: &World, from: NodeId, node: NodeId) -> Option<SocketAddr> {
-    (!world.apart.contains(&(from, node))).then(|| world.nodes[&node].address)
 }
 
 fn channel(text: &str) -> ChannelName {
@@ -227,7 +109,7 @@ async fn a_node_that_cannot_be_dialled_dials_back() {
     let (one, two) = (bloc.node("one"), bloc.node("two"));
     bloc.hide(&one, &two);
     talk(&one, &two).await;
-    assert_eq!(bloc.services(), [skep_node::service::DIAL_BACK]);
+    assert_eq!(bloc.services(), [DIAL_BACK]);
     assert_eq!(two.transport.stats().links, 0, "a stream took the place of a link");
 }
 
@@ -238,8 +120,55 @@ async fn two_that_cannot_dial_each_other_meet_at_a_third() {
     bloc.part(&one, &two);
     talk(&one, &two).await;
     talk(&two, &one).await;
-    let asked = [skep_node::service::DIAL_BACK, skep_node::service::MEET];
+    let asked = [DIAL_BACK, MEET];
     assert_eq!(bloc.services(), [asked, asked].concat());
+}
+
+#[tokio::test]
+async fn a_bulk_link_is_made_by_whichever_way_leads_there() {
+    let bloc = Bloc::new();
+    let (mut one, mut two) = (bloc.node("one"), bloc.node("two"));
+    let both_up = async |one: &mut Node, two: &mut Node| {
+        assert_eq!(one.links.recv().await, Some(two.id));
+        assert_eq!(two.links.recv().await, Some(one.id));
+    };
+    one.reach.link_to(two.id, Relays::Spared).await.unwrap();
+    both_up(&mut one, &mut two).await;
+    assert_eq!(bloc.services(), [0; 0], "nothing need be asked");
+
+    bloc.hide(&one, &two);
+    one.reach.link_to(two.id, Relays::Spared).await.unwrap();
+    both_up(&mut one, &mut two).await;
+    assert_eq!(bloc.services(), [LINK_BACK]);
+
+    bloc.hide(&two, &one);
+    let _three = bloc.node("three");
+    let error = one.reach.link_to(two.id, Relays::Spared).await.unwrap_err();
+    assert!(error.to_string().contains("comes from others"), "{error}");
+    one.reach.link_to(two.id, Relays::Allowed).await.unwrap();
+    both_up(&mut one, &mut two).await;
+    assert_eq!(bloc.services(), [LINK_BACK, LINK_BACK, LINK_BACK, MEET]);
+}
+
+#[tokio::test]
+async fn a_channel_within_a_node_that_breaks_off_is_told_from_one_that_ends() {
+    let bloc = Bloc::new();
+    let one = bloc.node("one");
+    let name = channel("sync");
+    for ends in [true, false] {
+        let wait = one.reach.channels().serve(&name).unwrap();
+        let opened = one.reach.open_channel(&one.name, &one.name, (one.id, &name)).await;
+        let mut at_one = opened.unwrap_or_else(|error| panic!("{error}"));
+        let mut at_two = wait.await.unwrap().stream;
+        at_one.write_all(b"hello").await.unwrap();
+        if ends {
+            at_one.shutdown().await.unwrap();
+        }
+        drop(at_one);
+        let mut said = Vec::new();
+        let read = at_two.read_to_end(&mut said).await;
+        assert_eq!((read.is_ok(), &said[..]), (ends, &b"hello"[..]));
+    }
 }
 
 #[tokio::test]

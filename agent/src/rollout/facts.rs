@@ -2,7 +2,6 @@
 //! far each target is.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use bytes::Bytes;
 use skep_base::{GroupName, ImageName, NodeId, NodeName};
@@ -24,7 +23,6 @@ pub(super) struct WaveKey {
 pub(super) struct Member {
     pub(super) name: Option<NodeName>,
     pub(super) groups: Vec<GroupName>,
-    pub(super) addresses: Vec<SocketAddr>,
     pub(super) queen: bool,
     pub(super) present: bool,
     state: Option<NodeState>,
@@ -65,7 +63,6 @@ impl Facts {
                 if let Ok(facts) = NodeFacts::from_body(body) {
                     member.name.get_or_insert(facts.name);
                     member.groups = facts.groups;
-                    member.addresses = facts.addresses.iter().map(|at| at.socket).collect();
                     member.state = Some(facts.state);
                 }
             }

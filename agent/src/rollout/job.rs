@@ -237,6 +237,7 @@ impl Task {
         };
         job.phase = Phase::Seal;
         let message = Message::WantSeal(job.order.manifest);
+        self.moved = self.clock.now();
         let links: Vec<LinkId> = self.links.nodes().map(|(_, link)| link).collect();
         for link in links {
             self.send(link, &message);
@@ -424,6 +425,7 @@ impl Task {
         if !wanted {
             return;
         }
+        self.moved = now;
         let put = Put { from, digest, bytes, credit };
         if !job.writer.as_ref().is_some_and(|writer| writer.put(put)) {
             let message = "the thread that writes chunks has ended".to_owned();

@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use skep_base::{Digest, NodeId, Time};
-use skep_transport::{DialId, LinkId};
+use skep_transport::LinkId;
 use skep_wave::Part;
 use tokio::sync::mpsc;
 
-use super::FIRST_DIAL;
 use super::serve::Wanted;
 
 /// Peers that a target dials besides the queen: enough paths for pieces to spread quickly, and few
@@ -34,21 +33,13 @@ pub(super) struct Link {
 pub(super) struct Links {
     pub(super) up: BTreeMap<LinkId, Link>,
     by_node: BTreeMap<NodeId, LinkId>,
-    dials: BTreeMap<u64, NodeId>,
+    /// To whom a way is being looked for.
+    dialling: BTreeSet<NodeId>,
     pauses: BTreeMap<NodeId, (Time, u32)>,
-    dialled: u64,
 }
 
 impl Links {
-    pub(super) fn add(
-        &mut self,
-        (id, node): (LinkId, NodeId),
-        dialled: Option<DialId>,
-        wants: mpsc::Sender<Wanted>,
-    ) {
-        if let Some(dial) = dialled {
-            self.dials.remove(&dial.0);
-        }
+    pub(super) fn add(&mut self, (id, node): (LinkId, NodeId), wants: mpsc::Sender<Wanted>) {
         self.pauses.remove(&node);
         self.up.insert(id, Link { node, interests: BTreeSet::new(), wants });
         self.by_node.entry(node).or_insert(id);
@@ -99,22 +90,18 @@ impl Links {
         wanting.map(|(id, _)| *id).collect()
     }
 
-    /// A number for a dial to `node`, unless there is a link or a dial, or it is too early.
-    pub(super) fn may_dial(&mut self, node: NodeId, now: Time) -> Option<DialId> {
+    /// Whether a way to `node` is to be looked for, which is noted until it has ended: not where
+    /// there is a link, or it is too early.
+    pub(super) fn may_dial(&mut self, node: NodeId, now: Time) -> bool {
         let busy = self.by_node.contains_key(&node)
-            || self.dials.values().any(|dialled| *dialled == node)
             || self.pauses.get(&node).is_some_and(|(until, _)| *until > now);
-        if busy {
-            return None;
-        }
-        self.dialled += 1;
-        let dial = FIRST_DIAL + self.dialled;
-        self.dials.insert(dial, node);
-        Some(DialId(dial))
+        !busy && self.dialling.insert(node)
     }
 
-    pub(super) fn dial_failed(&mut self, dial: DialId, now: Time) {
-        if let Some(node) = self.dials.remove(&dial.0) {
+    /// What came of it. A link that is about to come up is waited for a little.
+    pub(super) fn dial_ended(&mut self, node: NodeId, linked: bool, now: Time) {
+        self.dialling.remove(&node);
+        if !linked || !self.by_node.contains_key(&node) {
             self.pause(node, now);
         }
     }
@@ -157,25 +144,30 @@ mod tests {
 
     fn link(links: &mut Links, id: u64, number: u8) {
         let (wants, _) = mpsc::channel(1);
-        links.add((LinkId::from_number(id), node(number)), None, wants);
+        links.add((LinkId::from_number(id), node(number)), wants);
     }
 
     #[test]
     fn one_dial_at_a_time_and_pauses_grow() {
         let mut links = Links::default();
         let now = Time::from_millis(1000);
-        let dial = links.may_dial(node(1), now).unwrap();
-        assert!(dial.0 > FIRST_DIAL);
-        assert_eq!(links.may_dial(node(1), now), None);
-        links.dial_failed(dial, now);
-        assert_eq!(links.may_dial(node(1), now), None);
-        let dial = links.may_dial(node(1), now + BACK_OFF).unwrap();
-        links.dial_failed(dial, now);
-        assert_eq!(links.may_dial(node(1), now + BACK_OFF), None);
+        assert!(links.may_dial(node(1), now));
+        assert!(!links.may_dial(node(1), now));
+        links.dial_ended(node(1), false, now);
+        assert!(!links.may_dial(node(1), now));
+        assert!(links.may_dial(node(1), now + BACK_OFF));
+        links.dial_ended(node(1), false, now);
+        assert!(!links.may_dial(node(1), now + BACK_OFF));
         links.forgive(node(1));
-        assert!(links.may_dial(node(1), now).is_some());
+        assert!(links.may_dial(node(1), now));
         link(&mut links, 7, 2);
-        assert_eq!(links.may_dial(node(2), now), None);
+        assert!(!links.may_dial(node(2), now));
+        // The news of the way came before the news of the link.
+        links.dial_ended(node(1), true, now);
+        assert!(!links.may_dial(node(1), now));
+        link(&mut links, 8, 1);
+        links.remove(LinkId::from_number(8));
+        assert!(links.may_dial(node(1), now));
     }
 
     #[test]

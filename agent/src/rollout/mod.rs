@@ -48,18 +48,17 @@ use skep_control::Request as Question;
 use skep_identity::{CertInfo, IdentityHandle};
 use skep_records::Stored;
 use skep_store::blobs::Blobs;
-use skep_transport::{Credit, DialFailure, DialId, LinkId, TransportHandle};
+use skep_transport::{Credit, LinkId, TransportHandle};
 use skep_wire::Frame;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
 use crate::config::high::Wave as Config;
+use crate::reach::Reach;
 use ledger::Ledger;
 use task::Task;
 
-/// Dials of waves are numbered from here on, those of the node below.
-const FIRST_DIAL: u64 = 1 << 63;
 /// How long a stopping agent waits for a tree that is being staged to come to a resting place.
 const STOP_WAIT: Duration = Duration::from_secs(5);
 
@@ -67,6 +66,8 @@ const STOP_WAIT: Duration = Duration::from_secs(5);
 pub struct Parts {
     /// The node's links.
     pub transport: TransportHandle,
+    /// The way to nodes, also those that cannot be dialled.
+    pub reach: Reach,
     /// Where to ask the main loop to publish and note.
     pub requests: mpsc::Sender<crate::spine::Request>,
     /// The node's certificate, and whom it trusts.
@@ -97,7 +98,6 @@ enum Command {
     LinkUp {
         link: LinkId,
         node: NodeId,
-        dialled: Option<DialId>,
     },
     Frame {
         link: LinkId,
@@ -107,8 +107,10 @@ enum Command {
     LinkDown {
         link: LinkId,
     },
-    DialFailed {
-        dial: DialId,
+    /// What came of the way to a node: whether a link.
+    Reached {
+        node: NodeId,
+        linked: bool,
     },
     Record {
         owner: NodeId,
@@ -141,9 +143,9 @@ impl Rollout {
     }
 
     /// A bulk link is up.
-    pub fn link_up(&mut self, link: LinkId, cert: &CertInfo, dialled: Option<DialId>) {
+    pub fn link_up(&mut self, link: LinkId, cert: &CertInfo) {
         self.bulk.insert(link, cert.clone());
-        self.tell(Command::LinkUp { link, node: cert.id, dialled });
+        self.tell(Command::LinkUp { link, node: cert.id });
     }
 
     /// A frame came over a bulk link.
@@ -155,16 +157,6 @@ impl Rollout {
     pub fn link_down(&mut self, link: LinkId) {
         self.bulk.remove(&link);
         self.tell(Command::LinkDown { link });
-    }
-
-    /// A dial came to nothing: whether it was one of these.
-    pub fn dial_failed(&self, dial: DialId, why: &DialFailure) -> bool {
-        if dial.0 < FIRST_DIAL {
-            return false;
-        }
-        tracing::debug!(%why, "no bulk link");
-        self.tell(Command::DialFailed { dial });
-        true
     }
 
     /// A record of a certificate, a node, an order or a status is new.

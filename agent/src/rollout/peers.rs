@@ -2,25 +2,31 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use skep_base::{Digest, NodeId};
-use skep_transport::{Credit, DialId, LinkId};
+use skep_transport::{Credit, LinkId};
 use skep_wave::{Bitmap, Message, Part, Section, Step};
-use skep_wire::{Frame, Lane, kind};
+use skep_wire::{Frame, kind};
 use tokio::sync::mpsc;
 
+use super::Command;
 use super::facts::WaveKey;
 use super::job::{Job, Phase};
 use super::library::{self, Whole};
 use super::links::peers_of;
 use super::serve::{WANTS_QUEUE, Wanted};
 use super::task::Task;
+use crate::reach::Relays;
 
 /// Versions that are known to be whole here; any other is looked for again when it is asked for.
 const MAX_WHOLE: usize = 64;
 /// Versions that are looked for at one time; peers that ask for more are told that they are
 /// lacking.
 const MAX_LOOKING: usize = 16;
+/// With nothing coming for so long, a wave may be fetched over relays: longer than it takes to be
+/// linked to those that can be reached, and to learn what they have.
+const STALLED: Duration = Duration::from_secs(5);
 
 /// A question about a version that is being looked for on the disk.
 #[derive(Clone, Copy, Debug)]
@@ -30,10 +36,10 @@ pub(super) enum Query {
 }
 
 impl Task {
-    pub(super) fn link_up(&mut self, link: LinkId, node: NodeId, dialled: Option<DialId>) {
+    pub(super) fn link_up(&mut self, link: LinkId, node: NodeId) {
         let (wants, inbox) = mpsc::channel(WANTS_QUEUE);
-        tracing::debug!(%link, %node, dialled = dialled.is_some(), "a bulk link is up");
-        self.links.add((link, node), dialled, wants);
+        tracing::debug!(%link, %node, "a bulk link is up");
+        self.links.add((link, node), wants);
         tokio::spawn(Arc::clone(&self.server).serve(link, inbox, self.config.serve));
         let asks: Vec<Message> = self
             .jobs
@@ -198,7 +204,8 @@ impl Task {
         self.whole.insert(manifest, whole);
     }
 
-    /// Dials whom the waves being fetched need.
+    /// Makes links to whom the waves being fetched need. Where one of them can be met at a relay
+    /// only, that is done when nothing comes from anybody else: a relay bears every byte twice.
     pub(super) fn dial_peers(&mut self) {
         let now = self.clock.now();
         let fetching = self.jobs.iter().filter(|(_, job)| job.needs_links());
@@ -208,16 +215,21 @@ impl Task {
             wanted.insert(key.queen);
         }
         wanted.remove(&self.me);
+        let stalled = self.links.up.is_empty() || now.since(self.moved) >= STALLED;
+        let relays = if stalled { Relays::Allowed } else { Relays::Spared };
         for node in wanted {
-            let Some(member) = self.facts.members.get(&node).filter(|member| member.present) else {
-                continue;
-            };
-            let addresses = member.addresses.clone();
-            if addresses.is_empty() {
-                continue;
-            }
-            if let Some(dial) = self.links.may_dial(node, now) {
-                self.transport.dial(dial, addresses, Some(node), Lane::Bulk);
+            let present = self.facts.members.get(&node).is_some_and(|member| member.present);
+            if present && self.links.may_dial(node, now) {
+                let (reach, commands) = (self.reach.clone(), self.commands.clone());
+                tokio::spawn(async move {
+                    let reached = reach.link_to(node, relays).await;
+                    if let Err(why) = &reached {
+                        tracing::debug!(%node, %why, "no bulk link");
+                    }
+                    let linked = reached.is_ok();
+                    // The task may have ended meanwhile.
+                    drop(commands.send(Command::Reached { node, linked }));
+                });
             }
         }
     }

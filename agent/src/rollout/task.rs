@@ -28,6 +28,7 @@ use super::store::Done;
 use super::tally::Tallies;
 use super::{Command, Config, Parts};
 use crate::clock::Clock;
+use crate::reach::Reach;
 use crate::spine::Request;
 
 /// Waves worked on at one time; others wait.
@@ -57,6 +58,9 @@ pub(super) struct Task {
     pub(super) jobs: BTreeMap<WaveKey, Job>,
     pub(super) fetch_rate: Rate,
     pub(super) transport: TransportHandle,
+    pub(super) reach: Reach,
+    /// When a piece last came that was wanted, or a wave was begun with.
+    pub(super) moved: Time,
     requests: mpsc::Sender<Request>,
     pub(super) server: Arc<Server>,
     pub(super) whole: BTreeMap<Digest, Whole>,
@@ -124,6 +128,8 @@ impl Task {
             fetch_rate: Rate::new(rate(parts.config.fetch_rate)),
             config: parts.config,
             transport: parts.transport,
+            reach: parts.reach,
+            moved: parts.clock.now(),
             requests: parts.requests,
             server: Arc::new(server),
             whole: BTreeMap::new(),
@@ -198,7 +204,7 @@ impl Task {
 
     fn handle(&mut self, command: Command) {
         match command {
-            Command::LinkUp { link, node, dialled } => self.link_up(link, node, dialled),
+            Command::LinkUp { link, node } => self.link_up(link, node),
             Command::Frame { link, frame, credit } => self.frame(link, &frame, credit),
             Command::LinkDown { link } => {
                 if let Some(node) = self.links.remove(link) {
@@ -208,7 +214,9 @@ impl Task {
                     self.dial_peers();
                 }
             }
-            Command::DialFailed { dial } => self.links.dial_failed(dial, self.clock.now()),
+            Command::Reached { node, linked } => {
+                self.links.dial_ended(node, linked, self.clock.now());
+            }
             Command::Record { owner, kind, schema, body } => {
                 self.record(owner, (kind, schema), body.as_ref());
             }

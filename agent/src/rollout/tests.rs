@@ -8,24 +8,25 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use skep_base::{BlocName, Digest, Incarnation, NodeId, NodeName, Nonce, Rng, WallTime};
+use skep_base::{Digest, NodeId, NodeName, Nonce, Rng, WallTime};
 use skep_control::api::{
     PruneImages, Refusal, StartWave, Wave, WaveDetail, WaveId, WaveState, WaveStep,
 };
 use skep_control::{Reply, Request as Question};
 use skep_hostfs::{BoxError, BuildOptions, ChunkSink, OnTrouble, Quiet, build, tree_digest};
-use skep_identity::{Ca, IdentityHandle, IssueRequest, Role, tls};
+use skep_identity::{IdentityHandle, Role};
 use skep_image::{ChunkRef, Header, ImageKind, ManifestDigest, Seal, chunks_of};
 use skep_membership::{NodeFacts, NodeState};
+use skep_node::service::{LINK_BACK, MEET};
 use skep_records::kind;
 use skep_store::blobs::{Blobs, Writer};
-use skep_transport::{Event, bind};
-use skep_wire::{Address, FEATURE_LEVEL, Hello, Lane, Magic, PROTOCOL_MAX, PROTOCOL_MIN};
-use tempfile::TempDir;
+use skep_transport::Event;
+use skep_wire::Address;
 use tokio::sync::mpsc;
 
 use super::{Command, Config, Parts, Rollout};
 use crate::clock::Clock;
+use crate::loopback::{self, Begun, Bloc, World};
 use crate::spine::Request;
 
 /// How long anything may take on a machine with other work.
@@ -71,9 +72,7 @@ fn tell(node: &mpsc::UnboundedSender<Command>, owner: NodeId, kind: u16, body: &
 }
 
 struct Flock {
-    dir: TempDir,
-    bloc: BlocName,
-    ca: Ca,
+    bloc: Bloc,
     bus: Arc<Mutex<Bus>>,
 }
 
@@ -85,45 +84,28 @@ struct Node {
     commands: mpsc::UnboundedSender<Command>,
     task: tokio::task::JoinHandle<()>,
     bus: Arc<Mutex<Bus>>,
+    world: World,
     transport: skep_transport::TransportHandle,
 }
 
 impl Flock {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let bloc: BlocName = "example".parse().unwrap();
-        let ca = Ca::init(&dir.path().join("ca"), &bloc, Clock::of_process().wall()).unwrap();
-        Self { dir, bloc, ca, bus: Arc::default() }
+        Self { bloc: Bloc::new(), bus: Arc::default() }
     }
 
     fn node(&self, name: &str, roles: &[Role]) -> Node {
-        let clock = Clock::of_process();
-        let name: NodeName = name.parse().unwrap();
-        let request = IssueRequest {
-            roles: roles.iter().copied().collect(),
-            replace: true,
-            ..IssueRequest::new(name.clone())
-        };
-        let identity = IdentityHandle::new(self.ca.issue(&request, clock.wall()).unwrap());
-        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = listener.local_addr().unwrap();
-        let hello = hello(&self.bloc, &name);
-        let settings = tls::Settings::new(Arc::new(move || clock.wall()));
-        let config = skep_transport::Config::default();
-        let (transport, events) =
-            skep_transport::start(vec![listener], identity.clone(), settings, config, hello)
-                .unwrap();
-        let id = identity.current().info().id;
-        let state = self.dir.path().join(format!("{name}.state"));
-        let root = self.dir.path().join(format!("{name}.root"));
+        let begun = self.bloc.begin(name, roles);
+        let (id, identity) = (begun.id, begun.identity.clone());
+        let state = self.bloc.dir().join(format!("{name}.state"));
+        let root = self.bloc.dir().join(format!("{name}.root"));
         fs::create_dir_all(&state).unwrap();
         fs::create_dir_all(root.join("srv")).unwrap();
-        let (requests, inbox) = mpsc::channel(256);
         let rollout = Rollout::start(Parts {
-            transport: transport.clone(),
-            requests,
+            transport: begun.transport.clone(),
+            reach: begun.reach.clone(),
+            requests: begun.requests.clone(),
             identity: identity.clone(),
-            clock,
+            clock: Clock::of_process(),
             state_dir: state.clone(),
             me: id,
             config: Config {
@@ -137,64 +119,45 @@ impl Flock {
         })
         .unwrap();
         let commands = rollout.commands.clone();
-        let task = tokio::spawn(spine(rollout, events, inbox, (id, Arc::clone(&self.bus))));
+        let (transport, record) = (begun.transport.clone(), facts(&begun.name, begun.address));
+        let world = self.bloc.world().clone();
+        let task = tokio::spawn(spine(rollout, begun, world.clone(), Arc::clone(&self.bus)));
         {
             let mut bus = self.bus.lock().unwrap();
             bus.join(id, commands.clone());
             let der = Bytes::copy_from_slice(identity.current().certificate_der());
             bus.record(id, kind::CERTIFICATE, der);
-            bus.record(id, kind::NODE, facts(&name, address));
+            bus.record(id, kind::NODE, record);
         }
         let bus = Arc::clone(&self.bus);
-        Node { id, root, state, identity, commands, task, bus, transport }
+        Node { id, root, state, identity, commands, task, bus, world, transport }
     }
 }
 
 /// What the main loop does for waves.
-async fn spine(
-    mut rollout: Rollout,
-    mut events: mpsc::Receiver<Event>,
-    mut requests: mpsc::Receiver<Request>,
-    (id, bus): (NodeId, Arc<Mutex<Bus>>),
-) {
+async fn spine(mut rollout: Rollout, mut node: Begun, world: World, bus: Arc<Mutex<Bus>>) {
     loop {
         tokio::select! {
-            event = events.recv() => match event {
-                Some(Event::LinkUp { link, peer, dialled, .. }) => {
-                    rollout.link_up(link, &peer.cert, dialled);
+            event = node.events.recv() => {
+                let Some(event) = event else { return };
+                match loopback::hand_to(&node.reach, event) {
+                    Some(Event::LinkUp { link, peer, .. }) => rollout.link_up(link, &peer.cert),
+                    Some(Event::Frame { link, frame, credit }) => {
+                        rollout.frame(link, frame, credit);
+                    }
+                    Some(Event::LinkDown { link, .. }) => rollout.link_down(link),
+                    _ => {}
                 }
-                Some(Event::Frame { link, frame, credit }) => rollout.frame(link, frame, credit),
-                Some(Event::LinkDown { link, .. }) => rollout.link_down(link),
-                Some(Event::DialFailed { dial, why, .. }) => {
-                    assert!(rollout.dial_failed(dial, &why));
-                }
-                Some(_) => {}
-                None => return,
             },
-            request = requests.recv() => match request {
+            request = node.inbox.recv() => match request {
                 Some(Request::Publish { kind, body, .. }) => {
-                    bus.lock().unwrap().record(id, kind, body.unwrap());
+                    bus.lock().unwrap().record(node.id, kind, body.unwrap());
                 }
+                Some(Request::Reach(wish)) => world.carry_out(node.id, wish),
                 Some(_) => {}
                 None => return,
             },
         }
-    }
-}
-
-fn hello(bloc: &BlocName, node: &NodeName) -> impl Fn(Lane) -> Hello + Send + Sync + 'static {
-    let (bloc, node) = (bloc.clone(), node.clone());
-    move |lane| Hello {
-        magic: Magic::CURRENT,
-        protocol: (PROTOCOL_MIN, PROTOCOL_MAX),
-        feature_level: FEATURE_LEVEL,
-        lane,
-        bloc: bloc.clone(),
-        node: node.clone(),
-        incarnation: Incarnation(1),
-        nonce: Nonce(1),
-        addresses: Vec::new(),
-        version: "test".to_owned(),
     }
 }
 
@@ -257,6 +220,7 @@ impl Node {
     /// Goes away without a word to anybody; what it was writing is left as it is.
     async fn kill(self) {
         self.bus.lock().unwrap().leave(self.id);
+        self.world.remove(self.id);
         self.task.abort();
         drop(self.task.await);
         drop(self.commands.send(Command::Stop));
@@ -328,7 +292,7 @@ async fn a_tree_reaches_every_node_and_those_that_come_late() {
     let flock = Flock::new();
     let queen = flock.node("queen", &[Role::Queen]);
     let others: Vec<Node> = (1..=4).map(|number| flock.node(&format!("n{number}"), &[])).collect();
-    let source = tree(flock.dir.path(), 1, 12);
+    let source = tree(flock.bloc.dir(), 1, 12);
     build_image(&queen, &source, 1);
     let wave = queen.start("/srv/site", false).await.unwrap();
     assert_eq!((wave.targets, &*wave.id.0), (5, "queen:1"));
@@ -358,12 +322,34 @@ async fn wave_bytes(node: &Node, id: &WaveId) -> u64 {
     node.wave(id).await.unwrap().wave.queen_bytes
 }
 
+/// A queen that nobody can dial is asked to dial the one, and met at a relay by the other; what the
+/// two could have of each other they cannot, either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tree_reaches_those_that_cannot_dial_whoever_has_it() {
+    let flock = Flock::new();
+    let queen = flock.node("queen", &[Role::Queen]);
+    let [open, hidden] = ["open", "hidden"].map(|name| flock.node(name, &[]));
+    let world = flock.bloc.world();
+    world.hide(open.id, queen.id);
+    world.part(hidden.id, queen.id);
+    world.part(hidden.id, open.id);
+    let source = tree(flock.bloc.dir(), 8, 3);
+    build_image(&queen, &source, 1);
+    let wave = queen.start("/srv/site", false).await.unwrap();
+    queen.until_done(&wave.id, 3).await;
+    for node in [&open, &hidden] {
+        assert_eq!(digest(&node.tree("/srv/site")), digest(&source));
+    }
+    let services = world.services();
+    assert!(services.contains(&LINK_BACK) && services.contains(&MEET), "{services:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_differences_travel_and_the_same_wave_is_done_once() {
     let flock = Flock::new();
     let queen = flock.node("queen", &[Role::Queen]);
     let other = flock.node("n1", &[]);
-    let source = tree(flock.dir.path(), 2, 4);
+    let source = tree(flock.bloc.dir(), 2, 4);
     build_image(&queen, &source, 1);
     let first = queen.start("/srv/site", false).await.unwrap();
     queen.until_done(&first.id, 2).await;
@@ -402,7 +388,7 @@ async fn a_node_that_was_killed_fetches_only_what_is_missing() {
     let flock = Flock::new();
     let queen = flock.node("queen", &[Role::Queen]);
     let other = flock.node("n1", &[]);
-    let source = tree(flock.dir.path(), 3, 24);
+    let source = tree(flock.bloc.dir(), 3, 24);
     build_image(&queen, &source, 1);
     let wave = queen.start("/srv/site", false).await.unwrap();
     let half_done = |detail: &WaveDetail| {
@@ -433,7 +419,7 @@ async fn a_node_that_was_killed_fetches_only_what_is_missing() {
 async fn pruning_leaves_what_is_rolled_out_and_nothing_else() {
     let flock = Flock::new();
     let queen = flock.node("queen", &[Role::Queen]);
-    let sources = [5, 6, 7].map(|seed| tree(flock.dir.path(), seed, 2));
+    let sources = [5, 6, 7].map(|seed| tree(flock.bloc.dir(), seed, 2));
     for (version, source) in (1..).zip(&sources) {
         build_image(&queen, source, version);
     }
@@ -480,7 +466,7 @@ async fn what_cannot_be_is_said_with_the_node_the_path_and_what_to_do() {
     let other = flock.node("n1", &[]);
     let refused = queen.start("/srv/site", false).await.unwrap_err();
     assert!(refused.message.contains("no image site"), "{refused:?}");
-    build_image(&queen, &tree(flock.dir.path(), 4, 1), 1);
+    build_image(&queen, &tree(flock.bloc.dir(), 4, 1), 1);
     let refused = other.start("/srv/site", false).await.unwrap_err();
     assert!(refused.message.contains("n1 is no queen"), "{refused:?}");
     let refused = queen.start("srv/site", false).await.unwrap_err();

@@ -8,10 +8,12 @@ use crate::node::Node;
 
 /// What may be asked over others: see [`crate::Input::Ask`]. Part of the wire format.
 pub mod service {
-    /// Dial me, on this lane, at these addresses.
+    /// Open a stream to me, at one of these addresses.
     pub const DIAL_BACK: u8 = 1;
     /// Meet me at this relay.
     pub const MEET: u8 = 2;
+    /// Make a bulk link to me, at one of these addresses.
+    pub const LINK_BACK: u8 = 3;
 }
 
 impl Node {

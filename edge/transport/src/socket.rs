@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ pub(crate) struct Socket {
     totals: Arc<ByteTotals>,
     received: AtomicU64,
     sent: AtomicU64,
+    /// A connection within this one leads on from the other end.
+    relayed: AtomicBool,
 }
 
 /// Bytes on the wire, TLS included and IP headers not.
@@ -61,6 +63,7 @@ impl Socket {
             totals: Arc::clone(totals),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            relayed: AtomicBool::new(false),
         })
     }
 
@@ -125,6 +128,7 @@ impl Socket {
             tcp,
             received_bytes: self.received.load(Ordering::Relaxed),
             sent_bytes: self.sent.load(Ordering::Relaxed),
+            relayed: self.relayed.load(Ordering::Relaxed),
         })
     }
 }
@@ -159,6 +163,8 @@ pub struct LinkSample {
     pub received_bytes: u64,
     /// Bytes handed to the kernel, TLS included and IP headers not.
     pub sent_bytes: u64,
+    /// All of it is of the way to a relay, and nothing is known of the way from there.
+    pub relayed: bool,
 }
 
 /// The one reader and writer of a [`Socket`], or of a stream that another node passes on over it.
@@ -203,6 +209,7 @@ impl SocketIo {
 
     /// The bytes of whoever is at the other side of a relay.
     pub(crate) fn over(stream: Box<PeerStream>) -> Self {
+        stream.socket().relayed.store(true, Ordering::Relaxed);
         Self { socket: Arc::clone(stream.socket()), over: Some(stream) }
     }
 
@@ -275,7 +282,6 @@ impl AsyncWrite for SocketIo {
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
-    use std::sync::atomic::AtomicBool;
     use std::time::Instant;
 
     use tokio::net::TcpListener;

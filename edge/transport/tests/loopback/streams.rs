@@ -92,7 +92,8 @@ async fn two_nodes_meet_at_a_third_and_prove_themselves_to_each_other() {
             assert_eq!((link, got.body.len()), (at_two, long.len()));
             assert_eq!(one.frame().await.1.body[..], b"short"[..]);
         }
-        assert!(one.transport.sample(at_one).is_some(), "the way to the relay is not measured");
+        let sample = one.transport.sample(at_one).expect("the way to the relay is measured");
+        assert!(sample.relayed, "it is taken for the way to the peer");
         one.transport.close(at_one, "enough");
         assert_eq!(two.down().await.0, at_two);
         assert_eq!(one.down().await.0, at_one);

@@ -45,6 +45,8 @@ pub(crate) struct Settings {
     pub(crate) state_dir: Option<PathBuf>,
     /// It listens on every IPv4 address that its machine has, or will have.
     pub(crate) anywhere: bool,
+    /// Groups besides `all`.
+    pub(crate) groups: Vec<String>,
 }
 
 impl Settings {
@@ -67,9 +69,10 @@ impl Settings {
         format!(
             "[node]\nidentity_dir = {identity:?}\n{state}\
              [listen]\naddresses = {listen:?}\n\
+             [groups]\nextra = {:?}\n\
              [join]\naddresses = {:?}\n\
              [join.multicast]\nenabled = {}\n{beacon}",
-            self.join, self.multicast
+            self.groups, self.join, self.multicast
         )
     }
 }

@@ -1,9 +1,10 @@
 //! Channels between hosts that cannot dial each other (FLOOD-2, MULTI-13): behind routers that
-//! translate addresses, and on two sides of a cut that a third bridges.
+//! translate addresses, and on two sides of a cut that a third bridges; and waves to and from such
+//! hosts (DLIF-24).
 
 use std::fs;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use skep_base::Rng;
@@ -11,6 +12,8 @@ use skep_lab::{Host, Lab, Process};
 
 use crate::PATIENCE;
 use crate::bloc::{Bloc, Node, PORT, Settings};
+use crate::tree;
+use crate::wave::{roll_out, roll_out_to, until_done};
 
 /// What is sent one way, and what is answered.
 const SENT_BYTES: usize = 2 << 20;
@@ -88,12 +91,17 @@ fn talk(bloc: &Bloc, from: &Node, to: &Node) -> Result<()> {
     Ok(())
 }
 
+/// The group of those behind routers.
+const HOMES: &str = "homes";
+
 /// Nodes that join the first of `hosts`, with those in `hidden` behind a router each.
 fn started(bloc: &Bloc, hosts: &[Host], hidden: &[Host]) -> Result<Vec<Node>> {
     let mut nodes = bloc.started(hosts, &Settings::default())?;
     for host in hidden {
         bloc.lab.put_behind_router(host)?;
-        let settings = Settings { anywhere: true, ..Settings::joining(&[&hosts[0]]) };
+        let groups = vec![HOMES.to_owned()];
+        let joining = Settings::joining(&[&hosts[0]]);
+        let settings = Settings { anywhere: true, groups, ..joining };
         let mut node = bloc.node(host, &settings)?;
         node.start()?;
         nodes.push(node);
@@ -172,6 +180,44 @@ fn two_behind_routers_meet_at_a_relay_and_when_it_is_killed_at_another() -> Resu
     let (a, b) = (&nodes[2], &nodes[3]);
     talk(&bloc, a, b)?;
     talk(&bloc, b, a)
+}
+
+#[test]
+fn waves_reach_those_behind_routers_and_start_from_there() -> Result<()> {
+    let Some(bloc) = translating_or_skip("wave-routers")? else {
+        return Ok(());
+    };
+    let names = ["outside", "queen", "home"];
+    let hosts = bloc.lab.machines(names)?;
+    let nodes = started(&bloc, &hosts[..1], &hosts[1..])?;
+    let [outside, queen, home] = nodes.as_slice() else {
+        unreachable!("three hosts make three nodes")
+    };
+    bloc.until_present(&[outside, queen, home], &names)?;
+    ensure_hidden(&hosts[0], &hosts[1])?;
+    let sources = [1, 2].map(|seed| hosts[1].dir().join(format!("source-{seed}")));
+    for (seed, source) in (1..).zip(&sources) {
+        tree::grow(source, seed, 4 << 20)?;
+    }
+    let equal = |host: &Host, source: &Path| {
+        tree::ensure_equal(host, &source.display().to_string(), "/srv/tree")
+    };
+    // Nobody can dial the queen: the one outside is linked to by her, and serves the one at home.
+    let first = roll_out(queen, &sources[0], "/srv/tree")?;
+    until_done(&bloc, queen, &first, &[outside, queen, home])?;
+    for host in &hosts {
+        equal(host, &sources[0])?;
+    }
+    // The one outside is no target: it has nothing to serve, and passes on what it cannot read.
+    let relayed = || hosts[0].traffic().map(|traffic| traffic.frame_bytes_sent);
+    let before = relayed()?;
+    let second = roll_out_to(HOMES, queen, &sources[1], "/srv/tree")?;
+    until_done(&bloc, queen, &second, &[queen, home])?;
+    equal(&hosts[2], &sources[1])?;
+    equal(&hosts[0], &sources[0])?;
+    let passed = relayed()? - before;
+    ensure!(passed >= 4 << 20, "{passed} bytes went through the one outside");
+    Ok(())
 }
 
 #[test]

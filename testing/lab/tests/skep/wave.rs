@@ -34,9 +34,14 @@ fn step_of(asked: &Node, wave: &str, node: &str) -> Result<Value> {
 
 /// Builds an image of a tree on the queen, and starts a wave of it.
 pub(crate) fn roll_out(queen: &Node, source: &Path, at: &str) -> Result<String> {
+    roll_out_to("all", queen, source, at)
+}
+
+/// The same to the nodes of one group.
+pub(crate) fn roll_out_to(group: &str, queen: &Node, source: &Path, at: &str) -> Result<String> {
     let source = source.to_str().context("a folder that is not UTF-8")?;
     queen.skep(&["image", "build", source, "--name", "site"]).deadline(PATIENCE).run()?;
-    let started = queen.ask(&["wave", "start", "site", "--to", "all", "--at", at])?;
+    let started = queen.ask(&["wave", "start", "site", "--to", group, "--at", at])?;
     let id = started["wave"]["id"].as_str().or_else(|| started["id"].as_str());
     id.map(str::to_owned).with_context(|| format!("a wave without a name: {started}"))
 }
