@@ -23,6 +23,10 @@ const GATHER_PER_KEPT: Duration = Duration::from_millis(5);
 /// But no longer than this on that account: a flock is some four such waits across.
 const GATHER_AT_MOST: Duration = Duration::from_millis(50);
 
+/// After a calm what others say is passed on this much later: by then most neighbours have sent it
+/// themselves, and need not be sent it.
+const RELAY_WAIT: Duration = Duration::from_millis(2);
+
 /// How records are kept and repaired.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -368,7 +372,7 @@ impl Records {
     /// All records of a kind, by owner, retracted ones left out.
     pub fn of_kind(&self, kind: u16) -> impl Iterator<Item = (NodeId, &Stored)> + '_ {
         self.store.owners.iter().filter_map(move |(id, owner)| {
-            let stored = owner.records.get(&kind).filter(|stored| !stored.retracted)?;
+            let stored = owner.get(kind).filter(|stored| !stored.retracted)?;
             Some((*id, stored))
         })
     }
@@ -378,7 +382,7 @@ impl Records {
         self.store
             .owners
             .iter()
-            .flat_map(|(id, owner)| owner.records.iter().map(|(kind, stored)| (*id, *kind, stored)))
+            .flat_map(|(id, owner)| owner.records().map(|(kind, stored)| (*id, kind, stored)))
     }
 
     /// One number over everything held, and how many records that is.
@@ -403,6 +407,10 @@ impl Records {
         let owners = u32::try_from(self.store.owners.len()).unwrap_or(u32::MAX);
         let busy = (GATHER_PER_KEPT * self.last_kept).min(GATHER_AT_MOST);
         let gather = self.config.gather_for.max(GATHER_PER_OWNER * owners).max(busy);
-        self.last_batch.map_or(Time::ZERO, |last| last + gather)
+        let gathered = self.last_batch.map_or(Time::ZERO, |last| last + gather);
+        match self.pending.since() {
+            Some(since) if !self.has_news => gathered.max(since + RELAY_WAIT),
+            _ => gathered,
+        }
     }
 }

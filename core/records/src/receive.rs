@@ -1,6 +1,7 @@
 //! Receiving: what comes is set aside, verified in batches, kept and passed on.
 
 use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry as Place;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -19,8 +20,49 @@ pub(crate) const MAX_PENDING: usize = 8_192;
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     /// By record, certificates first: of each sender the newest version.
-    records: BTreeMap<(u16, NodeId, u16), Vec<Candidate>>,
+    records: BTreeMap<(u16, NodeId, u16), Candidates>,
     count: usize,
+    /// When the first of them came.
+    since: Option<Time>,
+}
+
+/// What several senders claim to be one record. Nearly always it is just one that claims anything.
+#[derive(Debug)]
+struct Candidates {
+    first: Candidate,
+    others: Vec<Candidate>,
+}
+
+impl Candidates {
+    /// Adds what a sender claims, or replaces what it claimed before. Says whether there is one
+    /// more now.
+    fn add(&mut self, new: Candidate) -> bool {
+        let Self { first, others } = self;
+        let mut known = core::iter::once(&mut *first).chain(&mut *others);
+        match known.find(|old| old.from == new.from) {
+            Some(old) if old.version < new.version => *old = new.copied(),
+            Some(_) => {}
+            None => {
+                let same = core::iter::once(&*first).chain(&*others).find(|old| old.raw == new.raw);
+                let new = match same {
+                    Some(same) => Candidate { raw: same.raw.clone(), ..new },
+                    None => new.copied(),
+                };
+                others.push(new);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// All of them, the newest first: once that verifies, the others are superfluous.
+    fn newest_first(self) -> impl Iterator<Item = Candidate> {
+        let Self { first, mut others } = self;
+        others.sort_by_key(|candidate| core::cmp::Reverse(candidate.version));
+        let newer = others.partition_point(|other| other.version > first.version);
+        let older = others.split_off(newer);
+        others.into_iter().chain(core::iter::once(first)).chain(older)
+    }
 }
 
 #[derive(Debug)]
@@ -29,6 +71,13 @@ struct Candidate {
     version: Version,
     raw: Bytes,
     last_heard: Time,
+}
+
+impl Candidate {
+    /// With a copy of its bytes, or each record that is kept would keep the whole frame it came in.
+    fn copied(self) -> Self {
+        Self { raw: Bytes::copy_from_slice(&self.raw), ..self }
+    }
 }
 
 impl Pending {
@@ -40,23 +89,22 @@ impl Pending {
         self.count
     }
 
-    /// Sets a record aside. What a sender invents displaces only what it sent itself.
-    fn add(&mut self, owner: NodeId, kind: u16, new: Candidate) {
-        let waiting = self.records.entry((certificates_first(kind), owner, kind)).or_default();
-        match waiting.iter_mut().find(|old| old.from == new.from) {
-            Some(old) if old.version < new.version => *old = new,
-            Some(_) => {}
-            None => {
-                self.count += 1;
-                waiting.push(new);
-            }
-        }
+    /// When the first of what waits came.
+    pub(crate) fn since(&self) -> Option<Time> {
+        self.since
     }
 
-    /// The bytes of a record that waits, if these are the same: it comes from several peers.
-    fn same(&self, owner: NodeId, kind: u16, raw: &[u8]) -> Option<Bytes> {
-        let waiting = self.records.get(&(certificates_first(kind), owner, kind))?;
-        waiting.iter().find(|old| old.raw == raw).map(|old| old.raw.clone())
+    /// Sets a record aside. What a sender invents displaces only what it sent itself.
+    fn add(&mut self, now: Time, owner: NodeId, kind: u16, new: Candidate) {
+        self.since.get_or_insert(now);
+        self.count +=
+            usize::from(match self.records.entry((certificates_first(kind), owner, kind)) {
+                Place::Occupied(mut waiting) => waiting.get_mut().add(new),
+                Place::Vacant(place) => {
+                    place.insert(Candidates { first: new.copied(), others: Vec::new() });
+                    true
+                }
+            });
     }
 }
 
@@ -81,15 +129,11 @@ impl Records {
                 self.reject(from, Rejection::Purged, out);
                 continue;
             }
-            if self.store.version(owner, kind).is_some_and(|known| known >= version) {
-                self.duplicate(from, owner, kind, version);
-                self.younger(owner, now - age);
+            if self.is_known(from, owner, kind, version, now - age) {
                 continue;
             }
-            // A copy, or each record that is kept would keep the whole frame it came in.
-            let same = self.pending.same(owner, kind, &raw);
-            let raw = same.unwrap_or_else(|| Bytes::copy_from_slice(&raw));
-            self.pending.add(owner, kind, Candidate { from, version, raw, last_heard: now - age });
+            let candidate = Candidate { from, version, raw, last_heard: now - age };
+            self.pending.add(now, owner, kind, candidate);
             if self.pending.len() >= MAX_PENDING {
                 self.process_batch(now, out);
             }
@@ -97,21 +141,34 @@ impl Records {
         self.flush_if_due(now, out);
     }
 
-    /// A known record came. Whoever sent the version that is about to be sent to it has it.
-    fn duplicate(&mut self, from: NodeId, owner: NodeId, kind: u16, version: Version) {
+    /// Whether a record that came is known, in this version or a newer one. Then its age counts all
+    /// the same: the minimum wins. And whoever sent the version that is about to be sent to it has
+    /// it.
+    fn is_known(
+        &mut self,
+        from: NodeId,
+        owner: NodeId,
+        kind: u16,
+        version: Version,
+        last_heard: Time,
+    ) -> bool {
+        let Some(state) = self.store.owners.get_mut(&owner) else {
+            return false;
+        };
+        let Some(known) = state.get(kind).map(|stored| stored.version) else {
+            return false;
+        };
+        if known < version {
+            return false;
+        }
+        state.last_heard = state.last_heard.max(last_heard);
         self.statistics.duplicates += 1;
-        if self.store.version(owner, kind) == Some(version)
+        if known == version
             && let Some(peer) = self.peers.get_mut(&from)
         {
             peer.has(owner, kind);
         }
-    }
-
-    /// A known record came with an age: the minimum wins.
-    fn younger(&mut self, owner: NodeId, last_heard: Time) {
-        if let Some(owner) = self.store.owners.get_mut(&owner) {
-            owner.last_heard = owner.last_heard.max(last_heard);
-        }
+        true
     }
 
     pub(crate) fn flush_if_due(&mut self, now: Time, out: &mut Outbox<Output>) {
@@ -134,13 +191,9 @@ impl Records {
     /// Verifies and keeps what was set aside.
     pub(crate) fn verify_pending(&mut self, now: Time, out: &mut Outbox<Output>) {
         let pending = core::mem::take(&mut self.pending);
-        for ((_, owner, kind), mut candidates) in pending.records {
-            // The newest that verifies makes the others superfluous.
-            candidates.sort_by_key(|candidate| core::cmp::Reverse(candidate.version));
-            for Candidate { from, version, raw, last_heard } in candidates {
-                if self.store.version(owner, kind).is_some_and(|known| known >= version) {
-                    self.duplicate(from, owner, kind, version);
-                    self.younger(owner, last_heard);
+        for ((_, owner, kind), candidates) in pending.records {
+            for Candidate { from, version, raw, last_heard } in candidates.newest_first() {
+                if self.is_known(from, owner, kind, version, last_heard) {
                     continue;
                 }
                 match Record::parse(raw) {

@@ -1,6 +1,8 @@
 //! The records that a node holds, and the sums by which two nodes find out where they differ.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -38,11 +40,33 @@ pub struct Stored {
 
 #[derive(Debug)]
 pub(crate) struct Owner {
-    pub(crate) records: BTreeMap<u16, Stored>,
+    /// By kind. There are few, and what a thousand owners take counts.
+    records: Vec<(u16, Stored)>,
     certificates: Vec<(Digest, Signatory)>,
     /// When a present watcher last heard the owner, by this node's clock; now, while `present`.
     pub(crate) last_heard: Time,
     pub(crate) present: bool,
+}
+
+impl Owner {
+    fn new(last_heard: Time) -> Self {
+        // Of a living node there are these three at least, and one certificate.
+        let (records, certificates) = (Vec::with_capacity(3), Vec::with_capacity(1));
+        Self { records, certificates, last_heard, present: false }
+    }
+
+    pub(crate) fn get(&self, kind: u16) -> Option<&Stored> {
+        let found = self.records.iter().find(|(known, _)| *known == kind);
+        found.map(|(_, stored)| stored)
+    }
+
+    pub(crate) fn records(&self) -> impl Iterator<Item = (u16, &Stored)> + '_ {
+        self.records.iter().map(|(kind, stored)| (*kind, stored))
+    }
+
+    fn place(&self, kind: u16) -> Result<usize, usize> {
+        self.records.binary_search_by_key(&kind, |(known, _)| *known)
+    }
 }
 
 /// Why a record was not kept.
@@ -54,7 +78,8 @@ pub(crate) enum Full {
 
 #[derive(Debug)]
 pub(crate) struct Store {
-    pub(crate) owners: BTreeMap<NodeId, Owner>,
+    /// Behind pointers, so that the tree that is searched for each record that comes stays small.
+    pub(crate) owners: BTreeMap<NodeId, Box<Owner>>,
     buckets: Vec<u64>,
     root: u64,
     count: u32,
@@ -70,7 +95,7 @@ impl Store {
     }
 
     pub(crate) fn get(&self, owner: NodeId, kind: u16) -> Option<&Stored> {
-        self.owners.get(&owner)?.records.get(&kind)
+        self.owners.get(&owner)?.get(kind)
     }
 
     pub(crate) fn version(&self, owner: NodeId, kind: u16) -> Option<Version> {
@@ -92,24 +117,21 @@ impl Store {
         last_heard: Time,
     ) -> Result<(), Full> {
         let content = &record.content;
-        if !self.owners.contains_key(&content.owner) && self.owners.len() >= MAX_OWNERS {
-            return Err(Full::Owners);
-        }
-        let owner = self.owners.entry(content.owner).or_insert_with(|| Owner {
-            records: BTreeMap::new(),
-            certificates: Vec::new(),
-            last_heard,
-            present: false,
-        });
-        if !owner.records.contains_key(&content.kind) && owner.records.len() >= MAX_KINDS_PER_OWNER
-        {
+        let full = self.owners.len() >= MAX_OWNERS;
+        let owner = match self.owners.entry(content.owner) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(_) if full => return Err(Full::Owners),
+            Entry::Vacant(new) => new.insert(Box::new(Owner::new(last_heard))),
+        };
+        let place = owner.place(content.kind);
+        if place.is_err() && owner.records.len() >= MAX_KINDS_PER_OWNER {
             return Err(Full::Kinds);
         }
         owner.last_heard = owner.last_heard.max(last_heard);
         if let Some(signatory) = signatory {
             owner.certificates.retain(|(hash, _)| *hash != content.signer);
+            owner.certificates.truncate(CERTIFICATES_PER_OWNER - 1);
             owner.certificates.insert(0, (content.signer, signatory));
-            owner.certificates.truncate(CERTIFICATES_PER_OWNER);
         }
         let sum = Digest::of(record.raw()).short();
         let stored = Stored {
@@ -120,8 +142,14 @@ impl Store {
             raw: record.raw().clone(),
             sum,
         };
-        let old = owner.records.insert(content.kind, stored);
-        self.count(content.owner, old.map(|old| old.sum), Some(sum));
+        let old = match place {
+            Ok(at) => Some(core::mem::replace(&mut owner.records[at].1, stored).sum),
+            Err(at) => {
+                owner.records.insert(at, (content.kind, stored));
+                None
+            }
+        };
+        self.count(content.owner, old, Some(sum));
         Ok(())
     }
 
@@ -130,10 +158,10 @@ impl Store {
         let Some(gone) = self.owners.remove(&owner) else {
             return Vec::new();
         };
-        for stored in gone.records.values() {
+        for (_, stored) in &gone.records {
             self.count(owner, Some(stored.sum), None);
         }
-        gone.records.into_keys().collect()
+        gone.records.into_iter().map(|(kind, _)| kind).collect()
     }
 
     fn count(&mut self, owner: NodeId, old: Option<u64>, new: Option<u64>) {
@@ -168,11 +196,7 @@ impl Store {
     pub(crate) fn items_in(&self, bucket: u16) -> impl Iterator<Item = Item> + '_ {
         let (first, last) = owners_of(bucket);
         self.owners.range(first..=last).flat_map(|(id, owner)| {
-            owner.records.iter().map(|(kind, stored)| Item {
-                owner: *id,
-                kind: *kind,
-                version: stored.version,
-            })
+            owner.records().map(|(kind, stored)| Item { owner: *id, kind, version: stored.version })
         })
     }
 
@@ -182,7 +206,11 @@ impl Store {
         let (mut root, mut count) = (0_u64, 0_u32);
         for (id, owner) in &self.owners {
             assert!(owner.records.len() <= MAX_KINDS_PER_OWNER, "too many kinds of {id:?}");
-            for stored in owner.records.values() {
+            assert!(
+                owner.records.is_sorted_by_key(|(kind, _)| *kind),
+                "kinds of {id:?} in disorder"
+            );
+            for (_, stored) in &owner.records {
                 let bucket = &mut buckets[usize::from(bucket_of(*id))];
                 *bucket = bucket.wrapping_add(stored.sum);
                 root = root.wrapping_add(stored.sum);

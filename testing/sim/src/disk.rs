@@ -1,5 +1,6 @@
 //! A virtual disk: what a node asked to keep, and what of it survives a power cut.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -79,13 +80,18 @@ impl Disk {
         key: (NodeId, u16),
         raw: Bytes,
     ) {
-        let old = self.records.remove(&key);
-        let before = old.and_then(|cell| {
-            let durable = cell.durable_at <= now;
-            durable.then_some((cell.value, cell.written)).or(cell.before)
-        });
         let durable_at = now + model.sync;
-        self.records.insert(key, Cell { value: raw, written: now, durable_at, before });
+        let new = Cell { value: raw, written: now, durable_at, before: None };
+        match self.records.entry(key) {
+            Entry::Vacant(place) => {
+                place.insert(new);
+            }
+            Entry::Occupied(mut cell) => {
+                let old = cell.insert(new);
+                let durable = old.durable_at <= now;
+                cell.get_mut().before = durable.then_some((old.value, old.written)).or(old.before);
+            }
+        }
     }
 
     pub(crate) fn forget_records(&mut self, owner: NodeId) {
