@@ -68,6 +68,8 @@ struct Seed {
     wait: Wait,
     named_at: Time,
     ourselves: bool,
+    /// Who was found to listen there: asked first, the next time.
+    lives: Option<NodeId>,
 }
 
 #[derive(Debug, Default)]
@@ -120,7 +122,7 @@ impl Membership {
                 None if full => {}
                 None => {
                     let wait = Wait::fresh(now, now);
-                    let seed = Seed { source, wait, named_at: now, ourselves: false };
+                    let seed = Seed { source, wait, named_at: now, ourselves: false, lives: None };
                     self.dialling.seeds.insert(*address, seed);
                 }
             }
@@ -384,13 +386,29 @@ impl Membership {
     }
 
     /// Whether nobody new can be met at an address: it is ours, or a present member's.
-    fn is_ours_or_present(&self, address: SocketAddr) -> bool {
-        let mine = self.me.addresses.iter().any(|mine| mine.socket == address)
-            || self.dialling.seeds.get(&address).is_some_and(|seed| seed.ourselves);
-        mine || self.dialling.addresses.iter().any(|(node, addresses)| {
+    fn is_ours_or_present(&mut self, address: SocketAddr) -> bool {
+        if self.me.addresses.iter().any(|mine| mine.socket == address) {
+            return true;
+        }
+        let seed = self.dialling.seeds.get(&address);
+        if seed.is_some_and(|seed| seed.ourselves) {
+            return true;
+        }
+        let of = |node: &NodeId, addresses: &[SocketAddr]| {
             addresses.contains(&address)
                 && (self.members.is_present(*node) || self.links.contains_key(node))
-        })
+        };
+        let last = seed.and_then(|seed| seed.lives);
+        let known = last.and_then(|node| self.dialling.addresses.get_key_value(&node));
+        if known.is_some_and(|(node, addresses)| of(node, addresses)) {
+            return true;
+        }
+        let found = self.dialling.addresses.iter().find(|(node, addresses)| of(node, addresses));
+        let found = found.map(|(node, _)| *node);
+        if let Some(seed) = self.dialling.seeds.get_mut(&address) {
+            seed.lives = found;
+        }
+        found.is_some()
     }
 
     fn start_dial(

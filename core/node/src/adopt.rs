@@ -41,6 +41,7 @@ impl Node {
     }
 
     pub(crate) fn adopt(&mut self, now: Time, input: Adopt) {
+        self.seldom_changed = true;
         self.adoption.handle(now, input, &mut self.from_adoption);
     }
 

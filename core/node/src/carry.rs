@@ -35,6 +35,9 @@ impl Node {
             self.carry_from_routing(out);
             let laid_out = core::mem::take(&mut self.laid_out);
             if !laid_out && self.is_settled() {
+                if core::mem::take(&mut self.seldom_changed) {
+                    self.seldom_due = self.ask_seldom_due();
+                }
                 return;
             }
         }

@@ -43,6 +43,7 @@ impl Node {
     }
 
     pub(crate) fn estimate(&mut self, now: Time, input: skep_estimates::Input) {
+        self.seldom_changed = true;
         self.estimates.handle(now, input, &mut self.from_estimates);
     }
 

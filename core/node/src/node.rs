@@ -58,6 +58,10 @@ pub struct Node {
     /// Links have come or gone, and the routed requests do not know yet.
     pub(crate) peers_changed: bool,
     pub(crate) state: NodeState,
+    /// When a machine that few inputs concern has something to do, as these last said.
+    pub(crate) seldom_due: Option<Deadline>,
+    /// Something happened to one of them since.
+    pub(crate) seldom_changed: bool,
     /// Frames of a kind that no machine here knows: a newer peer's.
     pub(crate) unknown_frames: u64,
     pub(crate) from_records: Outbox<skep_records::Output>,
@@ -110,6 +114,8 @@ impl Node {
             flood_peers_changed: false,
             peers_changed: false,
             state: NodeState::Up,
+            seldom_due: None,
+            seldom_changed: true,
             unknown_frames: 0,
             from_records: Outbox::new(),
             from_membership: Outbox::new(),
@@ -183,17 +189,16 @@ impl Node {
     /// When [`Node::tick`] has work, and why.
     #[must_use]
     pub fn deadline(&self) -> Option<Deadline> {
-        [
-            self.records.deadline(),
-            self.membership.deadline(),
-            self.flood.deadline(),
-            self.routing.deadline(),
-            self.estimates.deadline(),
-            self.adoption.deadline(),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        let seldom = if self.seldom_changed { self.ask_seldom_due() } else { self.seldom_due };
+        let often = [self.records.deadline(), self.membership.deadline(), self.flood.deadline()];
+        often.into_iter().chain([seldom]).flatten().min()
+    }
+
+    /// Asks the machines that few inputs concern.
+    pub(crate) fn ask_seldom_due(&self) -> Option<Deadline> {
+        let machines =
+            [self.routing.deadline(), self.estimates.deadline(), self.adoption.deadline()];
+        machines.into_iter().flatten().min()
     }
 
     /// Does what is due.
@@ -201,9 +206,12 @@ impl Node {
         self.records.tick(now, &mut self.from_records);
         self.membership.tick(now, &mut self.from_membership);
         self.flood.tick(now, &mut self.from_flood);
-        self.routing.tick(now, &mut self.from_routing);
-        self.estimates.tick(now, &mut self.from_estimates);
-        self.adoption.tick(now, &mut self.from_adoption);
+        if self.seldom_changed || self.seldom_due.is_some_and(|(at, _)| at <= now) {
+            self.seldom_changed = true;
+            self.routing.tick(now, &mut self.from_routing);
+            self.estimates.tick(now, &mut self.from_estimates);
+            self.adoption.tick(now, &mut self.from_adoption);
+        }
         self.settle(now, out);
     }
 
@@ -222,6 +230,10 @@ impl Node {
             "a machine's output was left lying"
         );
         self.adoption.check();
+        assert!(
+            self.seldom_changed || self.seldom_due == self.ask_seldom_due(),
+            "a machine has something to do at another time than it said"
+        );
         let present = self.membership.present();
         if let Some(layout) = &self.layout {
             assert_eq!(layout.members(), present, "the layout is not that of the present");

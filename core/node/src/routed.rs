@@ -18,6 +18,7 @@ pub mod service {
 
 impl Node {
     pub(crate) fn routed(&mut self, now: Time, input: skep_routing::Input) {
+        self.seldom_changed = true;
         self.routing.handle(now, input, &mut self.from_routing);
     }
 
