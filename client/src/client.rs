@@ -9,13 +9,13 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use skep_base::{ChannelName, GroupName, NodeName};
-use skep_lines::{Command, Id, KEYS_A_PUBLISHER, Key, Publish, Reply, code};
+use skep_lines::{Command, Group, Id, KEYS_A_PUBLISHER, Key, Publish, Reply, Statistic, code};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::channel::Channel;
 use crate::error::Error;
 use crate::link::{Dialler, Link, Pauses, random};
-use crate::look::{self, Group, Statistic, Topology};
+use crate::look::{self, Topology};
 use crate::nearest::{self, Kept, Near};
 use crate::options::Options;
 use crate::publisher::{Publisher, Request};

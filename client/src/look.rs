@@ -1,33 +1,7 @@
 //! What the agent shows of groups, links and figures.
 
-use skep_base::{GroupName, NodeName};
-use skep_lines::Reply;
-
-/// A group, as the agent knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Group {
-    /// Its name.
-    pub name: GroupName,
-    /// Whether the agent's node is in it.
-    pub here: bool,
-    /// How many nodes are.
-    pub members: u64,
-    /// Updates in the node's log.
-    pub updates: u64,
-    /// Bytes of their bodies.
-    pub bytes: u64,
-}
-
-/// One figure of the agent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Statistic {
-    /// A word, and in parentheses what it is told of.
-    pub name: String,
-    /// How much.
-    pub value: u64,
-    /// Of what.
-    pub help: String,
-}
+use skep_base::NodeName;
+use skep_lines::{Group, Reply, Statistic};
 
 /// Who is linked to whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,18 +19,7 @@ pub(crate) fn rows(reply: &Reply) -> impl Iterator<Item = &str> {
 }
 
 pub(crate) fn groups(reply: &Reply) -> Vec<Group> {
-    let read = |row: &str| {
-        let words: Vec<&str> = row.split(' ').collect();
-        let number = |at: usize| words.get(at).and_then(|word| word.parse().ok());
-        Some(Group {
-            name: words.first()?.parse().ok()?,
-            here: *words.get(1)? == "here",
-            members: number(2)?,
-            updates: number(4)?,
-            bytes: number(6)?,
-        })
-    };
-    rows(reply).filter_map(read).collect()
+    rows(reply).filter_map(Group::read).collect()
 }
 
 pub(crate) fn pairs(reply: &Reply) -> Vec<(String, String)> {
@@ -68,13 +31,7 @@ pub(crate) fn pairs(reply: &Reply) -> Vec<(String, String)> {
 }
 
 pub(crate) fn statistics(reply: &Reply) -> Vec<Statistic> {
-    let read = |row: &str| {
-        let (name, rest) = row.split_once(' ')?;
-        let (value, help) = rest.split_once(' ').unwrap_or((rest, ""));
-        let (name, help) = (name.to_owned(), help.to_owned());
-        Some(Statistic { name, value: value.parse().ok()?, help })
-    };
-    rows(reply).filter_map(read).collect()
+    rows(reply).filter_map(Statistic::read).collect()
 }
 
 pub(crate) fn topology(reply: &Reply) -> Topology {
@@ -95,15 +52,8 @@ mod tests {
 
     #[test]
     fn rows_are_read_and_words_may_be_added_to_them() {
-        let shown = reply(&["web here 3 members 17 updates 4711 bytes and more", "1 group"]);
-        let web = Group {
-            name: "web".parse().unwrap(),
-            here: true,
-            members: 3,
-            updates: 17,
-            bytes: 4711,
-        };
-        assert_eq!(groups(&shown), [web]);
+        let shown = reply(&["web here 3 members 17 updates 4711 bytes", "odd", "1 group"]);
+        assert_eq!(groups(&shown), [Group::read(&shown.lines[0]).unwrap()]);
         let shown = reply(&["links 4 control links that are up", "odd", "2 figures"]);
         assert_eq!(statistics(&shown)[0].value, 4);
         let shown = reply(&["a b", "b c 3 ms", "web 2 links, hash overlay, 2-connected"]);

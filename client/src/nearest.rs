@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use skep_base::NodeName;
-use skep_lines::Reply;
+use skep_lines::{Hint, Reply};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -99,10 +99,8 @@ async fn round_trip(dialler: &Dialler, server: &Server) -> Option<Duration> {
 }
 
 fn hint(row: &str) -> Option<(Near, Vec<Server>)> {
-    let mut words = row.split(' ');
-    let node = words.next()?.parse().ok()?;
-    let hint = words.next()?.parse().ok().map(Duration::from_micros);
-    let servers = words.filter_map(|word| word.parse().ok()).collect();
+    let Hint { node, rtt: hint, servers } = Hint::read(row)?;
+    let servers = servers.iter().filter_map(|word| word.parse().ok()).collect();
     Some((Near { node, server: None, measured: None, hint }, servers))
 }
 

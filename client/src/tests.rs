@@ -102,6 +102,33 @@ async fn a_refusal_is_the_applications() {
 }
 
 #[tokio::test]
+async fn several_hints_are_tried_at_once_and_the_answer_is_kept() {
+    let (near, tried) = agent(vec![vec![("noop", "250 still here\r\n")]]);
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // The agent ranks them by its own distance, and knows nothing of who can be reached from here.
+    let hints = format!(
+        "250-inferno 0\r\n250-gone 100 plain:{nobody}\r\n250-quiet ?\r\n\
+         250-near 9000 tls:{nobody} {}\r\n250 4 nodes\r\n",
+        near.servers[0]
+    );
+    let (options, asked) = agent(vec![
+        vec![("nearest", hints.leak())],
+        // Itself is tried the way it was reached; another time nothing is asked.
+        vec![("noop", "250 still here\r\n")],
+    ]);
+    let client = Client::connect(options).await.unwrap();
+    let nodes = client.nearest().await.unwrap();
+    let measured: Vec<&str> = nodes[..2].iter().map(|near| near.node.as_str()).collect();
+    assert!(measured.contains(&"inferno") && measured.contains(&"near"), "{nodes:?}");
+    assert!(nodes[..2].iter().all(|near| near.measured.is_some() && near.server.is_some()));
+    let rest: Vec<_> = nodes[2..].iter().map(|near| (near.node.as_str(), &near.server)).collect();
+    assert_eq!(rest, [("gone", &None), ("quiet", &None)]);
+    tried.join().unwrap();
+    asked.join().unwrap();
+    assert_eq!(client.nearest().await.unwrap(), nodes, "though nobody is there any more");
+}
+
+#[tokio::test]
 async fn a_subscription_goes_on_where_it_was() {
     let (options, heard) = agent(vec![
         vec![],

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use skep_base::{GroupName, NodeId, NodeName};
-use skep_client_port::{Group, Near, Refusal, Statistic, Topology};
+use skep_client_port::{Group, Refusal, Topology};
 use skep_control::api::Presence;
-use skep_lines::{Ports, code};
+use skep_lines::{Hint, Ports, Statistic, code};
 use skep_node::Status;
 use skep_records::kind as record;
 
@@ -70,8 +70,8 @@ impl Spine {
 
     /// Present nodes with where they serve clients, by their round trip from here: what this node
     /// knows. Which is nearest to the client only the client can find out (FLOOD-11).
-    pub(super) fn nearest(&self) -> Vec<Near> {
-        let mut nodes: Vec<Near> = self
+    pub(super) fn nearest(&self) -> Vec<Hint> {
+        let mut nodes: Vec<Hint> = self
             .node
             .members()
             .filter(|member| member.status == Status::Present)
@@ -79,10 +79,10 @@ impl Spine {
                 let me = member.node == self.node.id();
                 let micros = self.round_trip(member.node);
                 let rtt = micros.map(|micros| Duration::from_micros(u64::from(micros)));
-                Some(Near {
+                Some(Hint {
                     node: member.name?.clone(),
                     rtt: if me { Some(Duration::ZERO) } else { rtt },
-                    addresses: self.client_addresses(member.node, member.name?),
+                    servers: self.client_addresses(member.node, member.name?),
                 })
             })
             .collect();

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Each way is tried when the one before came to nothing. [`Reach::stream_to`] and
-//! [`Reach::link_to`] read as that; what other nodes ask of this one is in `serve`: to dial back, to
-//! meet them, and to pass bytes on between two that cannot dial each other. Streams carry the
+//! [`Reach::link_to`] read as that; what other nodes ask of this one is in `serve`: to dial back,
+//! to meet them, and to pass bytes on between two that cannot dial each other. Streams carry the
 //! channels of applications ([`crate::channel`]), bulk links what waves fetch ([`crate::rollout`]).
 //!
 //! A routed request proves nothing (see [`skep_routing`]): it only makes a node dial an address or
@@ -139,7 +139,7 @@ pub enum WayError {
     /// Whoever asked can do without.
     #[error("not tried: what it has comes from others")]
     NotTried,
-    /// The node or the relay could not be dialled, or the node at the relay's other side is another.
+    /// The node or the relay could not be dialled, or whoever is at its other side is another.
     #[error(transparent)]
     Dial(#[from] DialFailure),
     /// Too much is under way already.

@@ -1,5 +1,6 @@
 //! Agents as child processes, each with its files, and one CA for all.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -148,6 +149,17 @@ impl Agent {
         let text = String::from_utf8(output.stdout).unwrap();
         let updates = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         updates.map(|update| update["body"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The texts in its log of the group `all`, by identity.
+    pub(crate) fn ids_and_bodies(&self) -> BTreeMap<String, String> {
+        let printed = self.skep(&["flood", "tail", "--from", "first", "--no-follow"]);
+        let text = String::from_utf8(printed.stdout).unwrap();
+        let mut lines = text.lines();
+        // A line about each, and then its text.
+        std::iter::from_fn(|| Some((lines.next()?, lines.next()?.to_owned())))
+            .map(|(head, body)| (head.split(' ').nth(1).unwrap().to_owned(), body))
+            .collect()
     }
 
     pub(crate) fn log(&self) -> String {

@@ -4,8 +4,12 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
-use crate::agents::{Agent, Bloc};
+use skep_client::{Options, Server, blocking};
+
+use crate::agents::{Agent, Bloc, PATIENCE};
 
 /// A client port that was free a moment ago.
 fn port() -> u16 {
@@ -146,4 +150,50 @@ fn certificates_open_the_second_port_and_names_keep_their_place_over_a_restart()
     let tail = ["tail", "--name", "deploy", "--no-follow"];
     let (_, said, why) = flood(&[&tail[..], &mine].concat());
     assert!(said.contains("three\n") && !said.contains("two\n"), "{said}{why}");
+}
+
+#[test]
+fn no_acknowledged_publish_is_lost_however_often_the_agent_is_killed() {
+    const KILLS: usize = 5;
+    const AHEAD: usize = 50;
+    let bloc = Bloc::new();
+    let mut agent = bloc.agent("inferno", "30d", &[], "");
+    agent.start();
+    let server = Server::Unix(agent.dir.join("sock-client.sock"));
+    let client = blocking::Client::connect(Options::to(server).patience(PATIENCE)).unwrap();
+    let enough = Arc::new(AtomicBool::new(false));
+    let acknowledged = Arc::new(Mutex::new(Vec::new()));
+    let publishing = std::thread::spawn({
+        let (enough, acknowledged) = (Arc::clone(&enough), Arc::clone(&acknowledged));
+        move || {
+            for round in 0.. {
+                let bodies = (0..AHEAD).map(|at| format!("{}", round * AHEAD + at));
+                let sent: Vec<_> =
+                    bodies.map(|body| (client.send(&[], body.clone()).unwrap(), body)).collect();
+                for (pending, body) in sent {
+                    let (_, id) = pending.wait().unwrap().ids.remove(0);
+                    acknowledged.lock().unwrap().push((id.to_string(), body));
+                }
+                if enough.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+        }
+    });
+    for kill in 1..=KILLS {
+        // At any point of a round, since it goes on meanwhile.
+        agent.until("more is acknowledged", || {
+            acknowledged.lock().unwrap().len() >= kill * 2 * AHEAD
+        });
+        agent.kill();
+        agent.start();
+    }
+    enough.store(true, Ordering::Relaxed);
+    publishing.join().unwrap();
+    let logged = agent.ids_and_bodies();
+    let acknowledged = acknowledged.lock().unwrap();
+    assert!(acknowledged.len() > KILLS * AHEAD);
+    for (id, body) in &*acknowledged {
+        assert_eq!(logged.get(id), Some(body), "{id} was acknowledged");
+    }
 }

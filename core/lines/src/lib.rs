@@ -34,6 +34,7 @@ mod id;
 mod keys;
 mod ports;
 mod reply;
+mod rows;
 mod said;
 mod text;
 
@@ -45,6 +46,7 @@ pub use keys::{
 };
 pub use ports::{MAX_PORT_ADDRESSES, Ports};
 pub use reply::{Reply, code};
+pub use rows::{Group, Hint, Statistic};
 pub use said::{
     Gap, MAX_REPLY_BYTES, Malformed, ReplyDecoder, Said, Update, write_gap, write_update_head,
 };

@@ -1,9 +1,7 @@
 //! What the agent answers, and how it is said.
 
-use std::time::Duration;
-
 use skep_base::{ByteSize, GroupName, NodeName};
-use skep_lines::{CommandError, Id, PROTOCOL, Reply, VERBS, code};
+use skep_lines::{CommandError, Hint, Id, PROTOCOL, Reply, Statistic, VERBS, code};
 
 /// What the agent answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +17,7 @@ pub enum Answer {
     /// Links.
     Topology(Topology),
     /// Nodes, the nearest first.
-    Nearest(Vec<Near>),
+    Nearest(Vec<Hint>),
     /// A subscriber's place.
     Place {
         /// In which group.
@@ -67,17 +65,6 @@ pub struct Group {
     pub bytes: u64,
 }
 
-/// One figure.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Statistic {
-    /// A word, and what it is told of in parentheses.
-    pub name: String,
-    /// How much.
-    pub value: u64,
-    /// Of what, in a few words.
-    pub help: String,
-}
-
 /// Who is linked to whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topology {
@@ -89,17 +76,6 @@ pub struct Topology {
     pub connectivity: u32,
     /// Each link once.
     pub edges: Vec<(NodeName, NodeName)>,
-}
-
-/// A node that a client might rather speak to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Near {
-    /// Which.
-    pub node: NodeName,
-    /// Round trip from this node, where it is known. Zero for this node itself.
-    pub rtt: Option<Duration>,
-    /// Where it serves clients: `plain:ADDRESS:PORT` or `tls:ADDRESS:PORT`.
-    pub addresses: Vec<String>,
 }
 
 /// The greeting.
@@ -161,17 +137,18 @@ fn one_group(group: &Group) -> Reply {
 
 fn all_groups(groups: &[Group]) -> Reply {
     let line = |group: &Group| {
-        let here = if group.joined { "here" } else { "elsewhere" };
-        let Group { name, members, updates, bytes, .. } = group;
-        format!("{name} {here} {} members {updates} updates {bytes} bytes", members.len())
+        let Group { name, joined, members, updates, bytes } = group;
+        let (name, members) = (name.clone(), members.len() as u64);
+        let (here, updates, bytes) = (*joined, *updates, *bytes);
+        skep_lines::Group { name, here, members, updates, bytes }.to_string()
     };
     let count = groups.len();
     list(groups.iter().map(line), format!("{count} {}", plural(count, "group")))
 }
 
 fn figures(statistics: &[Statistic]) -> Reply {
-    let lines = statistics.iter().map(|one| format!("{} {} {}", one.name, one.value, one.help));
-    list(lines, format!("{} figures since the agent began", statistics.len()))
+    let last = format!("{} figures since the agent began", statistics.len());
+    list(statistics.iter().map(ToString::to_string), last)
 }
 
 fn edges(topology: &Topology) -> Reply {
@@ -182,14 +159,9 @@ fn edges(topology: &Topology) -> Reply {
     list(edges.iter().map(|(a, b)| format!("{a} {b}")), last)
 }
 
-fn nearest(nodes: &[Near]) -> Reply {
-    let line = |near: &Near| {
-        let rtt = near.rtt.map_or_else(|| "?".to_owned(), |rtt| rtt.as_micros().to_string());
-        let addresses: String = near.addresses.iter().flat_map(|one| [" ", one]).collect();
-        format!("{} {rtt}{addresses}", near.node)
-    };
+fn nearest(nodes: &[Hint]) -> Reply {
     let last = format!("{} {}", nodes.len(), plural(nodes.len(), "node"));
-    list(nodes.iter().map(line), last)
+    list(nodes.iter().map(ToString::to_string), last)
 }
 
 fn plural(count: usize, word: &str) -> String {

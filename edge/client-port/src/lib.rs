@@ -31,7 +31,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{Answer, Group, Near, Refusal, Statistic, Topology};
+pub use answer::{Answer, Group, Refusal, Topology};
 pub use backend::{
     Ask, ChannelStream, ClientId, Joined, Publication, Push, Pusher, Slot, Who, asks,
 };

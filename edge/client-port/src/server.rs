@@ -220,7 +220,7 @@ impl Shared {
     }
 
     /// Figures of the port itself, for `statistics`.
-    pub(crate) fn statistics(&self) -> Vec<crate::Statistic> {
+    pub(crate) fn statistics(&self) -> Vec<skep_lines::Statistic> {
         let counts = &self.counts;
         let now = (self.config.clients - self.clients.available_permits()) as u64;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -235,7 +235,7 @@ impl Shared {
             ("client_updates_pushed", read(&counts.pushed), "updates pushed to subscribers"),
             ("client_spool_bytes", self.spool.used(), "bytes of long bodies that are coming in"),
         ]
-        .map(|(name, value, help)| crate::Statistic {
+        .map(|(name, value, help)| skep_lines::Statistic {
             name: name.to_owned(),
             value,
             help: help.to_owned(),
