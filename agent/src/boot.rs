@@ -73,7 +73,8 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     let info = identity.info().clone();
     tracing::info!(node = %info.node, bloc = %info.bloc, "starting");
 
-    let (disk, found, disk_done) = Disk::open(&config.node.state_dir, clock, info.not_before)?;
+    let (disk, found, disk_done) =
+        Disk::open(&config.node.state_dir, clock, info.not_before, config.flood.storage_max)?;
     let identity = IdentityHandle::new(identity);
     let nonce = Nonce(random()?);
     let stored = found.incarnation;

@@ -5,6 +5,7 @@
 //! order, and gathered: what is queued while one sync runs shares the next one, and facts that the
 //! peers hold as well wait for a moment, so that only their newest version is written.
 
+mod bodies;
 mod gather;
 
 use std::net::SocketAddr;
@@ -14,15 +15,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use skep_base::{GroupName, Incarnation, NodeId, NodeName, WallTime};
+use skep_base::{ByteSize, GroupName, Incarnation, NodeId, NodeName, WallTime};
 use skep_flood::{
-    LogEntry, LogRecord, Position, PurgedMark, ReadItem, ReadToken, Restored, Serial,
+    LogEntry, LogRecord, Output, Position, PurgedMark, ReadItem, ReadToken, Restored, Serial,
 };
-use skep_store::log::{Entry, LogError, Options};
+use skep_store::bodies::{Incoming, Spools};
+use skep_store::log::{BodyFile, Entry, LogError, Options};
 use skep_store::state::{Change, SavedCursor, SavedPurged, SavedRecord, State};
 use skep_store::{Log, StateLock};
 use tokio::sync::{mpsc, oneshot};
 
+use self::bodies::{fetched, source};
 use self::gather::Gathered;
 use crate::clock::Clock;
 
@@ -52,6 +55,10 @@ enum Job {
         token: ReadToken,
         items: Vec<ReadItem>,
     },
+    /// For a body that is pulled.
+    Body(Box<Output>),
+    /// Open a body of the log.
+    Open(Position, oneshot::Sender<Option<BodyFile>>),
     Purge(Position),
     Close(oneshot::Sender<()>),
 }
@@ -76,6 +83,19 @@ pub enum Done {
 pub struct Disk {
     jobs: std::sync::mpsc::Sender<Job>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// The way to the thread for those that read long bodies.
+#[derive(Clone)]
+pub struct BodyReader(std::sync::mpsc::Sender<Job>);
+
+impl BodyReader {
+    /// Opens the body of a record of the log. Nothing where it is there no more.
+    pub async fn open(&self, position: Position) -> Option<BodyFile> {
+        let (tell, told) = oneshot::channel();
+        self.0.send(Job::Open(position, tell)).ok()?;
+        told.await.ok().flatten()
+    }
 }
 
 /// What the disk held at the start.
@@ -106,6 +126,8 @@ struct Worker {
     lock: StateLock,
     state: State,
     log: Log,
+    incoming: Incoming,
+    spools: Spools,
     clock: Clock,
     noted: WallTime,
     not_before: WallTime,
@@ -127,6 +149,7 @@ impl Disk {
         dir: &Path,
         clock: Clock,
         not_before: WallTime,
+        storage_max: ByteSize,
     ) -> anyhow::Result<(Self, Found, mpsc::Receiver<Done>)> {
         let lock = StateLock::acquire(dir)?;
         let state = State::open(dir)?;
@@ -141,6 +164,10 @@ impl Disk {
                 stored_for: wall.since(found.written),
             });
         })?;
+        let incoming_dir = dir.join("incoming");
+        // A quarter of the room is for what comes in; what nobody pulls any more may take as much.
+        let incoming = Incoming::open(&incoming_dir, storage_max.0 / 4)
+            .with_context(|| format!("cannot open {}", incoming_dir.display()))?;
         let found = Found {
             incarnation: state.incarnation()?,
             records: state.records()?.into_iter().map(|saved| aged(saved, wall)).collect(),
@@ -163,6 +190,8 @@ impl Disk {
             lock,
             state,
             log,
+            incoming,
+            spools: Spools::new(&incoming_dir),
             clock,
             not_before,
             noted: wall,
@@ -228,6 +257,17 @@ impl Disk {
     /// Reads from the update log.
     pub fn read(&self, token: ReadToken, items: Vec<ReadItem>) {
         self.send(Job::Read { token, items });
+    }
+
+    /// Does what the flood machine wants with a body that is pulled.
+    pub fn body(&self, output: Output) {
+        self.send(Job::Body(Box::new(output)));
+    }
+
+    /// For those that read long bodies.
+    #[must_use]
+    pub fn reader(&self) -> BodyReader {
+        BodyReader(self.jobs.clone())
     }
 
     /// Keeps what was purged of each origin. Said before [`Disk::purge`], so that the log never
@@ -306,6 +346,8 @@ impl Worker {
                         self.append(&entries);
                     }
                     Job::Read { token, items } => self.read(token, &items),
+                    Job::Body(output) => self.body(*output),
+                    Job::Open(position, tell) => self.open_body(position, tell),
                     Job::Purge(below) => {
                         if let Err(error) = self.log.purge(below.0) {
                             tracing::warn!(%error, "old updates could not be removed");
@@ -350,7 +392,12 @@ impl Worker {
                     secure = true;
                 }
                 Job::Gather(more) => self.gathered.add(now, more),
-                Job::Append { .. } | Job::Read { .. } | Job::Purge(_) | Job::Close(_) => {}
+                Job::Append { .. }
+                | Job::Read { .. }
+                | Job::Body(_)
+                | Job::Open(..)
+                | Job::Purge(_)
+                | Job::Close(_) => {}
             }
         }
         let wall = self.clock.wall();
@@ -391,19 +438,30 @@ impl Worker {
             return;
         };
         let heads: Vec<Vec<u8>> = entries.iter().map(|entry| entry.head.to_bytes()).collect();
+        // After a failure the machine hands out again from the position that failed.
+        if first.0 != self.log.next() {
+            return;
+        }
+        let files: std::io::Result<Vec<_>> = entries.iter().map(|it| self.file_of(it)).collect();
+        let files = match files {
+            Ok(files) => files,
+            Err(error) => {
+                tracing::warn!(%error, "the body of an update is not in the store");
+                return self.tell(skep_flood::Input::AppendFailed { from: first });
+            }
+        };
         let records: Vec<Entry<'_>> = heads
             .iter()
             .zip(entries)
-            .map(|(head, entry)| Entry { head, body: &entry.body })
+            .zip(&files)
+            .map(|((head, entry), file)| Entry { head, body: source(entry, file.as_deref()) })
             .collect();
-        // After a failure the machine hands out again from the position that failed.
-        let appended = if first.0 == self.log.next() {
-            self.log.append(self.clock.wall(), &records).map(|_| ())
-        } else {
-            return;
-        };
+        let appended = self.log.append(self.clock.wall(), &records);
         match appended {
-            Ok(()) => {
+            Ok(_) => {
+                for id in entries.iter().filter_map(fetched) {
+                    self.forget_body(id);
+                }
                 self.works_again(|worker| &mut worker.broken);
                 let up_to = Position(self.log.next());
                 self.tell(skep_flood::Input::Appended { up_to, durable: false });
@@ -433,7 +491,7 @@ impl Worker {
     fn read(&mut self, token: ReadToken, items: &[ReadItem]) {
         let records = items
             .iter()
-            .map(|item| match self.log.read(item.position.0, item.offset, item.length) {
+            .map(|item| match self.log.read(item.position.0, item.length) {
                 Ok(stored) => stored
                     .map(|stored| LogRecord { head: stored.head.into(), body: stored.body.into() }),
                 Err(error) => {

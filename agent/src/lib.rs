@@ -21,6 +21,7 @@ pub mod config;
 pub mod discovery;
 pub mod disk;
 pub mod export;
+pub mod giving;
 pub mod keys;
 #[cfg(test)]
 mod loopback;

@@ -166,7 +166,7 @@ pub(crate) fn of_log(opened: &Opened) -> Vec<Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use skep_store::log::{Entry, Log, Options};
+    use skep_store::log::{Entry, Log, Options, Source};
 
     #[test]
     fn what_is_torn_or_damaged_is_said_with_file_and_place() {
@@ -175,7 +175,11 @@ mod tests {
         let (mut log, opened) = open();
         assert!(of_log(&opened).is_empty());
         for body in [[1; 100], [2; 100], [3; 100]] {
-            log.append(WallTime::from_unix_ms(1), &[Entry { head: b"h", body: &body }]).unwrap();
+            log.append(
+                WallTime::from_unix_ms(1),
+                &[Entry { head: b"h", body: Source::Bytes(&body) }],
+            )
+            .unwrap();
         }
         log.sync().unwrap();
         drop(log);

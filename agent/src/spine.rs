@@ -148,6 +148,8 @@ pub struct Spine {
     pub links: BTreeMap<LinkId, LinkNote>,
     /// Bulk links that are up, and to whom.
     pub bulk_links: BTreeMap<skep_transport::LinkId, NodeId>,
+    /// Who is given pieces of large bodies.
+    pub giving: crate::giving::Giving,
     /// Commands that compute the topologies of groups in place of the built-in way.
     pub generators: BTreeMap<skep_base::GroupName, crate::config::high::Command>,
     /// What was last asked about the topology of each group.
@@ -282,6 +284,7 @@ impl Spine {
             asking: BTreeMap::new(),
             links: BTreeMap::new(),
             bulk_links: BTreeMap::new(),
+            giving: crate::giving::Giving::default(),
             knocking: None,
             computing: Vec::new(),
             computed: BTreeMap::new(),
@@ -443,6 +446,7 @@ impl Spine {
             }
             Happened::LinkUp { link, lane: Lane::Bulk, peer, dialled, remote: _ } => {
                 self.bulk_links.insert(link, peer.cert.id);
+                self.bulk_up(link, peer.cert.id);
                 self.rollout.link_up(link, &peer.cert);
                 if let Some(dial) = dialled {
                     self.reach.link_up(dial);
@@ -450,7 +454,12 @@ impl Spine {
             }
             Happened::Frame { link, frame, credit } => {
                 let id = LinkId(link.number());
-                if !self.links.contains_key(&id) {
+                if frame.kind == skep_wire::kind::FLOOD
+                    && let Some(from) = self.bulk_links.get(&link).copied()
+                {
+                    let body = frame.body;
+                    self.take(Input::Flood(skep_flood::Input::Received { from, body }));
+                } else if !self.links.contains_key(&id) {
                     self.rollout.frame(link, frame, credit);
                 } else if frame.kind == skep_transport::ENROLMENT_KIND {
                     self.certificate_frame(id, frame.body);
@@ -475,6 +484,7 @@ impl Spine {
                     self.take(Input::LinkDown { link: id, why: down_reason(&why) });
                 } else {
                     self.bulk_links.remove(&link);
+                    self.bulk_down(link);
                     self.rollout.link_down(link);
                 }
             }

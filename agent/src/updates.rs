@@ -11,7 +11,9 @@ use skep_control::api::{
     Accepted, Body, Code, Commit, Committed, Cursor, EventKind, Missing, Published, ReadUpdates,
     Refusal, Update, UpdateId, Updates,
 };
-use skep_flood::{Delivered, Input, LogEntry, Missed, Output, Position, PublishToken};
+use skep_flood::{
+    Delivered, DeliveredBody, Input, LogEntry, Missed, Output, Position, PublishToken,
+};
 use skep_node::Input as NodeInput;
 use skep_store::state::SavedCursor;
 
@@ -123,6 +125,12 @@ impl Spine {
     pub fn flood_output(&mut self, output: Output) {
         match output {
             Output::Send { .. } => {}
+            Output::BodyOpen { .. }
+            | Output::BodyLeaves { .. }
+            | Output::BodyPiece { .. }
+            | Output::BodyDrop { .. } => self.disk.body(output),
+            Output::Serve { .. } => self.give(output),
+            Output::Fetching { from } => self.need_bulk(from),
             Output::Append { entries, sync } => {
                 self.note_updates(&entries);
                 self.exports.count(&entries);
@@ -292,7 +300,7 @@ impl Spine {
         for head in entries.iter().filter_map(|entry| entry.head.update()) {
             let (group, header) = (&head.group, &head.header);
             let id = self.update_id(header.id);
-            let bytes = u64::from(header.length);
+            let bytes = header.length;
             self.note(EventKind::Update { group: group.clone(), id, bytes, age_ms: header.age_ms });
         }
     }
@@ -323,7 +331,7 @@ impl Spine {
                 age_ms: u64::try_from(update.age.as_millis()).unwrap_or(u64::MAX),
                 logged: before(wall, update.logged),
                 late: update.late,
-                body: Body(update.body.to_vec()),
+                body: Body(in_memory(&update.body).to_vec()),
             })
             .collect();
         let gaps = gaps.into_iter().map(|(position, missed)| self.missing(position, missed));
@@ -465,6 +473,14 @@ impl Spine {
             None => id.origin.to_string().parse().unwrap_or_else(|_| own()),
         };
         UpdateId { origin, incarnation: id.serial.incarnation.0, sequence: id.serial.sequence }
+    }
+}
+
+/// A body that is handed over in memory.
+pub(crate) fn in_memory(body: &DeliveredBody) -> bytes::Bytes {
+    match body {
+        DeliveredBody::Here(bytes) => bytes.clone(),
+        DeliveredBody::Stored { .. } => bytes::Bytes::new(),
     }
 }
 

@@ -108,7 +108,7 @@ impl Spine {
                 id: self.line_id(update.id),
                 age_ms: u64::try_from(update.age.as_millis()).unwrap_or(u64::MAX),
                 late: update.late,
-                body: update.body,
+                body: crate::updates::in_memory(&update.body),
             })
             .collect();
         let of = |origin, serial| self.line_id(skep_flood::UpdateId { origin, serial });

@@ -484,6 +484,7 @@ impl Build<'_> {
 
     fn flood(&mut self, low: low::Flood, groups: BTreeSet<GroupName>) -> skep_flood::Config {
         let normal = skep_flood::Config::default();
+        let longest = ByteSize(skep_flood::HAND_OVER_BYTES);
         let flood = skep_flood::Config {
             prune: normal.prune,
             groups,
@@ -510,11 +511,17 @@ impl Build<'_> {
                 .take("flood.storage_max", low.storage_max, Size(normal.storage_max), any)
                 .0,
             body_max: self
-                .take("flood.body_max", low.body_max, Size(normal.body_max), |size| {
-                    (1..=u64::from(skep_flood::MAX_BODY_BYTES))
+                .take("flood.body_max", low.body_max, Size(longest), |size| {
+                    (1..=skep_flood::HAND_OVER_BYTES)
                         .contains(&size.0.0)
                         .then_some(())
                         .ok_or("must be between 1 B and 8 MiB")
+                })
+                .0,
+            eager_below: self
+                .take("flood.eager_below", low.eager_below, Size(normal.eager_below), |size| {
+                    let most = skep_flood::MAX_EAGER_BYTES as u64;
+                    (1..=most).contains(&size.0.0).then_some(()).ok_or("must be 1 B to 32 KiB")
                 })
                 .0,
             cache_max: self.take("flood.cache_max", low.cache_max, Size(normal.cache_max), any).0,

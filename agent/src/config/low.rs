@@ -127,6 +127,7 @@ sections! {
         compare_period: Maybe<Span>,
         storage_max: Maybe<Size>,
         body_max: Maybe<Size>,
+        eager_below: Maybe<Size>,
         cache_max: Maybe<Size>,
         index_max: Maybe<usize>,
     }

@@ -261,6 +261,7 @@ impl Spine {
             .into_iter()
             .map(|update| {
                 let Delivered { position, age, late, body, .. } = update;
+                let body = crate::updates::in_memory(&body);
                 let (end, bytes) = (Mark(position.next().0), body.len() as u64);
                 let id = self.update_id(update.id);
                 Handed { end, bytes, update: Entry::Update { id, age, late, body } }

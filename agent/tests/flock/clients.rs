@@ -12,7 +12,7 @@ use skep_client::{Options, Server, blocking};
 use crate::agents::{Agent, Bloc, PATIENCE};
 
 /// A client port that was free a moment ago.
-fn port() -> u16 {
+pub(crate) fn port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

@@ -5,5 +5,6 @@
 mod agents;
 mod clients;
 mod grace;
+mod large;
 mod renewal;
 mod unheard;

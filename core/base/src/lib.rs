@@ -18,6 +18,7 @@ pub mod outbox;
 pub mod rng;
 pub mod size;
 pub mod time;
+pub mod tree;
 
 pub use digest::Digest;
 pub use id::{Incarnation, NodeId, Nonce};

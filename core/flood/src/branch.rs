@@ -114,6 +114,10 @@ impl Branches {
         if !own && branch.parent.is_none_or(|parent| parent == peer) {
             return false;
         }
+        if own {
+            // Traces of an earlier life came from it once; what is ours nobody has to bring.
+            branch.parent = branch.parent.filter(|parent| *parent != peer);
+        }
         match branch.cut.iter_mut().find(|(cut, _)| *cut == peer) {
             Some((_, told)) if *told + TELL_AGAIN > now => return false,
             Some((_, told)) => *told = now,

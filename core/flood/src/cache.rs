@@ -4,6 +4,7 @@ use alloc::collections::VecDeque;
 
 use bytes::Bytes;
 
+use crate::event::Body;
 use crate::id::Position;
 use crate::message::StoredHead;
 
@@ -28,12 +29,15 @@ impl Cache {
     }
 
     /// Adds what goes to the log. Large bodies are not kept.
-    pub(crate) fn push(&mut self, position: Position, head: &StoredHead, body: &Bytes) {
+    pub(crate) fn push(&mut self, position: Position, head: &StoredHead, body: &Body) {
         if self.entries.is_empty() || position.0 != self.next() {
             self.truncate(0);
             self.first = position.0;
         }
-        let body = if head.header.is_large() { Bytes::new() } else { body.clone() };
+        let body = match body {
+            Body::Here(body) if !head.header.is_large() => body.clone(),
+            Body::Here(_) | Body::Fetched | Body::Spooled(_) => Bytes::new(),
+        };
         self.bytes += body.len() + ENTRY_BYTES;
         self.entries.push_back((head.clone(), body));
         while self.bytes > self.limit || self.entries.len() > MAX_ENTRIES {

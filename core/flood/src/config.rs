@@ -5,13 +5,16 @@ use core::time::Duration;
 
 use skep_base::{ByteSize, GroupName};
 
-/// Bodies below this travel with their header to every neighbour; longer ones are announced and
-/// pulled once. A frame of the control lane holds three of them.
-pub const INLINE_BELOW_BYTES: usize = 16 * 1024;
-/// A large body travels in pieces of this size, so that a heartbeat waits for half a frame at most.
-pub const FRAGMENT_BYTES: usize = 32 * 1024;
-/// Longest body that any configuration allows: a body is assembled in memory.
-pub const MAX_BODY_BYTES: u32 = 8 * 1024 * 1024;
+/// Bodies below this travel with their header to every neighbour, unless the configuration says
+/// otherwise; longer ones are announced and pulled once.
+pub const EAGER_BELOW_BYTES: u64 = 16 * 1024;
+/// No configuration makes longer bodies travel with their header: a frame of the control lane must
+/// hold one, and leave room for a heartbeat behind it.
+pub const MAX_EAGER_BYTES: usize = 32 * 1024;
+/// Longest body that any configuration allows: the leaves of its pieces fit one frame of bulk.
+pub const MAX_BODY_BYTES: u64 = 4 << 30;
+/// Bodies up to this are handed to subscribers in memory; longer ones are read from the log.
+pub const HAND_OVER_BYTES: u64 = 8 << 20;
 
 /// What one flood machine is told by its owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +36,12 @@ pub struct Config {
     pub storage_max: ByteSize,
     /// Updates kept in the log at most: each takes about 40 bytes of memory.
     pub index_max: usize,
-    /// Longest body accepted, at most [`MAX_BODY_BYTES`].
+    /// Longest body accepted, at most [`MAX_BODY_BYTES`]. It never is in memory.
     pub body_max: ByteSize,
+    /// Bodies below this are sent to every neighbour at once; longer ones are announced, and pulled
+    /// by each member from the nearest that has them. At most [`MAX_EAGER_BYTES`]. Larger means
+    /// fewer round trips for bodies of that size, and more bytes for the ways that are late.
+    pub eager_below: ByteSize,
     /// Whether an edge that brings an origin's bodies too late carries only their ids from then
     /// on. Without it each update goes over every edge at least once: quicker by a little where
     /// latencies vary from packet to packet, and two to three times the bytes.
@@ -52,7 +59,8 @@ impl Default for Config {
             compare_period: Duration::from_secs(60),
             storage_max: ByteSize(4 << 30),
             index_max: 1 << 20,
-            body_max: ByteSize(u64::from(MAX_BODY_BYTES)),
+            body_max: ByteSize(1 << 30),
+            eager_below: ByteSize(EAGER_BELOW_BYTES),
             prune: true,
             cache_max: ByteSize(2 << 20),
         }
@@ -77,9 +85,12 @@ pub enum ConfigError {
     /// Less storage than one body may take.
     #[error("storage-max of {0} is too small: at least four times body-max")]
     StorageMax(ByteSize),
-    /// A body over what can be assembled.
-    #[error("body-max of {0} is over the limit of 8 MiB, or 0")]
+    /// A body over what can be announced.
+    #[error("body-max of {0} is over the limit of 4 GiB, or 0")]
     BodyMax(ByteSize),
+    /// Bodies that no frame holds.
+    #[error("eager-below of {0} must be at most 32 KiB, and not 0")]
+    EagerBelow(ByteSize),
 }
 
 impl Config {
@@ -100,8 +111,11 @@ impl Config {
         if self.index_max < 1024 {
             return Err(ConfigError::IndexMax(self.index_max));
         }
-        if self.body_max.0 == 0 || self.body_max.0 > u64::from(MAX_BODY_BYTES) {
+        if self.body_max.0 == 0 || self.body_max.0 > MAX_BODY_BYTES {
             return Err(ConfigError::BodyMax(self.body_max));
+        }
+        if self.eager_below.0 == 0 || self.eager_below.0 > MAX_EAGER_BYTES as u64 {
+            return Err(ConfigError::EagerBelow(self.eager_below));
         }
         if self.storage_max.0 < 4 * self.body_max.0 {
             return Err(ConfigError::StorageMax(self.storage_max));

@@ -4,10 +4,10 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use bytes::Bytes;
 use skep_base::{GroupName, Outbox, Time};
 
-use crate::event::{CursorName, Delivered, LogRecord, Missed, Output};
+use crate::config::HAND_OVER_BYTES;
+use crate::event::{CursorName, Delivered, DeliveredBody, LogRecord, Missed, Output};
 use crate::id::Position;
 use crate::machine::{Flood, ReadFor, age_ms};
 use crate::message::StoredHead;
@@ -167,14 +167,15 @@ impl Flood {
         let cached = batch.positions.iter().map(|at| self.cache.get(at.0).cloned());
         if let Some(cached) = cached.collect::<Option<Vec<_>>>() {
             let updates = batch.positions.iter().zip(cached);
-            let updates =
-                updates.filter_map(|(at, (head, body))| self.delivered(now, *at, &head, body));
+            let updates = updates.filter_map(|(at, (head, body))| {
+                self.delivered(now, *at, &head, DeliveredBody::Here(body))
+            });
             let updates = updates.collect();
             return self.hand_over(now, name, updates, batch, out);
         }
         let items = batch.positions.iter().filter_map(|at| {
             let entry = self.index.entry(at.0)?;
-            Some(entry.item(entry.bytes))
+            Some(if entry.bytes > HAND_OVER_BYTES { entry.head_item() } else { entry.item() })
         });
         let items = items.collect();
         let name = name.clone();
@@ -196,7 +197,8 @@ impl Flood {
         while at < self.written.0 && batch.positions.len() + batch.gaps.len() < BATCH_UPDATES {
             match self.index.entry(at) {
                 Some(entry) if entry.key.group.sure() == group => {
-                    bytes += entry.bytes as usize;
+                    let here = if entry.bytes > HAND_OVER_BYTES { 0 } else { entry.bytes };
+                    bytes += usize::try_from(here).unwrap_or(BATCH_BODY_BYTES);
                     if bytes > BATCH_BODY_BYTES && !batch.positions.is_empty() {
                         break;
                     }
@@ -230,7 +232,7 @@ impl Flood {
         now: Time,
         position: Position,
         head: &StoredHead,
-        body: Bytes,
+        body: DeliveredBody,
     ) -> Option<Delivered> {
         let entry = self.index.entry(position.0)?;
         let age = Duration::from_millis(age_ms(now, entry.born));
@@ -259,8 +261,14 @@ impl Flood {
         for (position, record) in batch.positions.iter().zip(records) {
             let update = record.and_then(|record| {
                 let head = StoredHead::from_bytes(&record.head)?;
-                let whole = record.body.len() == head.header.length as usize;
-                self.delivered(now, *position, &head, record.body).filter(|_| whole)
+                let length = head.header.length;
+                let stored = length > HAND_OVER_BYTES;
+                let whole = stored || record.body.len() as u64 == length;
+                let body = match stored {
+                    true => DeliveredBody::Stored { length },
+                    false => DeliveredBody::Here(record.body),
+                };
+                self.delivered(now, *position, &head, body).filter(|_| whole)
             });
             match update {
                 Some(update) => updates.push(update),

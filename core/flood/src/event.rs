@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use skep_base::{GroupName, NodeId};
+use skep_base::{Digest, GroupName, NodeId};
 
 use crate::id::{Position, Serial, UpdateId};
 use crate::message::{self, StoredHead};
@@ -19,6 +19,56 @@ pub struct PublishToken(pub u64);
 /// Names a read from the log until its answer. Chosen by the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReadToken(pub u64);
+
+/// Names a body that was written to the store by whoever publishes it, before it is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SpoolId(pub u64);
+
+/// A body that is in the store already, whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spooled {
+    /// Which.
+    pub spool: SpoolId,
+    /// Its length.
+    pub length: u64,
+    /// Its digest.
+    pub digest: Digest,
+}
+
+/// Where the body of an update is that goes to the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// In memory.
+    Here(Bytes),
+    /// In the store, where [`Output::BodyPiece`] brought it, under the update's id. The log takes
+    /// it over.
+    Fetched,
+    /// In the store. It stays there as well: one body may be published to several groups.
+    Spooled(SpoolId),
+}
+
+impl Body {
+    /// What it takes in memory.
+    pub(crate) const fn in_memory(&self) -> usize {
+        match self {
+            Self::Here(bytes) => bytes.len(),
+            Self::Fetched | Self::Spooled(_) => 0,
+        }
+    }
+}
+
+/// What a disk did with a piece of a body, or with its leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It is what was announced, and is kept.
+    Yes,
+    /// It is not what was announced.
+    Wrong,
+    /// There are no leaves to check it against.
+    Unchecked,
+    /// The disk does not take it now.
+    No,
+}
 
 /// The name of a subscriber, under which its committed position is kept.
 pub type CursorName = Arc<str>;
@@ -73,6 +123,39 @@ pub enum Input {
         body: Bytes,
         /// Named in the acknowledgement.
         token: PublishToken,
+    },
+    /// The same of a body that is in the store.
+    PublishSpooled {
+        /// To whom.
+        group: GroupName,
+        /// What.
+        body: Spooled,
+        /// Named in the acknowledgement.
+        token: PublishToken,
+    },
+    /// The answer to [`Output::BodyOpen`].
+    BodyOpened {
+        /// Of which update.
+        id: UpdateId,
+        /// Whether its leaves are there, and the pieces that are not. Nothing when the disk can
+        /// keep no more now.
+        missing: Option<(bool, Vec<u32>)>,
+    },
+    /// The answer to [`Output::BodyLeaves`].
+    LeavesKept {
+        /// Of which update.
+        id: UpdateId,
+        /// What was done.
+        kept: Kept,
+    },
+    /// The answer to [`Output::BodyPiece`].
+    PieceKept {
+        /// Of which update.
+        id: UpdateId,
+        /// Which piece.
+        piece: u32,
+        /// What was done.
+        kept: Kept,
     },
     /// The log holds everything below this position.
     Appended {
@@ -139,12 +222,69 @@ pub struct PurgedMark {
 /// What it wants done.
 #[derive(Clone, Debug)]
 pub enum Output {
-    /// Send a frame of kind [`skep_wire::kind::FLOOD`] on the control lane.
+    /// Send a frame of kind [`skep_wire::kind::FLOOD`] on the control lane. It is small.
     Send {
         /// To whom.
         to: NodeId,
         /// The frame's body, shared between neighbours where it is the same.
         body: Bytes,
+    },
+    /// Say what of a body there is in the store, under the update's id: see
+    /// [`Input::BodyOpened`].
+    BodyOpen {
+        /// Of which update.
+        id: UpdateId,
+        /// How long the body is.
+        length: u64,
+        /// Its digest. What there is of another one is of no use.
+        digest: Digest,
+    },
+    /// Check these leaves against the body's digest and keep them: see [`Input::LeavesKept`]. A
+    /// body of one piece has none.
+    BodyLeaves {
+        /// Of which update.
+        id: UpdateId,
+        /// As [`skep_base::tree::leaves_from`] reads them.
+        leaves: Bytes,
+    },
+    /// Check a piece against its leaf and keep it: see [`Input::PieceKept`].
+    BodyPiece {
+        /// Of which update.
+        id: UpdateId,
+        /// Which piece; of the length that is due to it.
+        piece: u32,
+        /// Its bytes.
+        bytes: Bytes,
+    },
+    /// Pieces are asked of this neighbour: a bulk connection with it will be needed.
+    Fetching {
+        /// Whom.
+        from: NodeId,
+    },
+    /// What there is of a body is of no use any more.
+    BodyDrop {
+        /// Of which update.
+        id: UpdateId,
+    },
+    /// Send pieces of a large body on the bulk lane, as [`crate::message::piece_head`] and
+    /// [`crate::message::leaves_head`] say, each when there is room for it.
+    Serve {
+        /// To whom.
+        to: NodeId,
+        /// In which group.
+        group: GroupName,
+        /// Of which update.
+        id: UpdateId,
+        /// Where it stands in the log.
+        position: Position,
+        /// How long the body is.
+        length: u64,
+        /// Whether its leaves go first.
+        leaves: bool,
+        /// The first piece.
+        first: u32,
+        /// The piece after the last.
+        end: u32,
     },
     /// Write these records to the log in this order, then report [`Input::Appended`] (or
     /// [`Input::AppendFailed`]). Positions are consecutive.
@@ -303,8 +443,8 @@ pub struct LogEntry {
     pub position: Position,
     /// Kept with the body; [`LogHead::to_bytes`] makes the bytes.
     pub head: LogHead,
-    /// The opaque body.
-    pub body: Bytes,
+    /// The opaque body, of the length that the head says.
+    pub body: Body,
 }
 
 /// One record out of the log.
@@ -312,7 +452,7 @@ pub struct LogEntry {
 pub struct LogRecord {
     /// What [`LogHead::to_bytes`] made.
     pub head: Bytes,
-    /// The part of the body that was asked for.
+    /// As much of the body as was asked for.
     pub body: Bytes,
 }
 
@@ -321,9 +461,7 @@ pub struct LogRecord {
 pub struct ReadItem {
     /// Which record.
     pub position: Position,
-    /// From which byte of the body.
-    pub offset: u32,
-    /// At most so many bytes.
+    /// At most so many bytes of the body, from its beginning.
     pub length: u32,
 }
 
@@ -335,7 +473,7 @@ pub struct Restored {
     /// What [`LogHead::to_bytes`] made.
     pub head: Bytes,
     /// The length of its body.
-    pub body_bytes: u32,
+    pub body_bytes: u64,
     /// How long ago it was written, by the wall clock; zero where that is unknown.
     pub stored_for: Duration,
 }
@@ -354,7 +492,31 @@ pub struct Delivered {
     /// Whether a later one of the same origin stands before it in the log.
     pub late: bool,
     /// What was published.
-    pub body: Bytes,
+    pub body: DeliveredBody,
+}
+
+/// A body for a subscriber.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeliveredBody {
+    /// All of it.
+    Here(Bytes),
+    /// It is longer than what is handed over in memory ([`crate::HAND_OVER_BYTES`]): it is in the
+    /// log, at the update's position, as long as the update is.
+    Stored {
+        /// How long it is.
+        length: u64,
+    },
+}
+
+impl DeliveredBody {
+    /// How long it is.
+    #[must_use]
+    pub const fn length(&self) -> u64 {
+        match self {
+            Self::Here(bytes) => bytes.len() as u64,
+            Self::Stored { length } => *length,
+        }
+    }
 }
 
 /// Why a publish was not taken.
@@ -423,7 +585,7 @@ pub enum Rejection {
         /// Which.
         id: UpdateId,
         /// What its header says.
-        length: u32,
+        length: u64,
         /// [`crate::Config::body_max`].
         limit: u64,
     },
@@ -433,8 +595,8 @@ pub enum Rejection {
     /// A body that is not what its header promised.
     #[error("the body of update {0} does not match its digest")]
     WrongBody(UpdateId),
-    /// A fragment that nobody asked for.
-    #[error("fragment of update {0} at {1} was not asked for")]
+    /// A piece that nobody asked for.
+    #[error("piece {1} of update {0} was not asked for")]
     Unasked(UpdateId, u32),
     /// More requests at once than a neighbour may have.
     #[error("more than {0} requests at once")]

@@ -31,7 +31,7 @@ impl Flood {
         for entry in self.index.entries().filter(|entry| entry.key.group == group.ix) {
             let age = Duration::from_millis(age_ms(now, entry.born));
             figures.updates += 1;
-            figures.bytes += u64::from(entry.bytes);
+            figures.bytes += entry.bytes;
             figures.oldest = figures.oldest.max(Some(age));
         }
         let blocked = self.held.blocked.iter().filter(|((ix, _), _)| *ix == group.ix);

@@ -2,9 +2,9 @@
 
 use alloc::collections::BTreeMap;
 
-use bytes::Bytes;
 use skep_base::{NodeId, Time};
 
+use crate::event::Body;
 use crate::id::Serial;
 use crate::life::GroupIx;
 use crate::message::Header;
@@ -19,7 +19,7 @@ pub(crate) const MAX_HELD_BYTES: usize = 16 << 20;
 pub(crate) struct Waiting {
     pub(crate) header: Header,
     pub(crate) born: i64,
-    pub(crate) body: Bytes,
+    pub(crate) body: Body,
     pub(crate) from: NodeId,
 }
 
@@ -59,7 +59,7 @@ impl Held {
         now: Time,
         ask_at: Time,
     ) -> bool {
-        let bytes = waiting.body.len();
+        let bytes = waiting.body.in_memory();
         if self.count >= MAX_HELD || self.bytes + bytes > MAX_HELD_BYTES {
             return false;
         }
@@ -70,7 +70,7 @@ impl Held {
             ask_at,
         });
         if let Some(before) = blocked.waiting.insert(id.serial, waiting) {
-            self.bytes -= before.body.len();
+            self.bytes -= before.body.in_memory();
             self.count -= 1;
         }
         self.count += 1;
@@ -97,7 +97,7 @@ impl Held {
         }
         let released = blocked.waiting.remove(&candidate?)?;
         self.count -= 1;
-        self.bytes -= released.body.len();
+        self.bytes -= released.body.in_memory();
         if blocked.waiting.is_empty() {
             self.blocked.remove(&(group, origin));
         }
@@ -107,13 +107,13 @@ impl Held {
     pub(crate) fn forget(&mut self, of: impl Fn(GroupIx, NodeId) -> bool) {
         self.blocked.retain(|(group, origin), _| !of(*group, *origin));
         let waiting = self.blocked.values().flat_map(|it| it.waiting.values());
-        self.bytes = waiting.clone().map(|it| it.body.len()).sum();
+        self.bytes = waiting.clone().map(|it| it.body.in_memory()).sum();
         self.count = waiting.count();
     }
 
     pub(crate) fn check(&self) {
         let waiting = self.blocked.values().flat_map(|it| it.waiting.values());
-        let bytes: usize = waiting.clone().map(|it| it.body.len()).sum();
+        let bytes: usize = waiting.clone().map(|it| it.body.in_memory()).sum();
         assert_eq!(waiting.count(), self.count, "held updates are counted");
         assert_eq!(bytes, self.bytes, "held bytes are counted");
         assert!(self.count <= MAX_HELD, "held updates are bounded");

@@ -28,7 +28,9 @@ pub(crate) const RECORD_OVERHEAD_BYTES: u64 = 96;
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     life: u32,
-    bytes: u32,
+    /// Whether its body is announced and pulled.
+    large: bool,
+    bytes: u64,
     /// When it was published, in milliseconds of the machine's clock; may be before its zero.
     born: i64,
     sequence: u64,
@@ -38,7 +40,7 @@ impl Slot {
     /// What it takes on disk, if it holds an update or held one.
     const fn occupies(&self) -> u64 {
         // Sequences begin at 1: without one it is a note, or a hole in what a disk gave back.
-        if self.sequence == 0 { 0 } else { self.bytes as u64 + RECORD_OVERHEAD_BYTES }
+        if self.sequence == 0 { 0 } else { self.bytes + RECORD_OVERHEAD_BYTES }
     }
 }
 
@@ -48,7 +50,8 @@ pub(crate) struct Entry {
     pub(crate) key: LifeKey,
     pub(crate) sequence: u64,
     pub(crate) position: u64,
-    pub(crate) bytes: u32,
+    pub(crate) bytes: u64,
+    pub(crate) large: bool,
     pub(crate) born: i64,
 }
 
@@ -60,8 +63,15 @@ impl Entry {
         }
     }
 
-    pub(crate) const fn item(&self, length: u32) -> ReadItem {
-        ReadItem { position: Position(self.position), offset: 0, length }
+    /// A read of all of it.
+    pub(crate) fn item(&self) -> ReadItem {
+        let length = u32::try_from(self.bytes).unwrap_or(u32::MAX);
+        ReadItem { position: Position(self.position), length }
+    }
+
+    /// A read of its head.
+    pub(crate) const fn head_item(&self) -> ReadItem {
+        ReadItem { position: Position(self.position), length: 0 }
     }
 }
 
@@ -258,7 +268,7 @@ impl Index {
         key: LifeKey,
         sequence: u64,
         predecessor: Option<Serial>,
-        bytes: u32,
+        (bytes, large): (u64, bool),
         (born, now): (i64, i64),
     ) -> Result<u64, TooManyLives> {
         let position = self.next();
@@ -267,9 +277,9 @@ impl Index {
             predecessor.filter(|it| it.incarnation == key.incarnation).map(|it| it.sequence);
         life.add(sequence, predecessor, position);
         life.touched = now;
-        self.slots.push_back(Slot { life: at, bytes, born, sequence });
+        self.slots.push_back(Slot { life: at, large, bytes, born, sequence });
         self.live += 1;
-        self.bytes += u64::from(bytes) + RECORD_OVERHEAD_BYTES;
+        self.bytes += bytes + RECORD_OVERHEAD_BYTES;
         Ok(position)
     }
 
@@ -284,13 +294,13 @@ impl Index {
 
     /// Fills a position of which nothing is known.
     pub(crate) fn append_dead(&mut self) {
-        self.slots.push_back(Slot { life: DEAD, bytes: 0, born: 0, sequence: 0 });
+        self.slots.push_back(Slot { life: DEAD, large: false, bytes: 0, born: 0, sequence: 0 });
     }
 
     /// Keeps the next position for a note; says which it is.
     pub(crate) fn append_note(&mut self, born: i64) -> u64 {
         let position = self.next();
-        self.slots.push_back(Slot { life: NOTE, bytes: 0, born, sequence: 0 });
+        self.slots.push_back(Slot { life: NOTE, large: false, bytes: 0, born, sequence: 0 });
         position
     }
 
@@ -313,6 +323,7 @@ impl Index {
             sequence: slot.sequence,
             position,
             bytes: slot.bytes,
+            large: slot.large,
             born: slot.born,
         })
     }
@@ -440,12 +451,12 @@ impl Index {
         &mut self,
         mut key: LifeKey,
         sequence: u64,
-        bytes: u32,
+        size: (u64, bool),
         now: i64,
     ) -> Result<u64, TooManyLives> {
         self.unsure = true;
         key.group.0 |= UNSURE;
-        self.append(key, sequence, None, bytes, (now, now))
+        self.append(key, sequence, None, size, (now, now))
     }
 
     fn unsure_position(&self, group: GroupIx, id: UpdateId) -> Option<u64> {

@@ -12,7 +12,7 @@ use core::time::Duration;
 
 use skep_base::{NodeId, Outbox, Time};
 
-use crate::event::{LogRecord, Output, ReadItem, Rejection};
+use crate::event::{Body, LogRecord, Output, ReadItem, Rejection};
 use crate::fault::planted;
 use crate::group::{Fresh, Ids};
 use crate::id::{Serial, UpdateId};
@@ -258,8 +258,10 @@ impl Flood {
         let mut stored: Vec<ReadItem> = Vec::new();
         for id in runs.iter().flat_map(Run::ids) {
             if let Some(waiting) = self.held.get(ix, id.origin, id.serial) {
-                let (header, body) = (waiting.header.clone(), waiting.body.clone());
-                here.push(Fresh::answer(header, waiting.born, body));
+                if let Body::Here(body) = &waiting.body {
+                    let (header, body) = (waiting.header.clone(), body.clone());
+                    here.push(Fresh::answer(header, waiting.born, body));
+                }
                 continue;
             }
             let Some(entry) = self.index.find(ix, id) else {
@@ -267,8 +269,8 @@ impl Flood {
             };
             if let Some((head, body)) = self.cache.get(entry.position).cloned() {
                 here.push(Fresh::answer(head.header, entry.born, body));
-            } else if entry.position < self.written.0 {
-                stored.push(entry.item(entry.bytes));
+            } else if entry.position < self.written.0 && !entry.large {
+                stored.push(entry.item());
             }
         }
         if let Some(name) = self.group_name(ix).cloned() {
@@ -319,7 +321,7 @@ impl Flood {
         let answers = records.into_iter().flatten().filter_map(|record| {
             let header = StoredHead::from_bytes(&record.head)?.header;
             let born = self.index.find(ix, header.id)?.born;
-            let whole = record.body.len() == header.length as usize && !header.is_large();
+            let whole = record.body.len() as u64 == header.length && !header.is_large();
             whole.then(|| Fresh::answer(header, born, record.body))
         });
         let answers: Vec<Fresh> = answers.collect();

@@ -26,10 +26,12 @@
 //! | `machine` | the state, and which handler takes which input |
 //! | `publish` `relay` `receive` `held` | the flood and its order |
 //! | `lazy` `branch` `rumour` | which edges carry bodies and which ids; asking for what was lost |
-//! | `pull` `serve` `large` | repair: asking, answering, large bodies |
+//! | `pull` `serve` | repair: asking, answering |
+//! | `large` | bodies that are announced and pulled piece by piece |
 //! | `life` `index` `cache` | what there is: per origin, per position, in memory |
 //! | `room` `note` | what goes when the log is full; telling who lost something |
 //! | `cursor` `restore` | subscribers; the log of an earlier life |
+//! | `shelf` | a store for bodies in memory, for simulators |
 
 #![no_std]
 #![warn(missing_docs)]
@@ -61,15 +63,19 @@ mod restore;
 mod room;
 mod rumour;
 mod serve;
+pub mod shelf;
 mod stats;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Config, ConfigError, FRAGMENT_BYTES, INLINE_BELOW_BYTES, MAX_BODY_BYTES};
+pub use config::{
+    Config, ConfigError, EAGER_BELOW_BYTES, HAND_OVER_BYTES, MAX_BODY_BYTES, MAX_EAGER_BYTES,
+};
 pub use cursor::CursorView;
 pub use event::{
-    CursorName, Delivered, GapReason, Input, LogEntry, LogHead, LogRecord, Missed, Output,
-    PublishToken, PurgedMark, ReadItem, ReadToken, Refusal, Rejection, Restored,
+    Body, CursorName, Delivered, DeliveredBody, GapReason, Input, Kept, LogEntry, LogHead,
+    LogRecord, Missed, Output, PublishToken, PurgedMark, ReadItem, ReadToken, Refusal, Rejection,
+    Restored, SpoolId, Spooled,
 };
 pub use figures::GroupFigures;
 pub use id::{Position, Serial, UpdateId};

@@ -27,7 +27,7 @@ use crate::note::Note;
 use crate::pull::Pull;
 use crate::room::Unread;
 use crate::rumour::Rumours;
-use crate::serve::{Fetching, Serving};
+use crate::serve::Serving;
 use crate::stats::Stats;
 
 /// How often what is over its age is looked for, unless the purge age is short.
@@ -97,8 +97,6 @@ pub struct Flood {
 pub(crate) enum ReadFor {
     /// A part of a pull's answer.
     Serve((NodeId, GroupIx, u32)),
-    /// A part of a large body.
-    Fetch(Fetching),
     /// Updates that a neighbour asked for by id.
     Asked { peer: NodeId, group: GroupIx },
     /// A subscriber's next updates.
@@ -166,6 +164,12 @@ impl Flood {
             Input::RoundTrip { peer, time } => self.round_trip(peer, time),
             Input::Received { from, body } => self.received(now, from, &body, out),
             Input::Publish { group, body, token } => self.publish(now, &group, body, token, out),
+            Input::PublishSpooled { group, body, token } => {
+                self.publish_spooled(now, &group, body, token, out)
+            }
+            Input::BodyOpened { id, missing } => self.body_opened(now, id, missing, out),
+            Input::LeavesKept { id, kept } => self.leaves_kept(now, id, kept, out),
+            Input::PieceKept { id, piece, kept } => self.piece_kept(now, id, piece, kept, out),
             Input::Appended { up_to, durable } => self.appended(now, up_to, durable, out),
             Input::AppendFailed { from } => self.append_failed(now, from, out),
             Input::Read { token, records } => self.read(now, token, records, out),
@@ -330,14 +334,18 @@ impl Flood {
                 self.pulled(now, ix, (from, token, done), &floors, headers, bodies, out)
             }
             Message::More { token, .. } => self.serve_more(now, (from, ix, token), out),
-            Message::Fetch { id, offset, length, .. } => {
-                self.fetch(ix, from, id, (offset, length), out)
+            Message::Fetch { id, leaves, first, count, .. } => {
+                self.fetch((ix, from), id, leaves, (first, count), out)
             }
-            Message::Fragment { id, offset, .. } => {
+            Message::Leaves { id, .. } => {
                 let bytes = bodies.into_iter().next().unwrap_or_default();
-                self.fragment(now, ix, from, id, offset, &bytes, out);
+                self.leaves_came(now, (ix, from), id, bytes, out);
             }
-            Message::Missing { id, .. } => self.missing(now, ix, from, id, out),
+            Message::Piece { id, piece, .. } => {
+                let bytes = bodies.into_iter().next().unwrap_or_default();
+                self.piece_came(now, (ix, from), (id, piece), bytes, out);
+            }
+            Message::Missing { id, .. } => self.missing(now, (ix, from), id, out),
             Message::Have { runs, .. } => self.heard(now, ix, from, &runs),
             Message::Prune { origins, .. } => self.pruned(ix, from, &origins),
             Message::Graft { origins, runs, .. } => {
@@ -450,7 +458,7 @@ impl Flood {
             format!("the log is bounded: {} bytes", self.index.bytes())
         );
         assert!(self.notes.len() <= crate::note::MAX_NOTES, "notes are bounded");
-        assert!(self.wants.len() <= crate::large::MAX_WANTS, "wants are bounded");
+        self.check_wants();
         assert!(self.serving.len() <= crate::serve::MAX_SERVING, "service is bounded");
     }
 }

@@ -17,10 +17,10 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use skep_base::{Digest, GroupName, Incarnation, NodeId};
+use skep_base::{Digest, GroupName, Incarnation, NodeId, tree};
 use skep_wire::{Lane, decode, encode};
 
-use crate::config::{FRAGMENT_BYTES, INLINE_BELOW_BYTES};
+use crate::config::{MAX_BODY_BYTES, MAX_EAGER_BYTES};
 use crate::event::Missed;
 use crate::id::{Serial, UpdateId};
 
@@ -38,6 +38,10 @@ pub const RUNS_PER_MESSAGE: usize = 1024;
 pub const RUN_IDS: usize = 8192;
 /// Lives of one origin in its mark.
 pub const LIVES_PER_MARK: usize = 64;
+/// Pieces of a large body in one request.
+pub const MAX_FETCH_PIECES: u32 = 16;
+/// Bytes of the leaves of the longest body.
+const MAX_LEAVES_BYTES: u64 = Digest::LEN as u64 * (MAX_BODY_BYTES / tree::PIECE_BYTES as u64);
 /// Gaps told of one life of one origin.
 pub const GAPS_PER_LIFE: usize = 32;
 
@@ -51,8 +55,9 @@ pub struct Header {
     /// Milliseconds since it was published: time in storage and on the way, added up.
     pub age_ms: u64,
     /// Length of the body.
-    pub length: u32,
-    /// Digest of a body that is pulled; small bodies come with their header and need none.
+    pub length: u64,
+    /// Digest of a body that is announced and pulled; small bodies come with their header and have
+    /// none. Which are large is its origin's to say.
     pub digest: Option<Digest>,
 }
 
@@ -60,7 +65,7 @@ impl Header {
     /// Whether the body is announced and pulled, and does not follow its header.
     #[must_use]
     pub const fn is_large(&self) -> bool {
-        self.length as usize >= INLINE_BELOW_BYTES
+        self.digest.is_some()
     }
 }
 
@@ -215,26 +220,37 @@ pub enum Message {
         /// Of which pull.
         token: u32,
     },
-    /// "Send me this part of a large body."
+    /// "Send me these pieces of a large body."
     Fetch {
         /// Of which group.
         group: GroupName,
         /// Which update.
         id: UpdateId,
-        /// From which byte.
-        offset: u32,
-        /// How many bytes.
-        length: u32,
+        /// Whether its leaves are wanted before them.
+        leaves: bool,
+        /// The first piece.
+        first: u32,
+        /// How many, at most [`MAX_FETCH_PIECES`].
+        count: u32,
     },
-    /// A part of a large body; the bytes follow.
-    Fragment {
+    /// The leaves of a large body, which follow: on the bulk lane.
+    Leaves {
         /// Of which group.
         group: GroupName,
         /// Which update.
         id: UpdateId,
-        /// From which byte.
-        offset: u32,
-        /// How many bytes follow, at most [`crate::FRAGMENT_BYTES`].
+        /// How many bytes follow.
+        length: u32,
+    },
+    /// A piece of a large body; the bytes follow: on the bulk lane.
+    Piece {
+        /// Of which group.
+        group: GroupName,
+        /// Which update.
+        id: UpdateId,
+        /// Which piece.
+        piece: u32,
+        /// How many bytes follow, at most [`skep_base::tree::PIECE_BYTES`].
         length: u32,
     },
     /// The sender has not got that large body: ask somebody else.
@@ -309,7 +325,8 @@ impl Message {
             | Self::Pulled { group, .. }
             | Self::More { group, .. }
             | Self::Fetch { group, .. }
-            | Self::Fragment { group, .. }
+            | Self::Leaves { group, .. }
+            | Self::Piece { group, .. }
             | Self::Missing { group, .. }
             | Self::Have { group, .. }
             | Self::Prune { group, .. }
@@ -328,8 +345,14 @@ impl Message {
                 validate_headers(headers)
             }
             Self::Pull { from, to, marks, .. } => validate_marks(*from, *to, marks),
-            Self::Fragment { length, .. } if *length as usize > FRAGMENT_BYTES => {
-                Err(PacketError::Nonsense("its fragment is over the limit"))
+            Self::Piece { length, .. } if *length as usize > tree::PIECE_BYTES => {
+                Err(PacketError::Nonsense("its piece is over the limit"))
+            }
+            Self::Leaves { length, .. } if u64::from(*length) > MAX_LEAVES_BYTES => {
+                Err(PacketError::Nonsense("its leaves are over the limit"))
+            }
+            Self::Fetch { count, .. } if *count == 0 || *count > MAX_FETCH_PIECES => {
+                Err(PacketError::Nonsense("it asks for no piece, or for too many"))
             }
             Self::Have { runs, .. } => validate_runs(runs),
             Self::Prune { origins, .. } => validate_origins(origins),
@@ -339,7 +362,8 @@ impl Message {
             Self::Compare { .. }
             | Self::More { .. }
             | Self::Fetch { .. }
-            | Self::Fragment { .. }
+            | Self::Leaves { .. }
+            | Self::Piece { .. }
             | Self::Missing { .. } => Ok(()),
         }
     }
@@ -356,8 +380,8 @@ fn validate_headers(headers: &[Header]) -> Result<(), PacketError> {
         if header.predecessor.is_some_and(|it| it >= header.id.serial) {
             return Err(PacketError::Nonsense("an update precedes itself"));
         }
-        if header.is_large() != header.digest.is_some() {
-            return Err(PacketError::Nonsense("large updates carry a digest, small ones none"));
+        if !header.is_large() && header.length > MAX_EAGER_BYTES as u64 {
+            return Err(PacketError::Nonsense("a large update carries no digest"));
         }
     }
     Ok(())
@@ -426,22 +450,17 @@ impl Packet {
         Self { message, bodies: Vec::new() }
     }
 
-    /// The body of a frame. Senders keep it below the control lane's limit.
+    /// The body of a frame. Senders keep it below the lane's limit.
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
-        let head = encode(&self.message);
         let bodies: usize = self.bodies.iter().map(Bytes::len).sum();
-        let mut bytes = Vec::with_capacity(HEAD_LENGTH_BYTES + head.len() + bodies);
-        let length = u16::try_from(head.len()).unwrap_or(u16::MAX);
-        bytes.extend_from_slice(&length.to_be_bytes());
-        bytes.extend_from_slice(&head);
+        let mut bytes = head_bytes(&self.message, bodies);
         for body in &self.bodies {
             bytes.extend_from_slice(body);
         }
-        debug_assert!(
-            usize::from(length) == head.len() && bytes.len() <= Lane::Control.max_body_bytes(),
-            "a flood frame over the control lane's limit"
-        );
+        let pieces = matches!(self.message, Message::Leaves { .. } | Message::Piece { .. });
+        let lane = if pieces { Lane::Bulk } else { Lane::Control };
+        debug_assert!(bytes.len() <= lane.max_body_bytes(), "a flood frame over its lane's limit");
         bytes.into()
     }
 
@@ -457,8 +476,7 @@ impl Packet {
         message.validate()?;
         let mut rest = frame.slice(head_end..);
         let mut bodies = Vec::new();
-        let mut take = |length: u32| {
-            let length = length as usize;
+        let mut take = |length: usize| {
             if length > rest.len() {
                 return Err(PacketError::Bodies);
             }
@@ -466,11 +484,14 @@ impl Packet {
             Ok(())
         };
         match &message {
-            Message::Updates { headers, .. } | Message::Pulled { headers, .. } => headers
-                .iter()
-                .filter(|header| !header.is_large())
-                .try_for_each(|header| take(header.length))?,
-            Message::Fragment { length, .. } => take(*length)?,
+            Message::Updates { headers, .. } | Message::Pulled { headers, .. } => {
+                headers.iter().filter(|header| !header.is_large()).try_for_each(|header| {
+                    take(usize::try_from(header.length).unwrap_or(usize::MAX))
+                })?
+            }
+            Message::Leaves { length, .. } | Message::Piece { length, .. } => {
+                take(*length as usize)?;
+            }
             Message::Compare { .. }
             | Message::Pull { .. }
             | Message::More { .. }
@@ -489,7 +510,31 @@ impl Packet {
 
 /// A bound on the encoded length of a header: two serials of at most 20 bytes after a node
 /// identity, two numbers, a digest, and their tags.
-pub const HEADER_BYTES_MAX: usize = 16 + 20 + 21 + 10 + 5 + 33;
+pub const HEADER_BYTES_MAX: usize = 16 + 20 + 21 + 10 + 10 + 33;
+
+/// The beginning of a frame's body that carries a piece of so many bytes, which follow.
+#[must_use]
+pub fn piece_head(group: &GroupName, id: UpdateId, piece: u32, bytes: usize) -> Vec<u8> {
+    let length = u32::try_from(bytes).unwrap_or(u32::MAX);
+    head_bytes(&Message::Piece { group: group.clone(), id, piece, length }, 0)
+}
+
+/// The beginning of a frame's body that carries leaves, likewise.
+#[must_use]
+pub fn leaves_head(group: &GroupName, id: UpdateId, bytes: usize) -> Vec<u8> {
+    let length = u32::try_from(bytes).unwrap_or(u32::MAX);
+    head_bytes(&Message::Leaves { group: group.clone(), id, length }, 0)
+}
+
+fn head_bytes(message: &Message, room: usize) -> Vec<u8> {
+    let head = encode(message);
+    let mut bytes = Vec::with_capacity(HEAD_LENGTH_BYTES + head.len() + room);
+    let length = u16::try_from(head.len()).unwrap_or(u16::MAX);
+    debug_assert!(usize::from(length) == head.len(), "a head over every limit");
+    bytes.extend_from_slice(&length.to_be_bytes());
+    bytes.extend_from_slice(&head);
+    bytes
+}
 
 #[cfg(test)]
 mod tests;

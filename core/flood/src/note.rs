@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use skep_base::{NodeId, Outbox, Time};
 
-use crate::event::{GapReason, LogEntry, LogHead, Missed, Output};
+use crate::event::{Body, GapReason, LogEntry, LogHead, Missed, Output};
 use crate::id::{Position, Serial};
 use crate::life::GroupIx;
 use crate::machine::{Flood, millis};
@@ -49,7 +49,7 @@ impl Flood {
     fn note(&mut self, now: Time, ix: GroupIx, missed: Missed) {
         let position = Position(self.index.append_note(millis(now)));
         let head = LogHead::Gap(missed.clone());
-        self.appending.push(LogEntry { position, head, body: Bytes::new() });
+        self.appending.push(LogEntry { position, head, body: Body::Here(Bytes::new()) });
         self.notes.insert(position.0, Note { group: ix, born: millis(now), missed });
         while self.notes.len() > MAX_NOTES {
             if let Some((position, _)) = self.notes.pop_first() {

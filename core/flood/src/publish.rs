@@ -3,8 +3,7 @@
 use bytes::Bytes;
 use skep_base::{Digest, GroupName, NodeId, Outbox, Time};
 
-use crate::config::INLINE_BELOW_BYTES;
-use crate::event::{LogEntry, LogHead, Output, PublishToken, Refusal};
+use crate::event::{Body, LogEntry, LogHead, Output, PublishToken, Refusal, Spooled};
 use crate::group::Fresh;
 use crate::id::{Position, Serial, UpdateId};
 use crate::life::{GroupIx, LifeKey};
@@ -23,17 +22,46 @@ impl Flood {
         token: PublishToken,
         out: &mut Outbox<Output>,
     ) {
-        let (ix, predecessor, length) = match self.may_publish(group, &body) {
+        let length = body.len() as u64;
+        let large = length >= self.config.eager_below.0;
+        let digest = large.then(|| Digest::of(&body));
+        let what = (length, digest, Body::Here(body));
+        self.publish_body(now, group, what, token, out);
+    }
+
+    pub(crate) fn publish_spooled(
+        &mut self,
+        now: Time,
+        group: &GroupName,
+        body: Spooled,
+        token: PublishToken,
+        out: &mut Outbox<Output>,
+    ) {
+        let what = (body.length, Some(body.digest), Body::Spooled(body.spool));
+        self.publish_body(now, group, what, token, out);
+    }
+
+    fn publish_body(
+        &mut self,
+        now: Time,
+        group: &GroupName,
+        (length, digest, body): (u64, Option<Digest>, Body),
+        token: PublishToken,
+        out: &mut Outbox<Output>,
+    ) {
+        let (ix, predecessor) = match self.may_publish(group, length) {
             Ok(allowed) => allowed,
             Err(reason) => return out.push(Output::Refuse { token, reason }),
         };
         self.sequence += 1;
         let serial = Serial { incarnation: self.incarnation, sequence: self.sequence };
         let id = UpdateId { origin: self.me, serial };
-        let large = body.len() >= INLINE_BELOW_BYTES;
-        let header =
-            Header { id, predecessor, age_ms: 0, length, digest: large.then(|| Digest::of(&body)) };
-        let Some(position) = self.append(now, ix, &header, millis(now), &body, None) else {
+        let header = Header { id, predecessor, age_ms: 0, length, digest };
+        let small = match &body {
+            Body::Here(bytes) if digest.is_none() => Some(bytes.clone()),
+            Body::Here(_) | Body::Fetched | Body::Spooled(_) => None,
+        };
+        let Some(position) = self.append(now, ix, &header, millis(now), body, None) else {
             let reason = Refusal::Storage;
             return out.push(Output::Refuse { token, reason });
         };
@@ -43,7 +71,7 @@ impl Flood {
         self.sync = true;
         self.stats.published += 1;
         self.unacknowledged.push_back((position, token, id));
-        if !large {
+        if let Some(body) = small {
             self.pass_on(now, ix, Fresh::answer(header, millis(now), body), out);
         }
     }
@@ -51,8 +79,8 @@ impl Flood {
     fn may_publish(
         &self,
         group: &GroupName,
-        body: &Bytes,
-    ) -> Result<(GroupIx, Option<Serial>, u32), Refusal> {
+        length: u64,
+    ) -> Result<(GroupIx, Option<Serial>), Refusal> {
         let Some(group) = self.groups.get(group) else {
             return Err(Refusal::NotMember(group.clone()));
         };
@@ -60,16 +88,14 @@ impl Flood {
             return Err(Refusal::NotBegun);
         }
         let limit = self.config.body_max.0;
-        let length = u32::try_from(body.len()).ok();
-        let Some(length) = length.filter(|length| u64::from(*length) <= limit) else {
-            let length = body.len() as u64;
+        if length > limit {
             return Err(Refusal::TooLarge { length, limit });
-        };
+        }
         let waiting = self.unacknowledged.len();
         if waiting >= MAX_UNACKNOWLEDGED {
             return Err(Refusal::Overloaded { waiting });
         }
-        Ok((group.ix, group.last_own, length))
+        Ok((group.ix, group.last_own))
     }
 
     /// Puts an update into the log and the index. Nothing when too many origins are known. A large
@@ -80,16 +106,17 @@ impl Flood {
         ix: GroupIx,
         header: &Header,
         born: i64,
-        body: &Bytes,
+        body: Body,
         from: Option<NodeId>,
     ) -> Option<Position> {
         let key = LifeKey::of(ix, header.id);
         let sequence = header.id.serial.sequence;
         let late = self.index.is_late(key, sequence);
         let name = self.group_name(ix)?.clone();
+        let size = (header.length, header.is_large());
         let position = self
             .index
-            .append(key, sequence, header.predecessor, header.length, (born, millis(now)))
+            .append(key, sequence, header.predecessor, size, (born, millis(now)))
             .ok()
             .map(Position)?;
         self.stats.late += u64::from(late);
@@ -99,9 +126,9 @@ impl Flood {
         if head.header.is_large() {
             self.unannounced.push_back((position, ix, from));
         }
-        self.cache.push(position, &head, body);
+        self.cache.push(position, &head, &body);
         let head = LogHead::Update(head);
-        self.appending.push(LogEntry { position, head, body: body.clone() });
+        self.appending.push(LogEntry { position, head, body });
         self.make_room();
         Some(position)
     }

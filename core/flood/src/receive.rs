@@ -6,7 +6,7 @@ use core::time::Duration;
 use bytes::Bytes;
 use skep_base::{NodeId, Outbox, Time};
 
-use crate::event::{GapReason, Output, Rejection};
+use crate::event::{Body, GapReason, Output, Rejection};
 use crate::group::Fresh;
 use crate::held::Waiting;
 use crate::id::Serial;
@@ -67,7 +67,7 @@ impl Flood {
             return false;
         }
         let limit = self.config.body_max.0;
-        if u64::from(header.length) > limit {
+        if header.length > limit {
             let length = header.length;
             self.reject(from, Rejection::TooLarge { id, length, limit }, out);
             return false;
@@ -95,7 +95,7 @@ impl Flood {
             let (header, body) = (header.clone(), body.clone());
             self.pass_on(now, ix, Fresh { header, born, body, known_by, late }, out);
         }
-        self.arrived(now, ix, header, born, body, from, out);
+        self.arrived(now, ix, header, born, Body::Here(body), from, out);
         true
     }
 
@@ -107,7 +107,7 @@ impl Flood {
         ix: GroupIx,
         header: Header,
         born: i64,
-        body: Bytes,
+        body: Body,
         from: NodeId,
         out: &mut Outbox<Output>,
     ) {
@@ -122,7 +122,7 @@ impl Flood {
             }
             return;
         }
-        self.accept(now, ix, &header, born, &body, from, out);
+        self.accept(now, ix, &header, born, body, from, out);
         self.release(now, ix, id.origin, out);
     }
 
@@ -139,7 +139,7 @@ impl Flood {
         ix: GroupIx,
         header: &Header,
         born: i64,
-        body: &Bytes,
+        body: Body,
         from: NodeId,
         out: &mut Outbox<Output>,
     ) {
@@ -150,12 +150,19 @@ impl Flood {
             group.last_own = group.last_own.max(Some(header.id.serial));
         }
         let times = (born, millis(now));
+        let fetched = body == Body::Fetched;
         if self.index.make_sure(ix, header.id, header.predecessor, times) {
             self.stats.duplicates += 1;
+            if fetched {
+                out.push(Output::BodyDrop { id: header.id });
+            }
         } else if self.append(now, ix, header, born, body, Some(from)).is_some() {
             self.stats.accepted += 1;
         } else {
             self.reject(from, Rejection::TooManyOrigins(header.id), out);
+            if fetched {
+                out.push(Output::BodyDrop { id: header.id });
+            }
         }
     }
 
@@ -179,8 +186,11 @@ impl Flood {
         while let Some(it) = next {
             if self.index.place(ix, it.header.id) == Place::Known {
                 self.stats.duplicates += 1;
+                if it.body == Body::Fetched {
+                    out.push(Output::BodyDrop { id: it.header.id });
+                }
             } else {
-                self.accept(now, ix, &it.header, it.born, &it.body, it.from, out);
+                self.accept(now, ix, &it.header, it.born, it.body, it.from, out);
             }
             let index = &self.index;
             next = self.held.release(ix, origin, |header| {

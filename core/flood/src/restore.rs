@@ -81,9 +81,9 @@ impl Flood {
         }
         let key = LifeKey::of(ix, id);
         let sequence = id.serial.sequence;
+        let size = (record.body_bytes, header.is_large());
         if unknown_age && id.origin != self.me {
-            let bytes = record.body_bytes;
-            return self.index.append_unsure(key, sequence, bytes, millis(now)).is_ok();
+            return self.index.append_unsure(key, sequence, size, millis(now)).is_ok();
         }
         let stored = record.stored_for.as_millis();
         let stored = u64::try_from(stored).unwrap_or(u64::MAX);
@@ -96,8 +96,7 @@ impl Flood {
             return false;
         }
         let times = (born_ms(now, age), millis(now));
-        let bytes = record.body_bytes;
-        self.index.append(key, sequence, header.predecessor, bytes, times).is_ok()
+        self.index.append(key, sequence, header.predecessor, size, times).is_ok()
     }
 
     fn restore_note(&mut self, now: Time, record: &Restored, missed: Missed) -> bool {

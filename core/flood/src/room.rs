@@ -64,7 +64,9 @@ impl Flood {
     /// Whether something has to go; with `ample`, until a part of the room is free.
     fn is_over(&self, ample: bool) -> bool {
         let free = if ample { AMPLE } else { u64::MAX };
-        let max = self.config.storage_max.0;
+        // What is being pulled stands beside the log, and soon in it.
+        let max =
+            self.config.storage_max.0 - self.coming_bytes().min(self.config.storage_max.0 / 4);
         let max = max - max / free;
         let most = self.config.index_max as u64;
         self.index.live() as u64 > most - most / free

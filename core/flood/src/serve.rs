@@ -8,7 +8,7 @@ use bytes::Bytes;
 use skep_base::{NodeId, Outbox, Time};
 
 use crate::event::{LogRecord, Output, ReadToken, Rejection};
-use crate::id::{Serial, UpdateId};
+use crate::id::Serial;
 use crate::index::Entry;
 use crate::life::{GroupIx, Life, LifeKey};
 use crate::machine::{Flood, ReadFor, age_ms};
@@ -47,15 +47,6 @@ struct Span {
     key: LifeKey,
     after: u64,
     up_to: u64,
-}
-
-/// A part of a large body that is being read for a peer.
-#[derive(Debug)]
-pub(crate) struct Fetching {
-    pub(crate) peer: NodeId,
-    pub(crate) group: GroupIx,
-    pub(crate) id: UpdateId,
-    pub(crate) offset: u32,
 }
 
 impl Serving {
@@ -150,9 +141,9 @@ impl Flood {
                 let (headers, bodies) = assemble(now, records);
                 self.send_part(key, Vec::new(), headers, bodies, out);
             } else {
-                let items = entries.iter().map(|entry| {
-                    let large = entry.bytes as usize >= crate::INLINE_BELOW_BYTES;
-                    entry.item(if large { 0 } else { entry.bytes })
+                let items = entries.iter().map(|entry| match entry.large {
+                    true => entry.head_item(),
+                    false => entry.item(),
                 });
                 let items = items.collect();
                 if let Some(serving) = self.serving.get_mut(&key) {
@@ -196,8 +187,8 @@ impl Flood {
                 if !readable {
                     break;
                 }
-                let large = entry.bytes as usize >= crate::INLINE_BELOW_BYTES;
-                let size = HEADER_BYTES_MAX + if large { 0 } else { entry.bytes as usize };
+                let body = if entry.large { 0 } else { entry.bytes };
+                let size = HEADER_BYTES_MAX + usize::try_from(body).unwrap_or(BATCH_BYTES);
                 full = bytes + size > BATCH_BYTES || entries.len() == BATCH_HEADERS;
                 if full {
                     break;
@@ -250,10 +241,6 @@ impl Flood {
     ) {
         match self.reads.remove(&token) {
             Some(ReadFor::Serve(key)) => self.serve_read(now, key, records, out),
-            Some(ReadFor::Fetch(fetching)) => {
-                let record = records.into_iter().next().flatten();
-                self.fetch_read(&fetching, record, out);
-            }
             Some(ReadFor::Asked { peer, group }) => {
                 self.asked_read(now, (group, peer), records, out)
             }
@@ -345,7 +332,7 @@ fn assemble(
         header.age_ms = sent_age(now, born);
         if !header.is_large() {
             // A body of another length would put the whole frame out of step.
-            if body.len() != header.length as usize {
+            if body.len() as u64 != header.length {
                 continue;
             }
             bodies.push(body);

@@ -47,6 +47,8 @@ pub struct Stats {
     pub differences: u64,
     /// Large bodies pulled.
     pub fetched: u64,
+    /// Bytes of pieces of large bodies that came in.
+    pub fetched_bytes: u64,
     /// Ids told instead of bodies.
     pub ids_sent: u64,
     /// Origins whose bodies neighbours were told not to send.

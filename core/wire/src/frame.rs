@@ -104,6 +104,14 @@ pub fn write_frame(kind: u8, body: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(body);
 }
 
+/// The beginning of a frame, whose body of `body_bytes` follows. For bodies that are not copied
+/// into place.
+#[must_use]
+pub fn frame_head(kind: u8, body_bytes: usize) -> [u8; FRAME_HEADER_BYTES] {
+    let length = u32::try_from(body_bytes + 1).unwrap_or(u32::MAX).to_be_bytes();
+    [length[0], length[1], length[2], length[3], kind]
+}
+
 /// Cuts a stream into frames. Holds at most one frame over what was fed to it.
 #[derive(Debug)]
 pub struct FrameReader {

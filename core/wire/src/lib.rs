@@ -25,7 +25,9 @@ mod frame;
 mod hello;
 
 pub use codec::{Malformed, decode, decode_front, encode};
-pub use frame::{FRAME_HEADER_BYTES, Frame, FrameError, FrameReader, Lane, kind, write_frame};
+pub use frame::{
+    FRAME_HEADER_BYTES, Frame, FrameError, FrameReader, Lane, frame_head, kind, write_frame,
+};
 pub use hello::{
     Address, AddressScope, FEATURE_LEVEL, Hello, MAX_HELLO_ADDRESSES, Magic, PROTOCOL_MAX,
     PROTOCOL_MIN, common_protocol,

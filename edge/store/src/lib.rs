@@ -4,6 +4,7 @@
 //! | module | what | for |
 //! |---|---|---|
 //! | [`log`] | updates in checksummed segments, synced in groups | FLOOD-32, FLOOD-35, MULTI-5 |
+//! | [`bodies`] | long bodies on their way in, piece by piece | FLOOD-32, FLOOD-35 |
 //! | [`state`] | incarnation, records, address book, cursors: a database | BLOC-9, 40, FLOOD-36 |
 //! | [`blobs`] | chunks by digest, sealed images | DLIF-18, DLIF-22 |
 //! | [`lock`] | one writer for a state directory | |
@@ -16,6 +17,7 @@
 //! Everything here is synchronous: call it from a thread that may wait.
 
 pub mod blobs;
+pub mod bodies;
 mod files;
 pub mod lock;
 pub mod log;

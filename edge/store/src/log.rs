@@ -3,7 +3,7 @@
 //! ```text
 //!   log/0000000000000000.seg     records from position 0 on
 //!   log/0000000000002f10.seg     records from position 0x2f10 on; the last one is appended to
-//!   log/bodies/0000000000002f11  the body of that record, too long for a segment
+//!   log/bodies/0000000000002f11  the body of that record, too long for a segment, and its leaves
 //! ```
 //!
 //! Records have dense positions and are opaque: a head and a body. [`Log::append`] gives them to
@@ -30,17 +30,18 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use skep_base::WallTime;
+use skep_base::{Digest, WallTime, tree};
 
 pub use error::LogError;
 
+use crate::bodies::{leaves_bytes, write_leaves};
 use crate::files;
 use open::{open_segment, segment_bases};
 use record::{Body, MAX_HEAD_BYTES, MAX_INLINE_BYTES, RECORD_HEADER_BYTES, Record};
 use segment::Segment;
 
 /// Longest body: what the flood allows.
-pub const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
+pub const MAX_BODY_BYTES: u64 = 4 << 30;
 
 /// How a log is kept.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +51,15 @@ pub struct Options {
     pub segment_bytes: u64,
     /// What to do about damage.
     pub on_damage: OnDamage,
+}
+
+impl Source<'_> {
+    fn length(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::File { length, .. } => usize::try_from(*length).unwrap_or(usize::MAX),
+        }
+    }
 }
 
 impl Default for Options {
@@ -73,7 +83,38 @@ pub struct Entry<'a> {
     /// At most 4 KiB.
     pub head: &'a [u8],
     /// At most [`MAX_BODY_BYTES`].
-    pub body: &'a [u8],
+    pub body: Source<'a>,
+}
+
+/// Where the body of a record comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum Source<'a> {
+    /// From memory.
+    Bytes(&'a [u8]),
+    /// From a file on the same filesystem, with its leaves behind it. The log makes a name of its
+    /// own for the file, which must not change any more.
+    File {
+        /// Which.
+        path: &'a Path,
+        /// The length of the body.
+        length: u64,
+        /// Its digest.
+        digest: [u8; 32],
+    },
+}
+
+/// A body to be read part by part. It can be read even when the log forgets the record meanwhile.
+#[derive(Debug)]
+pub enum BodyFile {
+    /// It is short.
+    Bytes(Vec<u8>),
+    /// The body stands at the beginning, its leaves behind it if it has more than one piece.
+    File {
+        /// Open for reading.
+        file: File,
+        /// The length of the body.
+        length: u64,
+    },
 }
 
 /// One record, as [`Log::open`] finds it.
@@ -86,7 +127,7 @@ pub struct Found<'a> {
     /// What was given as head.
     pub head: &'a [u8],
     /// The length of its body.
-    pub body_bytes: u32,
+    pub body_bytes: u64,
 }
 
 /// One record, read back.
@@ -237,7 +278,8 @@ impl Log {
         self.check_open()?;
         for entry in entries {
             check_length("head", entry.head.len(), MAX_HEAD_BYTES)?;
-            check_length("body", entry.body.len(), MAX_BODY_BYTES)?;
+            let limit = usize::try_from(MAX_BODY_BYTES).unwrap_or(usize::MAX);
+            check_length("body", entry.body.length(), limit)?;
         }
         let start = self.next();
         let segments = self.segments.len();
@@ -255,10 +297,13 @@ impl Log {
     fn append_all(&mut self, now: WallTime, entries: &[Entry<'_>]) -> Result<(), LogError> {
         let mut buffer = Vec::new();
         for (position, entry) in (self.next()..).zip(entries) {
-            let body = if entry.body.len() > MAX_INLINE_BYTES {
-                self.write_body(position, entry.body)?
-            } else {
-                Body::Inline(entry.body)
+            let body = match entry.body {
+                Source::Bytes(bytes) if bytes.len() <= MAX_INLINE_BYTES => Body::Inline(bytes),
+                Source::Bytes(bytes) => self.write_body(position, bytes)?,
+                Source::File { path, length, digest } => {
+                    self.take_over(position, path)?;
+                    Body::File { digest, length }
+                }
             };
             let room = self.options.segment_bytes;
             let Some(last) = self.segments.back_mut() else {
@@ -267,7 +312,7 @@ impl Log {
             let at = last.end + buffer.len() as u64;
             last.push(u32::try_from(at).unwrap_or(u32::MAX));
             if let Body::File { length, .. } = body {
-                last.outside += u64::from(length);
+                last.outside += length;
             }
             Record { position, written: now, head: entry.head, body }.write(&mut buffer);
             let full = last.end + buffer.len() as u64 + last.outside >= room;
@@ -294,12 +339,31 @@ impl Log {
         let path = self.body_path(position);
         let failed = |error| LogError::io("write", &path, error);
         let file = files::private_file(&path).map_err(failed)?;
-        file.set_len(0).and_then(|()| file.write_all_at(bytes, 0)).map_err(failed)?;
+        let length = bytes.len() as u64;
+        let pieces = (0..).zip(bytes.chunks(tree::PIECE_BYTES));
+        let leaves: Vec<Digest> =
+            pieces.map(|(piece, bytes)| tree::leaf(length, piece, bytes)).collect();
+        file.set_len(0)
+            .and_then(|()| file.write_all_at(bytes, 0))
+            .and_then(|()| write_leaves(&file, length, &leaves))
+            .map_err(failed)?;
         // The record must never be on the disk without its body.
         file.sync_data().map_err(failed)?;
         self.new_names = true;
-        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        Ok(Body::File { digest: *blake3::hash(bytes).as_bytes(), length })
+        let digest = tree::root(&leaves).map_or([0; 32], |root| root.0);
+        Ok(Body::File { digest, length })
+    }
+
+    /// Gives a file a name among the bodies.
+    fn take_over(&mut self, position: u64, from: &Path) -> Result<(), LogError> {
+        let path = self.body_path(position);
+        remove(&path)?;
+        let file = File::open(from).map_err(|error| LogError::io("take over", from, error))?;
+        // The record must never be on the disk without its body.
+        file.sync_data().map_err(|error| LogError::io("sync", from, error))?;
+        fs::hard_link(from, &path).map_err(|error| LogError::io("take over", from, error))?;
+        self.new_names = true;
+        Ok(())
     }
 
     fn rotate(&mut self) -> Result<(), LogError> {
@@ -372,17 +436,41 @@ impl Log {
         })
     }
 
-    /// Reads `length` bytes of a record's body from `offset` on, or as many as there are. Nothing
+    /// Reads a record with the first `length` bytes of its body, or as many as there are. Nothing
     /// when the record was purged, is a hole, or is not there yet.
     ///
     /// # Errors
     /// [`LogError::Damaged`] when the disk gives something else than what was written.
-    pub fn read(
+    pub fn read(&mut self, position: u64, length: u32) -> Result<Option<Stored>, LogError> {
+        self.with_record(position, |log, record| {
+            let body = match record.body {
+                Body::Inline(body) => part(body, length).to_vec(),
+                Body::File { digest, length: whole } => {
+                    log.read_body(position, (digest, whole), length)?
+                }
+            };
+            Ok(Stored { written: record.written, head: record.head.to_vec(), body })
+        })
+    }
+
+    /// Opens the body of a record. Nothing where [`Log::read`] gives nothing.
+    ///
+    /// # Errors
+    /// [`LogError::Damaged`] when the disk gives something else than what was written.
+    pub fn body(&mut self, position: u64) -> Result<Option<BodyFile>, LogError> {
+        self.with_record(position, |log, record| match record.body {
+            Body::Inline(body) => Ok(BodyFile::Bytes(body.to_vec())),
+            Body::File { length, .. } => {
+                Ok(BodyFile::File { file: log.open_body(position, length)?, length })
+            }
+        })
+    }
+
+    fn with_record<T>(
         &mut self,
         position: u64,
-        offset: u32,
-        length: u32,
-    ) -> Result<Option<Stored>, LogError> {
+        then: impl FnOnce(&Self, &Record<'_>) -> Result<T, LogError>,
+    ) -> Result<Option<T>, LogError> {
         let at = self.segments.partition_point(|segment| segment.base <= position);
         let Some(segment) = at.checked_sub(1).and_then(|at| self.segments.get(at)) else {
             return Ok(None);
@@ -402,13 +490,7 @@ impl Log {
         let Some((record, _)) = found else {
             return Err(damaged("a record that was whole before"));
         };
-        let body = match record.body {
-            Body::Inline(body) => part(body, offset, length).to_vec(),
-            Body::File { digest, length: whole } => {
-                self.read_body(position, (digest, whole), (offset, length))?
-            }
-        };
-        Ok(Some(Stored { written: record.written, head: record.head.to_vec(), body }))
+        then(self, &record).map(Some)
     }
 
     /// The file of a segment; the last one that was read stays open.
@@ -426,28 +508,34 @@ impl Log {
     fn read_body(
         &self,
         position: u64,
-        (digest, whole): ([u8; 32], u32),
-        (offset, length): (u32, u32),
+        (digest, whole): ([u8; 32], u64),
+        length: u32,
     ) -> Result<Vec<u8>, LogError> {
         if length == 0 {
             return Ok(Vec::new());
         }
         let path = self.body_path(position);
-        let damaged = |what| LogError::Damaged { path: path.clone(), offset: 0, what };
-        let file = File::open(&path).map_err(|error| LogError::io("open", &path, error))?;
-        let meta = file.metadata().map_err(|error| LogError::io("read", &path, error))?;
-        if meta.len() != u64::from(whole) {
-            return Err(damaged("a body of another length"));
-        }
-        // A part is given without reading the whole: who put it together checks the digest.
-        let (from, length) = (offset.min(whole), length.min(whole - offset.min(whole)));
-        let mut bytes = vec![0; length as usize];
-        file.read_exact_at(&mut bytes, u64::from(from))
-            .map_err(|error| LogError::io("read", &path, error))?;
-        if length == whole && *blake3::hash(&bytes).as_bytes() != digest {
-            return Err(damaged("a body that does not match its digest"));
+        let file = self.open_body(position, whole)?;
+        // A part is given without reading the whole: nobody can check it anyway.
+        let length = usize::try_from(u64::from(length).min(whole)).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; length];
+        file.read_exact_at(&mut bytes, 0).map_err(|error| LogError::io("read", &path, error))?;
+        if length as u64 == whole && *blake3::hash(&bytes).as_bytes() != digest {
+            let what = "a body that does not match its digest";
+            return Err(LogError::Damaged { path, offset: 0, what });
         }
         Ok(bytes)
+    }
+
+    fn open_body(&self, position: u64, whole: u64) -> Result<File, LogError> {
+        let path = self.body_path(position);
+        let file = File::open(&path).map_err(|error| LogError::io("open", &path, error))?;
+        let meta = file.metadata().map_err(|error| LogError::io("read", &path, error))?;
+        if meta.len() != whole + leaves_bytes(whole) {
+            let what = "a body of another length";
+            return Err(LogError::Damaged { path, offset: 0, what });
+        }
+        Ok(file)
     }
 
     /// Forgets the segments whose records all are below `position`; says how many.
@@ -523,10 +611,8 @@ fn remove(path: &Path) -> Result<(), LogError> {
     }
 }
 
-fn part(body: &[u8], offset: u32, length: u32) -> &[u8] {
-    let from = (offset as usize).min(body.len());
-    let to = from.saturating_add(length as usize).min(body.len());
-    &body[from..to]
+fn part(body: &[u8], length: u32) -> &[u8] {
+    &body[..(length as usize).min(body.len())]
 }
 
 /// The bytes of one record, of which at most `room` are there.

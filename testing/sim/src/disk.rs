@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use skep_base::{GroupName, Incarnation, NodeId, NodeName, Time};
+use skep_flood::shelf::Shelf;
 use skep_flood::{LogEntry, LogRecord, Position, PurgedMark, ReadItem, Restored, UpdateId};
 
 /// How fast a disk is.
@@ -57,6 +58,8 @@ pub(crate) struct Disk {
     records: BTreeMap<(NodeId, u16), Cell<Bytes>>,
     book: BTreeMap<NodeId, (NodeName, Vec<SocketAddr>)>,
     log: BTreeMap<Position, Row>,
+    /// Large bodies that are being pulled. A power cut leaves them: a disk checks what it finds.
+    pub(crate) shelf: Shelf,
     pub(crate) log_next: Position,
     /// The updates that were ever appended to this log, and where.
     pub(crate) appended: BTreeMap<UpdateId, Position>,
@@ -124,6 +127,10 @@ impl Disk {
             return Err(format!("appends {id} at {position}, which stands at {before} already"));
         }
         self.log_next = position.next();
+        let body = match id {
+            Some(id) => self.shelf.take(id, body),
+            None => Bytes::new(),
+        };
         let head = Bytes::from(head.to_bytes());
         self.log.insert(position, Row { head, body, written: now, durable_at });
         Ok(())
@@ -131,9 +138,13 @@ impl Disk {
 
     pub(crate) fn read(&self, item: &ReadItem) -> Option<LogRecord> {
         let row = self.log.get(&item.position)?;
-        let from = (item.offset as usize).min(row.body.len());
-        let to = from.saturating_add(item.length as usize).min(row.body.len());
-        Some(LogRecord { head: row.head.clone(), body: row.body.slice(from..to) })
+        let to = (item.length as usize).min(row.body.len());
+        Some(LogRecord { head: row.head.clone(), body: row.body.slice(..to) })
+    }
+
+    /// The body of a record; empty where there is none.
+    pub(crate) fn body(&self, position: Position) -> Bytes {
+        self.log.get(&position).map(|row| row.body.clone()).unwrap_or_default()
     }
 
     pub(crate) fn note_purged(&mut self, marks: Vec<PurgedMark>) {
@@ -196,7 +207,7 @@ impl Disk {
         let restored = |(position, row): (&Position, &Row)| Restored {
             position: *position,
             head: row.head.clone(),
-            body_bytes: u32::try_from(row.body.len()).unwrap_or(u32::MAX),
+            body_bytes: row.body.len() as u64,
             stored_for: now.since(row.written),
         };
         self.log.iter().map(restored).collect()

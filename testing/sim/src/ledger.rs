@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use skep_base::{Digest, GroupName, Time};
-use skep_flood::{Delivered, PublishToken, UpdateId};
+use skep_flood::{Delivered, DeliveredBody, PublishToken, UpdateId};
 
 use crate::HostIx;
 
@@ -81,12 +81,20 @@ impl Ledger {
         let handed = self.handed.entry(host).or_default();
         for update in updates {
             if let Some(promise) = self.promised.get(&update.id)
-                && promise.body != Digest::of(&update.body)
+                && !is_body(&promise.body, &update.body)
             {
                 return Err(format!("hands {} over with another body", update.id));
             }
             handed.insert(update.id);
         }
         Ok(())
+    }
+}
+
+/// Whether what is handed over is what was promised. What is only named is compared in the log.
+fn is_body(promised: &Digest, body: &DeliveredBody) -> bool {
+    match body {
+        DeliveredBody::Here(bytes) => *promised == Digest::of(bytes),
+        DeliveredBody::Stored { .. } => true,
     }
 }

@@ -175,7 +175,7 @@ impl Infected {
                 }
                 (Bug::BendsBodies, Output::Flood(FloodOutput::HandOver { updates, .. })) => {
                     for update in updates {
-                        update.body = Bytes::from_static(b"bent");
+                        update.body = skep_flood::DeliveredBody::Here(Bytes::from_static(b"bent"));
                     }
                 }
                 _ => {}

@@ -71,28 +71,38 @@ fn examples() -> Vec<(Packet, &'static str)> {
         ),
         (Packet::bare(Message::More { group: group(), token: 7 }), "00060403616c6c07"),
         (
-            Packet::bare(Message::Fetch { group: group(), id: id(), offset: 300, length: 5 }),
-            "001b0503616c6cabababababababababababababababab03f403ac0205",
+            Packet::bare(Message::Fetch {
+                group: group(),
+                id: id(),
+                leaves: true,
+                first: 300,
+                count: 5,
+            }),
+            "001c0503616c6cabababababababababababababababab03f40301ac0205",
         ),
         (
-            with(Message::Fragment { group: group(), id: id(), offset: 300, length: 4 }, body()),
-            "001b0603616c6cabababababababababababababababab03f403ac0204736b6570",
+            with(Message::Leaves { group: group(), id: id(), length: 4 }, body()),
+            "00190603616c6cabababababababababababababababab03f40304736b6570",
+        ),
+        (
+            with(Message::Piece { group: group(), id: id(), piece: 300, length: 4 }, body()),
+            "001b0703616c6cabababababababababababababababab03f403ac0204736b6570",
         ),
         (
             Packet::bare(Message::Missing { group: group(), id: id() }),
-            "00180703616c6cabababababababababababababababab03f403",
+            "00180803616c6cabababababababababababababababab03f403",
         ),
         (
             Packet::bare(Message::Have { group: group(), runs: vec![run()] }),
-            "001b0803616c6c01abababababababababababababababab03f403ac02",
+            "001b0903616c6c01abababababababababababababababab03f403ac02",
         ),
         (
             Packet::bare(Message::Prune { group: group(), origins: vec![from] }),
-            "00160903616c6c0101010101010101010101010101010101",
+            "00160a03616c6c0101010101010101010101010101010101",
         ),
         (
             Packet::bare(Message::Graft { group: group(), origins: vec![from], runs: vec![run()] }),
-            "002c0a03616c6c010101010101010101010101010101010101abababababababababababababababab03\
+            "002c0b03616c6c010101010101010101010101010101010101abababababababababababababababab03\
              f403ac02",
         ),
     ]
@@ -157,7 +167,7 @@ fn no_header_is_over_its_bound() {
         id: UpdateId { serial: serial(u64::MAX, u64::MAX), ..id() },
         predecessor: Some(serial(u64::MAX, u64::MAX)),
         age_ms: u64::MAX,
-        length: u32::MAX,
+        length: u64::MAX,
         digest: Some(Digest([0xFF; 32])),
     };
     assert!(encode(&worst).len() <= HEADER_BYTES_MAX);
@@ -175,7 +185,10 @@ fn nonsense_that_decodes_is_refused() {
     assert!(refused(updates(vec![Header { id: zero, predecessor: None, ..small() }]), 1));
     assert!(refused(updates(vec![Header { predecessor: Some(id().serial), ..small() }]), 1));
     assert!(refused(updates(vec![Header { digest: None, ..large() }]), 0));
-    assert!(refused(updates(vec![Header { digest: large().digest, ..small() }]), 1));
+    let fetch = |count| Message::Fetch { group: group(), id: id(), leaves: false, first: 0, count };
+    assert!(!refused(fetch(MAX_FETCH_PIECES), 0));
+    assert!(refused(fetch(MAX_FETCH_PIECES + 1), 0));
+    assert!(refused(fetch(0), 0));
     let many = vec![Header { length: 0, ..small() }; BATCH_HEADERS + 1];
     assert!(refused(updates(many), 0));
     let have = |runs| Message::Have { group: group(), runs };

@@ -13,7 +13,7 @@ use crate::held::{Held, MAX_HELD, Waiting};
 use crate::index::Index;
 use crate::life::{GroupIx, Life, LifeKey, Place};
 use crate::message::Header;
-use crate::{Config, ConfigError, Input, Position, Serial, UpdateId};
+use crate::{Body, Config, ConfigError, Input, Position, Serial, UpdateId};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -81,7 +81,10 @@ fn configurations_that_cannot_work_are_named() {
     assert!(matches!(with(|it| it.purge_age = SECOND), Err(ConfigError::PurgeAge(_))));
     assert!(matches!(with(|it| it.pull_timeout = it.purge_age), Err(ConfigError::PullTimeout(_))));
     assert!(matches!(with(|it| it.index_max = 3), Err(ConfigError::IndexMax(3))));
-    assert!(matches!(with(|it| it.body_max.0 += 1), Err(ConfigError::BodyMax(_))));
+    let too_long = with(|it| it.body_max.0 = crate::MAX_BODY_BYTES + 1);
+    assert!(matches!(too_long, Err(ConfigError::BodyMax(_))));
+    assert!(matches!(with(|it| it.eager_below.0 = 32_769), Err(ConfigError::EagerBelow(_))));
+    assert!(matches!(with(|it| it.eager_below.0 = 0), Err(ConfigError::EagerBelow(_))));
     assert!(matches!(with(|it| it.storage_max.0 = 9), Err(ConfigError::StorageMax(_))));
     let none = Duration::ZERO;
     let compare = Config { compare_period: none, ..Config::default() };
@@ -136,11 +139,11 @@ fn lives_that_hold_nothing_are_forgotten_first() {
     let max = u64::try_from(crate::index::MAX_LIVES).unwrap();
     for number in 0..max {
         let now = i64::try_from(number).unwrap();
-        index.append(key(number), 1, None, 1, (now, now)).unwrap();
+        index.append(key(number), 1, None, (1, false), (now, now)).unwrap();
     }
-    assert!(index.append(key(max), 1, None, 1, (0, 0)).is_err(), "all hold something");
+    assert!(index.append(key(max), 1, None, (1, false), (0, 0)).is_err(), "all hold something");
     index.purge(2, 0);
-    assert!(index.append(key(max), 1, None, 1, (0, 0)).is_ok());
+    assert!(index.append(key(max), 1, None, (1, false), (0, 0)).is_ok());
     let serial = Serial { incarnation: Incarnation(1), sequence: 1 };
     let origin = key(0).origin;
     assert_eq!(index.purged(GroupIx(0), origin), Some(serial), "its highest is remembered");
@@ -157,7 +160,7 @@ fn held_updates_are_bounded() {
         let id = UpdateId { origin: KEY.origin, serial };
         let header = Header { id, predecessor: None, age_ms: 0, length: 0, digest: None };
         let from = KEY.origin;
-        let waiting = Waiting { header, born: 0, body: Bytes::new(), from };
+        let waiting = Waiting { header, born: 0, body: Body::Here(Bytes::new()), from };
         let took = held.hold(GroupIx(0), waiting, now, now);
         assert_eq!(took, sequence < MAX_HELD as u64);
     }

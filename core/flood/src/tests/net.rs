@@ -15,7 +15,8 @@ use crate::event::{
     ReadItem, ReadToken, Refusal, Restored,
 };
 use crate::message::StoredHead;
-use crate::{Config, Flood, Position, Serial, UpdateId};
+use crate::shelf::{self, Shelf};
+use crate::{Config, Flood, Kept, Position, Serial, UpdateId};
 
 pub(super) fn node(number: usize) -> NodeId {
     let mut id = [0; NodeId::LEN];
@@ -38,9 +39,30 @@ pub(super) struct Stored {
 
 #[derive(Debug)]
 enum Event {
-    Frame { from: usize, to: usize, epoch: u64, body: Bytes },
-    Written { on: usize, life: u64, up_to: Position, durable: bool },
-    Read { on: usize, life: u64, token: ReadToken, items: Vec<ReadItem> },
+    Frame {
+        from: usize,
+        to: usize,
+        epoch: u64,
+        body: Bytes,
+    },
+    Written {
+        on: usize,
+        life: u64,
+        up_to: Position,
+        durable: bool,
+    },
+    Read {
+        on: usize,
+        life: u64,
+        token: ReadToken,
+        items: Vec<ReadItem>,
+    },
+    /// The disk has dealt with a part of a large body.
+    Shelved {
+        on: usize,
+        life: u64,
+        input: Input,
+    },
 }
 
 #[derive(Debug)]
@@ -67,6 +89,10 @@ pub(super) struct Host {
     pub(super) commits: bool,
     /// Whether the disk takes anything.
     pub(super) disk_full: bool,
+    /// Large bodies that are being pulled.
+    pub(super) shelf: Shelf,
+    /// Bytes of pieces that this host gave to others.
+    pub(super) served: u64,
     pub(super) config: Config,
 }
 
@@ -135,6 +161,8 @@ impl Net {
                 cursor_gaps: Vec::new(),
                 commits: true,
                 disk_full: false,
+                shelf: Shelf::default(),
+                served: 0,
                 config: config.clone(),
             });
         }
@@ -170,7 +198,7 @@ impl Net {
             Some(Restored {
                 position: Position(at as u64),
                 head: head.into(),
-                body_bytes: u32::try_from(length).unwrap(),
+                body_bytes: length as u64,
                 stored_for: if clock_went_back { Duration::ZERO } else { stored_for },
             })
         });
@@ -334,6 +362,11 @@ impl Net {
                     self.input(on, Input::Appended { up_to, durable });
                 }
             }
+            Event::Shelved { on, life, input } => {
+                if self.hosts[on].life == life {
+                    self.input(on, input);
+                }
+            }
             Event::Read { on, life, token, items } => {
                 let host = &self.hosts[on];
                 if host.life == life {
@@ -369,8 +402,9 @@ impl Net {
                         let at = self.now;
                         match entry.head {
                             LogHead::Update(head) => {
-                                assert_eq!(head.header.length as usize, entry.body.len());
-                                host.log.push(Some(Stored { head, body: entry.body, at }));
+                                let body = host.shelf.take(head.header.id, entry.body);
+                                assert_eq!(head.header.length, body.len() as u64);
+                                host.log.push(Some(Stored { head, body, at }));
                             }
                             LogHead::Gap(missed) => {
                                 host.notes.insert(host.log.len(), (missed, at));
@@ -386,6 +420,30 @@ impl Net {
                 Output::Read { token, items } => {
                     let event = Event::Read { on, life, token, items };
                     self.at(self.now + Duration::from_millis(2), event);
+                }
+                Output::BodyOpen { .. }
+                | Output::BodyLeaves { .. }
+                | Output::BodyPiece { .. }
+                | Output::BodyDrop { .. } => {
+                    let answer = if self.hosts[on].disk_full {
+                        refused(&output)
+                    } else {
+                        self.hosts[on].shelf.carry_out(output)
+                    };
+                    if let Some(input) = answer {
+                        let event = Event::Shelved { on, life, input };
+                        self.at(self.now + Duration::from_millis(1), event);
+                    }
+                }
+                Output::Fetching { .. } => {}
+                Output::Serve { to, position, .. } => {
+                    let at = usize::try_from(position.0).unwrap();
+                    let stored = self.hosts[on].log.get(at).and_then(Option::as_ref);
+                    let body = stored.map(|stored| stored.body.clone()).unwrap_or_default();
+                    for frame in shelf::frames(&output, &body) {
+                        self.hosts[on].served += frame.len() as u64;
+                        self.send(on, number(to), frame);
+                    }
                 }
                 Output::Acknowledge { token, id, position } => {
                     // Where the log is full already, it may be gone again.
@@ -443,12 +501,19 @@ impl Net {
             Output::Send { .. }
             | Output::Append { .. }
             | Output::Read { .. }
+            | Output::BodyOpen { .. }
+            | Output::BodyLeaves { .. }
+            | Output::BodyPiece { .. }
+            | Output::BodyDrop { .. }
+            | Output::Fetching { .. }
+            | Output::Serve { .. }
             | Output::Acknowledge { .. } => unreachable!("carried out before"),
         }
     }
 
     fn send(&mut self, from: usize, to: usize, body: Bytes) {
-        assert!(body.len() <= skep_wire::Lane::Control.max_body_bytes());
+        // Pieces go over the bulk lane, which may overtake the other; here they do not.
+        assert!(body.len() <= skep_wire::Lane::Bulk.max_body_bytes());
         self.frames += 1;
         self.body_bytes += body.len() as u64;
         let Some(&epoch) = self.links.get(&(from.min(to), from.max(to))) else {
@@ -524,16 +589,25 @@ impl Net {
     }
 }
 
+/// What a full disk says.
+#[expect(clippy::wildcard_enum_match_arm, reason = "nothing else is about bodies")]
+fn refused(output: &Output) -> Option<Input> {
+    match output {
+        Output::BodyOpen { id, .. } => Some(Input::BodyOpened { id: *id, missing: None }),
+        Output::BodyLeaves { id, .. } => Some(Input::LeavesKept { id: *id, kept: Kept::No }),
+        Output::BodyPiece { id, piece, .. } => {
+            Some(Input::PieceKept { id: *id, piece: *piece, kept: Kept::No })
+        }
+        _ => None,
+    }
+}
+
 impl Host {
     fn record(&self, item: &ReadItem) -> Option<LogRecord> {
         let at = usize::try_from(item.position.0).unwrap();
         let stored = self.log.get(at)?.as_ref()?;
-        let from = item.offset as usize;
-        let to = (from + item.length as usize).min(stored.body.len());
-        Some(LogRecord {
-            head: stored.head.to_bytes().into(),
-            body: stored.body.slice(from.min(to)..to),
-        })
+        let to = (item.length as usize).min(stored.body.len());
+        Some(LogRecord { head: stored.head.to_bytes().into(), body: stored.body.slice(..to) })
     }
 
     pub(super) fn ids(&self) -> BTreeSet<UpdateId> {

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
-use skep_base::{GroupName, Rng};
+use skep_base::{ByteSize, GroupName, Rng, tree};
 
 use super::net::{Net, node};
 use crate::{Config, fault};
@@ -188,7 +188,7 @@ fn a_large_body_that_cannot_be_had_blocks_for_the_timeout_and_comes_late() {
 fn a_large_body_whose_holder_dies_comes_from_another() {
     let mut net = Net::new(3, 9, &Config::default());
     net.link(0, 1);
-    net.publish(0, &Bytes::from(vec![9; 6 << 20]));
+    net.publish(0, &Bytes::from(vec![9; 24 << 20]));
     net.run_until(10 * SECOND, |net| net.hosts[1].log.len() == 1);
     net.link(0, 2);
     net.link(1, 2);
@@ -197,6 +197,96 @@ fn a_large_body_whose_holder_dies_comes_from_another() {
     net.stop(0, false);
     net.run_until(30 * SECOND, |net| net.hosts[2].log.len() == 1);
     net.check_complete().unwrap();
+}
+
+/// A body in which each piece is another.
+fn long(pieces: usize) -> Bytes {
+    let piece = |number: usize| vec![u8::try_from(number % 251).unwrap(); tree::PIECE_BYTES];
+    let mut body = (0..pieces).map(piece).collect::<Vec<_>>().concat();
+    body.truncate(pieces * tree::PIECE_BYTES - 100);
+    body.into()
+}
+
+#[test]
+fn a_pull_goes_on_after_a_kill_where_it_was() {
+    let mut net = Net::new(2, 21, &Config::default());
+    net.link(0, 1);
+    net.run(SECOND);
+    net.publish(0, &long(40));
+    net.run_until(10 * SECOND, |net| net.hosts[1].shelf.kept_pieces() >= 20);
+    net.stop(1, false);
+    let (kept, served) = (net.hosts[1].shelf.kept_pieces(), net.hosts[0].served);
+    net.start(1, false);
+    net.link(0, 1);
+    net.run_until(30 * SECOND, all_have(1));
+    net.check_complete().unwrap();
+    let again = usize::try_from(net.hosts[0].served - served).unwrap() / tree::PIECE_BYTES;
+    assert!((20..40).contains(&kept));
+    assert_eq!(again, 40 - kept, "nothing is fetched twice");
+}
+
+#[test]
+fn a_pull_that_lost_its_source_goes_on_from_another_where_it_was() {
+    let mut net = Net::new(3, 22, &Config::default());
+    net.link(0, 2);
+    net.publish(0, &long(40));
+    net.run_until(10 * SECOND, |net| net.hosts[2].log.len() == 1);
+    net.link(0, 1);
+    net.run_until(10 * SECOND, |net| net.hosts[1].shelf.kept_pieces() >= 16);
+    let kept = net.hosts[1].shelf.kept_pieces();
+    let before = net.hosts[2].served;
+    net.cut(0, 1);
+    net.link(2, 1);
+    net.run_until(30 * SECOND, |net| net.hosts[1].log.len() == 1);
+    net.check_complete().unwrap();
+    let second = usize::try_from(net.hosts[2].served - before).unwrap() / tree::PIECE_BYTES;
+    assert!(second + kept <= 40, "{second} from the second source after {kept}");
+}
+
+#[test]
+fn a_long_body_comes_from_several_at_once_and_each_piece_once() {
+    let mut net = Net::new(4, 23, &Config::default());
+    net.link(0, 1);
+    net.link(0, 2);
+    net.publish(0, &long(64));
+    net.run_until(10 * SECOND, |net| (0..3).all(|host| net.hosts[host].log.len() == 1));
+    let before: Vec<u64> = net.hosts.iter().map(|host| host.served).collect();
+    (0..3).for_each(|host| net.link(host, 3));
+    net.run_until(10 * SECOND, |net| net.hosts[3].log.len() == 1);
+    net.check_complete().unwrap();
+    let served = net.hosts.iter().zip(before).map(|(host, before)| host.served - before);
+    let served: Vec<u64> = served.collect();
+    assert!(served[..3].iter().filter(|bytes| **bytes > 0).count() > 1, "{served:?}");
+    let length = long(64).len() as u64;
+    assert!(served.iter().sum::<u64>() < length + length / 100, "{served:?}");
+}
+
+#[test]
+fn a_full_disk_pauses_a_pull_and_loses_nothing() {
+    let mut net = Net::new(2, 24, &Config::default());
+    net.link(0, 1);
+    net.run(SECOND);
+    net.hosts[1].disk_full = true;
+    net.publish(0, &long(8));
+    net.run(20 * SECOND);
+    assert!(net.hosts[1].log.is_empty());
+    net.hosts[1].disk_full = false;
+    net.run_until(30 * SECOND, all_have(1));
+    net.check_complete().unwrap();
+}
+
+#[test]
+fn bodies_are_eager_below_what_the_configuration_says() {
+    for (eager_below, fetched) in [(16 * 1024, 1), (32 * 1024, 0)] {
+        let config = Config { eager_below: ByteSize(eager_below), ..Config::default() };
+        let mut net = Net::new(2, 25, &config);
+        net.link(0, 1);
+        net.run(SECOND);
+        net.publish(0, &Bytes::from(vec![7; 20_000]));
+        net.run_until(10 * SECOND, all_have(1));
+        net.check_complete().unwrap();
+        assert_eq!(net.hosts[1].flood().stats().fetched, fetched);
+    }
 }
 
 #[test]

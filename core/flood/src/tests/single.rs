@@ -1,5 +1,7 @@
 //! One machine against a peer that says what it likes.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "what a test looks for is what it names")]
+
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
@@ -8,11 +10,13 @@ use core::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use skep_base::{Digest, GroupName, Incarnation, NodeId, Outbox, Rng, Time};
+use skep_base::{Digest, GroupName, Incarnation, NodeId, Outbox, Rng, Time, tree};
 
 use super::net::node;
 use crate::message::{Floor, Header, Life, Mark, Message, Packet};
-use crate::{Config, Flood, Input, LogEntry, Output, PurgedMark, Serial, UpdateId};
+use crate::{
+    Config, Flood, Input, Kept, LogEntry, Output, PurgedMark, Serial, SpoolId, Spooled, UpdateId,
+};
 
 struct Bench {
     flood: Flood,
@@ -51,9 +55,14 @@ impl Bench {
 
     fn updates(&mut self, headers: Vec<Header>) -> Vec<Output> {
         let small = headers.iter().filter(|header| !header.is_large());
-        let bodies = small.map(|header| Bytes::from(vec![5; header.length as usize])).collect();
+        let bodies = small.map(|header| filled(header.length)).collect();
         self.says(Message::Updates { group: GroupName::all(), headers }, bodies)
     }
+}
+
+/// A body of that length; of what no memory holds, none.
+fn filled(length: u64) -> Bytes {
+    vec![5; usize::try_from(length).unwrap_or(0)].into()
 }
 
 fn header(origin: NodeId, sequence: u64, predecessor: Option<u64>) -> Header {
@@ -115,6 +124,14 @@ fn traces_of_our_own_earlier_life_are_taken_and_followed() {
 }
 
 #[test]
+fn a_trace_of_an_earlier_life_that_comes_twice_harms_nothing() {
+    let mut bench = Bench::new();
+    bench.handle(Input::Begin { incarnation: Incarnation(5) });
+    assert_eq!(appended(&bench.updates(vec![header(node(1), 7, None)])), 1);
+    assert_eq!(appended(&bench.updates(vec![header(node(1), 7, None)])), 0);
+}
+
+#[test]
 fn nothing_is_published_before_the_life_is_known() {
     let mut flood = Flood::new(node(1), Incarnation(1), Config::default(), Rng::seeded(1));
     let mut out = Outbox::new();
@@ -130,10 +147,10 @@ fn nothing_is_published_before_the_life_is_known() {
 #[test]
 fn bodies_over_the_limit_are_refused_on_both_ways() {
     let mut bench = Bench::new();
-    let limit = usize::try_from(Config::default().body_max.0).unwrap();
-    let outputs = bench.handle(Input::Publish {
+    let limit = Config::default().body_max.0;
+    let outputs = bench.handle(Input::PublishSpooled {
         group: GroupName::all(),
-        body: Bytes::from(vec![0; limit + 1]),
+        body: Spooled { spool: SpoolId(1), length: limit + 1, digest: Digest::of(b"") },
         token: crate::PublishToken(1),
     });
     assert!(outputs.iter().any(|output| matches!(
@@ -141,7 +158,7 @@ fn bodies_over_the_limit_are_refused_on_both_ways() {
         Output::Refuse { reason: crate::Refusal::TooLarge { .. }, .. }
     )));
     let mut large = header(node(3), 1, None);
-    large.length = u32::try_from(limit).unwrap() + 1;
+    large.length = limit + 1;
     large.digest = Some(Digest::of(b""));
     assert!(rejections(&bench.updates(vec![large]))[0].contains("over the limit"));
 }
@@ -216,9 +233,13 @@ fn a_large_body_that_is_not_what_was_announced_is_refused() {
     large.digest = Some(Digest::of(b"something else"));
     let id = large.id;
     assert_eq!(appended(&bench.updates(vec![large])), 0);
+    bench.handle(Input::BodyOpened { id, missing: Some((true, vec![0])) });
     let group = GroupName::all();
-    let fragment = Message::Fragment { group, id, offset: 0, length: 20_000 };
-    let outputs = bench.says(fragment, vec![Bytes::from(vec![1; 20_000])]);
+    let piece = Message::Piece { group, id, piece: 0, length: 20_000 };
+    let outputs = bench.says(piece, vec![Bytes::from(vec![1; 20_000])]);
+    let given = outputs.iter().any(|it| matches!(it, Output::BodyPiece { piece: 0, .. }));
+    assert!(given && appended(&outputs) == 0, "the disk checks it");
+    let outputs = bench.handle(Input::PieceKept { id, piece: 0, kept: Kept::Wrong });
     assert!(rejections(&outputs)[0].contains("does not match its digest"));
     assert_eq!(appended(&outputs), 0);
 }
@@ -267,7 +288,7 @@ fn any_serial() -> impl Strategy<Value = Serial> {
 }
 
 fn any_header() -> impl Strategy<Value = Header> {
-    let length = prop_oneof![0_u32..64, Just(20_000), Just(u32::MAX)];
+    let length = prop_oneof![0_u64..64, Just(20_000), Just(1_000_000), Just(u64::MAX)];
     let age = prop_oneof![0_u64..10_000, Just(u64::MAX)];
     let id = (any_id(), any_serial());
     (id, prop::option::of(any_serial()), age, length).prop_map(
@@ -322,11 +343,14 @@ fn any_message() -> impl Strategy<Value = Message> {
             }
         ),
         1 => (0_u32..9).prop_map(move |token| Message::More { group: group(), token }),
-        1 => (id(), any::<u32>(), any::<u32>()).prop_map(move |(id, offset, length)| {
-            Message::Fetch { group: group(), id, offset, length }
+        1 => (id(), any::<u32>(), 0_u32..20).prop_map(move |(id, first, count)| {
+            Message::Fetch { group: group(), id, leaves: first % 2 == 0, first, count }
         }),
-        1 => (id(), prop_oneof![Just(0_u32), any::<u32>()], 0_u32..40_000).prop_map(
-            move |(id, offset, length)| Message::Fragment { group: group(), id, offset, length }
+        1 => (id(), 0_u32..9, 0_u32..40_000).prop_map(
+            move |(id, piece, length)| Message::Piece { group: group(), id, piece, length }
+        ),
+        1 => (id(), 0_u32..400).prop_map(
+            move |(id, length)| Message::Leaves { group: group(), id, length }
         ),
         1 => id().prop_map(move |id| Message::Missing { group: group(), id }),
     ]
@@ -336,12 +360,17 @@ fn with_bodies(message: Message) -> Bytes {
     let mut bodies = Vec::new();
     if let Message::Updates { headers, .. } | Message::Pulled { headers, .. } = &message {
         let small = headers.iter().filter(|header| !header.is_large());
-        bodies.extend(small.map(|header| Bytes::from(vec![5; header.length as usize])));
+        bodies.extend(small.map(|header| filled(header.length)));
     }
-    if let Message::Fragment { length, .. } = &message {
+    if let Message::Piece { length, .. } | Message::Leaves { length, .. } = &message {
         bodies.push(Bytes::from(vec![6; *length as usize]));
     }
     Packet { message, bodies }.to_bytes()
+}
+
+/// What a disk may say, by a number.
+fn kept(number: u64) -> Kept {
+    [Kept::Yes, Kept::Wrong, Kept::Unchecked, Kept::No][usize::try_from(number % 4).unwrap()]
 }
 
 proptest! {
@@ -360,6 +389,20 @@ proptest! {
             for entry in entries(&outputs) {
                 prop_assert_eq!(entry.position.0, positions);
                 positions += 1;
+            }
+            for output in outputs {
+                let answer = match output {
+                    Output::BodyOpen { id, length, .. } => {
+                        let missing = (0..tree::pieces(length)).filter(|it| it % 3 != 2);
+                        Input::BodyOpened { id, missing: Some((false, missing.collect())) }
+                    }
+                    Output::BodyLeaves { id, .. } => Input::LeavesKept { id, kept: kept(wait) },
+                    Output::BodyPiece { id, piece, .. } => {
+                        Input::PieceKept { id, piece, kept: kept(wait / 4) }
+                    }
+                    _ => continue,
+                };
+                bench.handle(answer);
             }
             bench.handle(Input::Appended { up_to: crate::Position(positions), durable: false });
             bench.now = bench.now + Duration::from_millis(wait);

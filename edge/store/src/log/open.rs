@@ -7,6 +7,7 @@ use std::path::Path;
 use super::record::{Body, Record};
 use super::segment::{self, SEGMENT_HEADER_BYTES, Segment};
 use super::{Damage, Found, LogError, Opened, TornTail, body_path};
+use crate::bodies::leaves_bytes;
 use crate::files;
 
 /// A file that is longer than any segment grows is none of ours, and is not read into memory.
@@ -47,7 +48,6 @@ pub(super) fn open_segment(
     let mut missing = Vec::new();
     let mut found = if sound || bytes.len() > SEGMENT_HEADER_BYTES {
         segment.scan(&bytes, max_jump, |record| {
-            let body_bytes = u32::try_from(record.body.len()).unwrap_or(u32::MAX);
             if !body_is_there(bodies, record) {
                 missing.push(record.position);
                 return;
@@ -56,7 +56,7 @@ pub(super) fn open_segment(
                 position: record.position,
                 written: record.written,
                 head: record.head,
-                body_bytes,
+                body_bytes: record.body.len(),
             });
         })
     } else {
@@ -122,6 +122,6 @@ fn body_is_there(bodies: &Path, record: &Record<'_>) -> bool {
     match record.body {
         Body::Inline(_) => true,
         Body::File { length, .. } => fs::metadata(body_path(bodies, record.position))
-            .is_ok_and(|meta| meta.is_file() && meta.len() == u64::from(length)),
+            .is_ok_and(|meta| meta.is_file() && meta.len() == length + leaves_bytes(length)),
     }
 }

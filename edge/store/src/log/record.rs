@@ -19,9 +19,9 @@ pub(super) const RECORD_HEADER_BYTES: usize = 31;
 /// Longest head.
 pub(super) const MAX_HEAD_BYTES: usize = 4096;
 /// Bodies up to here stand in the segment; longer ones are files.
-pub(super) const MAX_INLINE_BYTES: usize = 16 * 1024;
+pub(super) const MAX_INLINE_BYTES: usize = 32 * 1024;
 /// What stands in the segment for a body that is a file: its digest and its length.
-pub(super) const REFERENCE_BYTES: usize = 32 + 4;
+pub(super) const REFERENCE_BYTES: usize = 32 + 8;
 
 const CHECKSUM_AT: usize = 23;
 
@@ -29,14 +29,14 @@ const CHECKSUM_AT: usize = 23;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Body<'a> {
     Inline(&'a [u8]),
-    File { digest: [u8; 32], length: u32 },
+    File { digest: [u8; 32], length: u64 },
 }
 
 impl Body<'_> {
-    pub(super) fn len(&self) -> usize {
+    pub(super) const fn len(&self) -> u64 {
         match self {
-            Self::Inline(bytes) => bytes.len(),
-            Self::File { length, .. } => *length as usize,
+            Self::Inline(bytes) => bytes.len() as u64,
+            Self::File { length, .. } => *length,
         }
     }
 }
@@ -102,7 +102,7 @@ impl<'a> Record<'a> {
         } else {
             Body::File {
                 digest: *tail.first_chunk()?,
-                length: u32::from_be_bytes(*tail.last_chunk()?),
+                length: u64::from_be_bytes(*tail.last_chunk()?),
             }
         };
         let record = Self {

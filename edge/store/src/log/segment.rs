@@ -147,7 +147,7 @@ impl Segment {
                 self.pad_to(record.position);
             }
             self.outside += match record.body {
-                super::record::Body::File { length, .. } => u64::from(length),
+                super::record::Body::File { length, .. } => length,
                 super::record::Body::Inline(_) => 0,
             };
             each(&record);

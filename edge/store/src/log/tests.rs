@@ -12,7 +12,7 @@ fn options(segment_bytes: u64) -> Options {
 }
 
 /// What a log should hold: position, head and body length.
-type Shown = Vec<(u64, Vec<u8>, u32)>;
+type Shown = Vec<(u64, Vec<u8>, u64)>;
 
 fn open(dir: &Path, segment_bytes: u64) -> (Log, Opened, Shown) {
     let mut shown = Vec::new();
@@ -25,11 +25,11 @@ fn open(dir: &Path, segment_bytes: u64) -> (Log, Opened, Shown) {
 }
 
 fn append(log: &mut Log, head: &[u8], body: &[u8]) -> u64 {
-    log.append(NOW, &[Entry { head, body }]).unwrap().start
+    log.append(NOW, &[Entry { head, body: Source::Bytes(body) }]).unwrap().start
 }
 
 fn body(log: &mut Log, position: u64) -> Option<Vec<u8>> {
-    log.read(position, 0, u32::MAX).unwrap().map(|it| it.body)
+    log.read(position, u32::MAX).unwrap().map(|it| it.body)
 }
 
 fn only_segment(dir: &Path) -> PathBuf {
@@ -42,18 +42,18 @@ fn records_are_read_back_whole_and_in_part() {
     let (mut log, ..) = open(dir.path(), 1 << 20);
     let large = vec![9; 100_000];
     let entries = [
-        Entry { head: b"h", body: b"one" },
-        Entry { head: b"", body: b"" },
-        Entry { head: b"large", body: &large },
+        Entry { head: b"h", body: Source::Bytes(b"one") },
+        Entry { head: b"", body: Source::Bytes(b"") },
+        Entry { head: b"large", body: Source::Bytes(&large) },
     ];
     assert_eq!(log.append(NOW, &entries).unwrap(), 0..3);
-    let read = log.read(0, 1, 10).unwrap().unwrap();
-    assert_eq!((read.written, &read.head[..], &read.body[..]), (NOW, &b"h"[..], &b"ne"[..]));
+    let read = log.read(0, 2).unwrap().unwrap();
+    assert_eq!((read.written, &read.head[..], &read.body[..]), (NOW, &b"h"[..], &b"on"[..]));
     assert_eq!(body(&mut log, 1), Some(vec![]));
     assert_eq!(body(&mut log, 2), Some(large.clone()));
-    assert_eq!(log.read(2, 99_990, 50).unwrap().unwrap().body, [9; 10]);
-    assert_eq!(log.read(2, 200_000, 50).unwrap().unwrap().body, []);
-    assert_eq!(log.read(3, 0, 1).unwrap(), None);
+    assert_eq!(log.read(2, 50).unwrap().unwrap().body, [9; 50]);
+    assert_eq!(log.read(2, 0).unwrap().unwrap().body, []);
+    assert_eq!(log.read(3, 1).unwrap(), None);
     assert_eq!(log.durable(), 0);
     assert_eq!(log.sync().unwrap(), 3);
     drop(log);
@@ -72,7 +72,7 @@ fn segments_rotate_and_are_purged_with_their_bodies() {
     for number in 0..100_u32 {
         append(&mut log, &number.to_be_bytes(), &[1; 50]);
     }
-    append(&mut log, b"large", &vec![2; 20_000]);
+    append(&mut log, b"large", &vec![2; 40_000]);
     append(&mut log, b"after", b"");
     let files = || fs::read_dir(dir.path()).unwrap().count() - 1;
     let before = files();
@@ -94,9 +94,11 @@ fn segments_rotate_and_are_purged_with_their_bodies() {
 fn limits_are_checked_before_anything_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let (mut log, ..) = open(dir.path(), 1 << 20);
-    let (head, body) = (vec![0; MAX_HEAD_BYTES + 1], vec![0; MAX_BODY_BYTES + 1]);
-    let good = Entry { head: b"h", body: b"b" };
-    for bad in [Entry { head: &head, body: b"" }, Entry { head: b"", body: &body }] {
+    let head = vec![0; MAX_HEAD_BYTES + 1];
+    let too_long = Source::File { path: dir.path(), length: MAX_BODY_BYTES + 1, digest: [0; 32] };
+    let good = Entry { head: b"h", body: Source::Bytes(b"b") };
+    let long_head = Entry { head: &head, body: Source::Bytes(b"") };
+    for bad in [long_head, Entry { head: b"", body: too_long }] {
         let error = log.append(NOW, &[good, bad]).unwrap_err();
         assert!(matches!(error, LogError::TooLong { .. }));
     }
@@ -107,7 +109,7 @@ fn limits_are_checked_before_anything_is_written() {
 fn example(dir: &Path) -> (Vec<u8>, Vec<u64>) {
     let (mut log, ..) = open(dir, 1 << 20);
     for number in 0..5_u8 {
-        let large = vec![number; 20_000];
+        let large = vec![number; 40_000];
         let small = vec![number; 40 + usize::from(number)];
         append(&mut log, &[number; 3], if number == 3 { &large } else { &small });
     }
@@ -183,7 +185,7 @@ fn a_flipped_bit_anywhere_is_reported_and_costs_one_record() {
             fs::copy(only_segment(dir.path()), only_segment(dir.path())).unwrap();
         }
         // The large body went with the record that named it: put both back.
-        fs::write(dir.path().join("bodies/0000000000000003"), vec![3; 20_000]).unwrap();
+        fs::write(dir.path().join("bodies/0000000000000003"), vec![3; 40_000]).unwrap();
     }
 }
 
@@ -194,7 +196,7 @@ fn a_missing_segment_or_body_is_reported() {
     for number in 0..20_u8 {
         append(&mut log, &[number], &[number; 50]);
     }
-    append(&mut log, b"l", &vec![1; 30_000]);
+    append(&mut log, b"l", &vec![1; 40_000]);
     append(&mut log, b"x", b"");
     let (base, next) = (log.segments[2].base, log.segments[3].base);
     fs::remove_file(&log.segments[2].path).unwrap();
@@ -214,13 +216,13 @@ fn what_changes_under_an_open_log_is_not_handed_out() {
     let dir = tempfile::tempdir().unwrap();
     let (mut log, ..) = open(dir.path(), 1 << 20);
     append(&mut log, b"h", &[5; 100]);
-    append(&mut log, b"h", &vec![5; 20_000]);
+    append(&mut log, b"h", &vec![5; 40_000]);
     let mut bytes = fs::read(only_segment(dir.path())).unwrap();
     bytes[80] ^= 1;
     fs::write(only_segment(dir.path()), bytes).unwrap();
-    assert!(matches!(log.read(0, 0, 1), Err(LogError::Damaged { .. })));
-    fs::write(dir.path().join("bodies/0000000000000001"), vec![6; 20_000]).unwrap();
-    assert!(matches!(log.read(1, 0, u32::MAX), Err(LogError::Damaged { .. })));
+    assert!(matches!(log.read(0, 1), Err(LogError::Damaged { .. })));
+    fs::write(dir.path().join("bodies/0000000000000001"), vec![6; 40_000]).unwrap();
+    assert!(matches!(log.read(1, u32::MAX), Err(LogError::Damaged { .. })));
 }
 
 #[test]
@@ -241,9 +243,9 @@ fn a_failed_append_leaves_nothing_and_the_log_goes_on() {
     append(&mut log, b"first", b"record");
     // The place of the last body is taken by a directory: its file cannot be made.
     let small = [1; 60];
-    let large = vec![2; 20_000];
-    let mut entries = vec![Entry { head: b"h", body: &small }; 20];
-    entries.push(Entry { head: b"h", body: &large });
+    let large = vec![2; 40_000];
+    let mut entries = vec![Entry { head: b"h", body: Source::Bytes(&small) }; 20];
+    entries.push(Entry { head: b"h", body: Source::Bytes(&large) });
     let blocked = dir.path().join(format!("bodies/{:016x}", 21));
     fs::create_dir(&blocked).unwrap();
     assert!(matches!(log.append(NOW, &entries), Err(LogError::Io { .. })));
@@ -272,7 +274,7 @@ fn files_are_for_the_agent_alone() {
     let dir = tempfile::tempdir().unwrap();
     let inner = dir.path().join("log");
     let (mut log, ..) = open(&inner, 1 << 20);
-    append(&mut log, b"h", &vec![1; 20_000]);
+    append(&mut log, b"h", &vec![1; 40_000]);
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&inner), mode(&inner.join("bodies"))), (0o700, 0o700));
     assert_eq!(mode(&only_segment(&inner)), 0o600);
@@ -285,18 +287,18 @@ enum Step {
     Sync,
     Purge(u64),
     Reopen,
-    Read(u64, u32, u32),
+    Read(u64, u32),
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let length = prop_oneof![6 => 0_usize..200, 1 => 16_000_usize..20_000];
+    let length = prop_oneof![6 => 0_usize..200, 1 => 32_000_usize..40_000];
     prop_oneof![
         6 => prop::collection::vec(length, 0..5).prop_map(Step::Append),
         1 => Just(Step::Sync),
         1 => (0_u64..60).prop_map(Step::Purge),
         2 => Just(Step::Reopen),
-        4 => (0_u64..60, 0_u32..300, 0_u32..300)
-            .prop_map(|(at, from, length)| Step::Read(at, from, length)),
+        4 => (0_u64..60, 0_u32..300)
+            .prop_map(|(at, length)| Step::Read(at, length)),
     ]
 }
 
@@ -320,7 +322,7 @@ proptest! {
                     }
                     let entries: Vec<_> = model[start..]
                         .iter()
-                        .map(|(head, body)| Entry { head, body })
+                        .map(|(head, body)| Entry { head, body: Source::Bytes(body) })
                         .collect();
                     let positions = log.append(NOW, &entries).unwrap();
                     prop_assert_eq!(positions, start as u64..model.len() as u64);
@@ -340,17 +342,17 @@ proptest! {
                     let expected = model.iter().enumerate().skip(first);
                     let expected: Vec<_> = expected
                         .map(|(at, (head, body))| {
-                            (at as u64, head.clone(), u32::try_from(body.len()).unwrap())
+                            (at as u64, head.clone(), body.len() as u64)
                         })
                         .collect();
                     prop_assert_eq!(shown, expected);
                 }
-                Step::Read(at, from, length) => {
-                    let read = log.read(at, from, length).unwrap();
+                Step::Read(at, length) => {
+                    let read = log.read(at, length).unwrap();
                     let expected = usize::try_from(at).ok().and_then(|at| model.get(at));
                     let expected = expected.filter(|_| at >= log.first());
                     let expected = expected.map(|(head, body)| {
-                        (head.clone(), part(body, from, length).to_vec())
+                        (head.clone(), part(body, length).to_vec())
                     });
                     prop_assert_eq!(read.map(|it| (it.head, it.body)), expected);
                 }

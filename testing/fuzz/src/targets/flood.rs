@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use skep_base::{Digest, Incarnation, NodeId};
 use skep_flood::message::{Floor, Header, Life, Mark, Message, Packet, Run, StoredHead};
-use skep_flood::{INLINE_BELOW_BYTES, Serial, UpdateId};
+use skep_flood::{MAX_EAGER_BYTES, Serial, UpdateId};
 
 use super::{Seed, Target, name};
 
@@ -56,12 +56,12 @@ fn small() -> Header {
 }
 
 fn large() -> Header {
-    let bytes = vec![7; INLINE_BELOW_BYTES];
+    let bytes = vec![7; MAX_EAGER_BYTES];
     Header {
         id: id(3),
         predecessor: Some(serial(2)),
         age_ms: 40,
-        length: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+        length: bytes.len() as u64,
         digest: Some(Digest::of(&bytes)),
     }
 }
@@ -81,7 +81,7 @@ fn packet_seeds() -> Vec<Seed> {
     let mark = Mark { origin, purged: Some(serial(1)), lives: vec![life] };
     let floor = Floor { origin, serial: serial(1), whole: true, dropped: false };
     let (from, to) = (NodeId::from_bytes([0; 16]), NodeId::from_bytes([255; 16]));
-    let (offset, length) = (16_384, 4);
+    let (leaves, first, count, length) = (true, 3, 2, 4);
     let run = Run { origin, incarnation: Incarnation(3), first: 5, count: 300 };
     vec![
         seed(
@@ -97,12 +97,9 @@ fn packet_seeds() -> Vec<Seed> {
             vec![body()],
         ),
         seed("more", Message::More { group: group(), token }, vec![]),
-        seed("fetch", Message::Fetch { group: group(), id: id(3), offset, length }, vec![]),
-        seed(
-            "fragment",
-            Message::Fragment { group: group(), id: id(3), offset, length },
-            vec![body()],
-        ),
+        seed("fetch", Message::Fetch { group: group(), id: id(3), leaves, first, count }, vec![]),
+        seed("leaves", Message::Leaves { group: group(), id: id(3), length }, vec![body()]),
+        seed("piece", Message::Piece { group: group(), id: id(3), piece: 1, length }, vec![body()]),
         seed("missing", Message::Missing { group: group(), id: id(3) }, vec![]),
         seed("have", Message::Have { group: group(), runs: vec![run] }, vec![]),
         seed("prune", Message::Prune { group: group(), origins: vec![origin] }, vec![]),

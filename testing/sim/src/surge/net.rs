@@ -131,7 +131,7 @@ impl Net {
         let restored = host.log.iter().enumerate().map(|(at, row)| Restored {
             position: Position(at as u64),
             head: row.head.clone(),
-            body_bytes: u32::try_from(row.body.len()).unwrap_or(u32::MAX),
+            body_bytes: row.body.len() as u64,
             stored_for: now.since(row.written),
         });
         flood.restore(now, restored, Position(host.log.len() as u64), false);
@@ -261,6 +261,12 @@ impl Net {
                 Output::Read { token, items } => {
                     self.queue.push(self.now + DISK_READ, Event::Read { on, life, token, items });
                 }
+                Output::BodyOpen { .. }
+                | Output::BodyLeaves { .. }
+                | Output::BodyPiece { .. }
+                | Output::BodyDrop { .. }
+                | Output::Fetching { .. }
+                | Output::Serve { .. } => unreachable!("surges are of small updates"),
                 Output::Purge { .. }
                 | Output::Purged(_)
                 | Output::Acknowledge { .. }
@@ -291,7 +297,11 @@ impl Net {
         let host = &mut self.hosts[on];
         for entry in entries {
             let head = Bytes::from(entry.head.to_bytes());
-            host.log.push_back(Row { head, body: entry.body, written: now });
+            let body = match entry.body {
+                skep_flood::Body::Here(body) => body,
+                skep_flood::Body::Fetched | skep_flood::Body::Spooled(_) => Bytes::new(),
+            };
+            host.log.push_back(Row { head, body, written: now });
             let Some(id) = entry.head.update().map(|head| head.header.id) else {
                 continue;
             };
@@ -335,8 +345,7 @@ impl Net {
 impl Host {
     fn record(&self, item: &ReadItem) -> Option<LogRecord> {
         let row = self.log.get(usize::try_from(item.position.0).ok()?)?;
-        let from = (item.offset as usize).min(row.body.len());
-        let to = from.saturating_add(item.length as usize).min(row.body.len());
-        Some(LogRecord { head: row.head.clone(), body: row.body.slice(from..to) })
+        let to = (item.length as usize).min(row.body.len());
+        Some(LogRecord { head: row.head.clone(), body: row.body.slice(..to) })
     }
 }

@@ -155,6 +155,22 @@ impl World {
                 let at = state.disk.finish(now, takes);
                 self.flood_input(host, at, FloodInput::Read { token, records });
             }
+            FloodOutput::BodyOpen { .. }
+            | FloodOutput::BodyLeaves { .. }
+            | FloodOutput::BodyPiece { .. }
+            | FloodOutput::BodyDrop { .. } => {
+                let (now, takes) = (self.now, self.config.disk.write);
+                let state = self.host_mut(host);
+                if let Some(input) = state.disk.shelf.carry_out(output) {
+                    let at = state.disk.finish(now, takes);
+                    self.flood_input(host, at, input);
+                }
+            }
+            FloodOutput::Fetching { .. } => {}
+            FloodOutput::Serve { to, position, .. } => {
+                let body = self.host(host).disk.body(position);
+                self.serve(host, to, &skep_flood::shelf::frames(&output, &body));
+            }
             FloodOutput::Purged(marks) => self.host_mut(host).disk.note_purged(marks),
             FloodOutput::Purge { below } => self.host_mut(host).disk.purge(below),
             FloodOutput::Acknowledge { token, id, .. } => {
@@ -192,6 +208,18 @@ impl World {
                 let what = "a flood message came out of a node without a link to send it on";
                 self.fail(Checker::Invariant, what);
             }
+        }
+    }
+
+    /// Hosts of the simulator have one lane.
+    fn serve(&mut self, host: HostIx, to: NodeId, frames: &[bytes::Bytes]) {
+        let link = self.node(host).and_then(|node| node.links().find(|link| link.peer == to));
+        let Some(link) = link.map(|link| link.link) else {
+            return;
+        };
+        for body in frames {
+            let frame = Frame { kind: skep_wire::kind::FLOOD, body: body.clone() };
+            self.net.send(self.now, link, frame);
         }
     }
 
