@@ -164,7 +164,7 @@ pub enum Verb {
     /// Make this host a node of a bloc, with a token from `skep ca invite`
     #[command(after_help = "The private key is made here and never leaves this host. The token \
         names the CA by its fingerprint,\nso nobody in between can pose as it.\n\n\
-        EXAMPLE\n  sudo skep join skep1-jj4ge2ljnyqho5a\n  \
+        EXAMPLE\n  sudo skep join skep-invite-aefwk6dbnvygyzjomnxw2byh\n  \
         sudo skep join TOKEN --node web-7 --address 192.0.2.7:7400")]
     Join(JoinArgs),
     /// Show this node's certificate

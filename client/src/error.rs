@@ -11,7 +11,7 @@ use crate::server::{Server, ServerError};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No agent could be reached for as long as the patience lasted.
-    #[error("no agent was reached for {patience:?}; the last try was {server}")]
+    #[error("no agent answers at {server}{}", tried(*patience))]
     Unreachable {
         /// How long it was tried.
         patience: Duration,
@@ -64,4 +64,9 @@ pub enum Error {
     /// No runtime could be started for the blocking client.
     #[error("cannot start a runtime")]
     Runtime(#[source] io::Error),
+}
+
+/// A command for a person tries once, and says nothing of it.
+fn tried(patience: Duration) -> String {
+    if patience.is_zero() { String::new() } else { format!(", tried for {patience:?}") }
 }

@@ -169,6 +169,7 @@ fn nobody_there_is_said_after_the_patience() {
     let options = Options::to("127.0.0.1:1".parse().unwrap()).patience(Duration::ZERO);
     let error = blocking::Client::connect(options).unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    assert_eq!(error.to_string(), "no agent answers at plain:127.0.0.1:1");
 }
 
 /// What a channel's agent is asked, and what it says after that.

@@ -139,7 +139,17 @@ fn a_host_behind_a_router_is_reached_by_being_asked_to_dial_back() -> Result<()>
 
 #[test]
 fn two_behind_routers_meet_at_a_relay_and_when_it_is_killed_at_another() -> Result<()> {
-    let Some(bloc) = translating_or_skip("channel-relay")? else {
+    lose_a_relay("channel-relay", |_, relay| relay.kill())
+}
+
+/// Nothing says that it is gone: the kernels find out, by what is not acknowledged.
+#[test]
+fn two_behind_routers_meet_at_another_relay_when_one_is_unplugged() -> Result<()> {
+    lose_a_relay("channel-unplug", |host, _| host.unplug())
+}
+
+fn lose_a_relay(name: &str, lose: impl FnOnce(&Host, &mut Node) -> Result<()>) -> Result<()> {
+    let Some(bloc) = translating_or_skip(name)? else {
         return Ok(());
     };
     let names = ["c", "d", "a", "b"];
@@ -170,7 +180,7 @@ fn two_behind_routers_meet_at_a_relay_and_when_it_is_killed_at_another() -> Resu
     let through = |which: usize| passed[which] >= SENT_BYTES as u64;
     ensure!(through(relay) && !through(1 - relay), "{passed:?} bytes came to c and d");
 
-    nodes[relay].kill()?;
+    lose(&hosts[relay], &mut nodes[relay])?;
     for process in [&opened, &served] {
         let status = process.wait(PATIENCE)?;
         let said = process.stderr()?;
