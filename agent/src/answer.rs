@@ -322,6 +322,8 @@ impl Spine {
         let records = self.node.records().statistics();
         let flood = self.node.flood().stats();
         let transport = self.transport.stats();
+        let (pairs, relayed) = self.reach.relayed();
+        let waits = self.reach.channels().served().iter().map(|(_, waits)| *waits).sum();
         let mut metrics = vec![
             gauge("members_present", "members that are present", self.node.present().len()),
             gauge("members_known", "members that are known", self.node.members().count()),
@@ -335,6 +337,9 @@ impl Spine {
             counter("update_gaps", "", "gaps reported", flood.gaps),
             counter("received", "bytes", "received over all links", transport.received_bytes),
             counter("sent", "bytes", "sent over all links", transport.sent_bytes),
+            gauge("channel_waits", "waits of applications for channels", waits),
+            gauge("relayed_pairs", "pairs of nodes whose bytes are passed on here", pairs),
+            counter("relayed", "bytes", "passed on between nodes that cannot meet", relayed),
             counter("frames_unknown", "", "frames of unknown kinds", self.node.unknown_frames()),
         ];
         metrics.extend(self.exports.metrics());

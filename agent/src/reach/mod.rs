@@ -235,6 +235,12 @@ impl Reach {
         &self.shared.channels
     }
 
+    /// Pairs of other nodes whose bytes are passed on now, and the bytes of all so far.
+    #[must_use]
+    pub fn relayed(&self) -> (usize, u64) {
+        self.shared.relay.load()
+    }
+
     /// Opens a stream to a member.
     ///
     /// # Errors

@@ -1,14 +1,15 @@
 //! Passing bytes on between two members that cannot dial each other.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use skep_base::NodeId;
 use skep_transport::PeerStream;
 use skep_wire::kind;
-use tokio::io::copy_bidirectional_with_sizes;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -24,11 +25,13 @@ const HALF_WITHIN: Duration = Duration::from_secs(15);
 /// Bytes held for each direction of a pair.
 const PASSED_BYTES: usize = 32 * 1024;
 
-/// The halves that wait, and how many pairs there are.
+/// The halves that wait, and what is passed on.
 #[derive(Default)]
 pub(super) struct Relay {
     halves: Mutex<HashMap<Cookie, Half>>,
     pairs: AtomicUsize,
+    /// Bytes of all pairs so far.
+    passed: AtomicU64,
 }
 
 struct Half {
@@ -80,18 +83,42 @@ impl Relay {
         Role::First(stream, waits)
     }
 
+    /// Pairs whose bytes are passed on now, and the bytes of all so far.
+    pub(super) fn load(&self) -> (usize, u64) {
+        (self.pairs.load(Ordering::Relaxed), self.passed.load(Ordering::Relaxed))
+    }
+
     async fn pass_on(&self, mut one: Box<PeerStream>, mut other: Box<PeerStream>) {
         self.pairs.fetch_add(1, Ordering::Relaxed);
         let passed = async {
             one.write_frame(kind::GRANTED, &[]).await?;
             other.write_frame(kind::GRANTED, &[]).await?;
-            copy_bidirectional_with_sizes(&mut *one, &mut *other, PASSED_BYTES, PASSED_BYTES).await
+            let ((from_one, to_one), (from_other, to_other)) = (split(one), split(other));
+            // Either that fails drops both, and neither end takes what came for all.
+            tokio::try_join!(self.one_way(from_one, to_other), self.one_way(from_other, to_one))
         };
         match passed.await {
-            Ok((there, back)) => tracing::debug!(there, back, "passed bytes on between two nodes"),
+            Ok(_) => tracing::debug!("passed bytes on between two nodes, until both had said all"),
             Err(error) => tracing::debug!(%error, "what was passed on broke off"),
         }
         self.pairs.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    async fn one_way(
+        &self,
+        mut from: impl AsyncRead + Unpin,
+        mut to: impl AsyncWrite + Unpin,
+    ) -> io::Result<()> {
+        let mut buffer = vec![0; PASSED_BYTES];
+        loop {
+            let read = from.read(&mut buffer).await?;
+            if read == 0 {
+                return to.shutdown().await;
+            }
+            to.write_all(&buffer[..read]).await?;
+            to.flush().await?;
+            self.passed.fetch_add(read as u64, Ordering::Relaxed);
+        }
     }
 }
 

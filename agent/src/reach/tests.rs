@@ -116,10 +116,12 @@ async fn a_node_that_cannot_be_dialled_dials_back() {
 #[tokio::test]
 async fn two_that_cannot_dial_each_other_meet_at_a_third() {
     let bloc = Bloc::new();
-    let (one, two, _three) = (bloc.node("one"), bloc.node("two"), bloc.node("three"));
+    let (one, two, three) = (bloc.node("one"), bloc.node("two"), bloc.node("three"));
     bloc.part(&one, &two);
     talk(&one, &two).await;
     talk(&two, &one).await;
+    let (pairs, bytes) = three.reach.relayed();
+    assert!(pairs <= 2 && bytes > 1 << 20, "{pairs} pairs, {bytes} bytes");
     let asked = [DIAL_BACK, MEET];
     assert_eq!(bloc.services(), [asked, asked].concat());
 }

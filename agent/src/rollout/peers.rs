@@ -215,7 +215,7 @@ impl Task {
             wanted.insert(key.queen);
         }
         wanted.remove(&self.me);
-        let stalled = self.links.up.is_empty() || now.since(self.moved) >= STALLED;
+        let stalled = now.since(self.moved) >= STALLED;
         let relays = if stalled { Relays::Allowed } else { Relays::Spared };
         for node in wanted {
             let present = self.facts.members.get(&node).is_some_and(|member| member.present);
