@@ -44,7 +44,9 @@ impl Spine {
                 self.answer_topology(&group, query, reply);
             }
             Request::Rtt { from, to, reply } => self.answer_rtt(from, to, reply),
-            Request::Publish { group, body, reply } => self.publish(group, body, reply).await,
+            Request::Publish { group, body, trail, pid, reply } => {
+                self.publish(group, body, (trail, pid), reply).await;
+            }
             Request::Updates { group, query, reply } => {
                 self.read_updates(group, query, reply).await;
             }

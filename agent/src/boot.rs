@@ -26,7 +26,7 @@ use crate::config::Config;
 use crate::config::high::Format;
 use crate::discovery::Discovery;
 use crate::disk::{Disk, Found};
-use crate::export::Exports;
+use crate::export::{Commands, Exports};
 use crate::keys::{BlocVerifier, NodeSigner};
 use crate::reach::Reach;
 use crate::renewal::{Asking, Renewal, Wall};
@@ -58,6 +58,9 @@ const LOOK_AT_ADDRESSES: Duration = Duration::from_secs(3);
 /// What it could not start without: identity, state directory, sockets.
 pub fn run(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     start_logging(&config);
+    if let Err(error) = skep_runner::take_all_files() {
+        tracing::warn!(%error, "no more files can be open than the system gave at first");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING)
@@ -95,6 +98,7 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     let me = me(&info, (nonce, stored), clock, addresses.clone());
     let (cursors, clock_went_back) = (found.cursors.clone(), found.clock_went_back);
     let problems = found.problems.clone();
+    let keys = clients::keys_in(&found.log, info.id);
     let born = birth(me, random()?, &identity, found);
     let node = Node::new(clock.now(), born, machine_config(&config, &info.bloc));
     let reach = Reach::new(transport.clone(), requests.clone(), Channels::default());
@@ -103,7 +107,9 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     let (client_asks, client_side) = skep_client_port::asks();
     let client_tls =
         skep_client_port::Tls { identity: identity.clone(), settings: judging.clone() };
-    let client_port = clients::port::open(&config, client_tls, client_asks).await?;
+    let commands = Commands::new(skep_runner::Runner::of_this_program());
+    let provenance = Arc::new(commands.clone());
+    let client_port = clients::port::open(&config, client_tls, provenance, client_asks).await?;
     client_port.announce(&requests).await;
 
     let control = skep_control::listen(&config.control).await?;
@@ -121,7 +127,7 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
         disk,
         authority,
         rollout,
-        Clients::new(info.node.clone(), &config),
+        Clients::new(info.node.clone(), &config, keys),
         reach,
         addresses,
         VERSION.to_owned(),
@@ -132,7 +138,7 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     );
     spine.found_on_disk(problems);
     spine.generators = crate::topology::generators(&config);
-    let exports = exports(&config, &info.node, &requests)?;
+    let exports = exports(&config, &info.node, (&requests, commands))?;
     let cursors = spine.open_exports(exports, cursors).await;
     spine.open_cursors(cursors).await;
     let discovery = Discovery {
@@ -372,10 +378,10 @@ async fn watch_addresses(
 fn exports(
     config: &Config,
     node: &NodeName,
-    requests: &mpsc::Sender<Request>,
+    (requests, commands): (&mpsc::Sender<Request>, Commands),
 ) -> anyhow::Result<Exports> {
     let parts = crate::export::Parts {
-        runner: skep_runner::Runner::of_this_program(),
+        commands,
         requests: requests.clone(),
         node: node.clone(),
         socket: config.control.socket.display().to_string(),

@@ -554,7 +554,8 @@ impl Spine {
                 self.next_token += 1;
                 let token = skep_flood::PublishToken(self.next_token);
                 let group = skep_base::GroupName::all();
-                let input = skep_flood::Input::Publish { group, body, token };
+                let label = skep_flood::Label::default();
+                let input = skep_flood::Input::Publish { group, body, token, label };
                 self.feed(Input::Flood(input)).await;
             }
             Request::AskCa(request) => self.ask_ca(request).await,

@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use skep_base::{GroupName, WallTime};
+use skep_base::{GroupName, Trail, WallTime};
 use skep_client_port::{ClientId, Push, Pusher};
 use skep_control::Reply;
 use skep_control::api::{
     Accepted, Body, Code, Commit, Committed, Cursor, EventKind, Missing, Published, ReadUpdates,
     Refusal, Update, UpdateId, Updates,
 };
+use skep_export::judge;
 use skep_flood::{
-    Delivered, DeliveredBody, Input, LogEntry, Missed, Output, Position, PublishToken,
+    Delivered, DeliveredBody, Input, Label, LogEntry, Missed, Output, Position, PublishToken,
 };
 use skep_node::Input as NodeInput;
 use skep_store::state::SavedCursor;
@@ -219,11 +220,28 @@ impl Spine {
     }
 
     /// Publishes an update; answered when it is on disk here.
-    pub async fn publish(&mut self, group: GroupName, body: bytes::Bytes, reply: Reply<Published>) {
+    /// What is said of its trail, and the process that publishes, are judged first.
+    pub async fn publish(
+        &mut self,
+        group: GroupName,
+        body: bytes::Bytes,
+        (trail, pid): (Trail, Option<i32>),
+        reply: Reply<Published>,
+    ) {
+        let came = self.exports.came_from(pid);
+        let trail = match judge(&trail, &came, vec![group.clone()], true) {
+            Ok(allowed) => allowed.trail,
+            Err(looped) => {
+                self.exports.note_loop(&looped);
+                return reply.refuse(Refusal::new(Code::Refused, looped.to_string()));
+            }
+        };
+        self.exports.note_reflood(&trail);
+        let label = Label { trail, tag: Vec::new() };
         self.next_token += 1;
         let token = PublishToken(self.next_token);
         self.publishing.insert(self.next_token, (Publisher::Control(reply), self.clock.now()));
-        self.feed(NodeInput::Flood(Input::Publish { group, body, token })).await;
+        self.feed(NodeInput::Flood(Input::Publish { group, body, token, label })).await;
     }
 
     /// Answers with what is there for a reader, or with nothing.

@@ -140,7 +140,8 @@ impl Client {
         let queue = shared.requests.reserve().await.map_err(|_| Error::Closed)?;
         let number = shared.number.fetch_add(1, Ordering::Relaxed);
         let key = Key { publisher: Arc::clone(&shared.publisher), number };
-        let publish = Publish { groups: groups.to_vec(), key: Some(key) };
+        let trail = shared.options.trail.clone();
+        let publish = Publish { groups: groups.to_vec(), key: Some(key), trail };
         let size = body.len() as u64;
         let (reply, wait) = oneshot::channel();
         queue.send(Request {

@@ -3,7 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use skep_base::Trail;
+
 use crate::server::Server;
+
+/// Where an export command is told what it must name when it publishes.
+const TRAIL: &str = "SKEP_TRAIL";
 
 /// How long a client tries before it gives up, unless it is chosen.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -27,6 +32,9 @@ pub struct Options {
     pub first_patience: Duration,
     /// Longest update that is believed when it is handed over.
     pub body_max: u64,
+    /// The export commands that stand behind what is published (FLOOD-42). A program that an
+    /// export command runs is told by `SKEP_TRAIL`, which is read here.
+    pub trail: Trail,
 }
 
 impl Options {
@@ -39,6 +47,7 @@ impl Options {
             patience: PATIENCE,
             first_patience: PATIENCE,
             body_max: MAX_BODY_BYTES,
+            trail: told_trail(),
         }
     }
 
@@ -70,4 +79,9 @@ impl Options {
         self.first_patience = patience;
         self
     }
+}
+
+/// What this program's environment says; an unreadable trail is as good as none.
+fn told_trail() -> Trail {
+    std::env::var(TRAIL).ok().and_then(|told| told.parse().ok()).unwrap_or_default()
 }

@@ -22,6 +22,8 @@ use skep_node::Farewell;
 use crate::config::Config;
 use crate::spine::Spine;
 
+pub use publish::keys_in;
+
 /// What the main loop remembers of clients.
 pub struct Clients {
     /// The name under which this node publishes.
@@ -37,6 +39,9 @@ pub struct Clients {
     next_pending: u64,
     /// Of these, the ones with a key: a retry that comes meanwhile waits for the same.
     keyed: BTreeMap<Key, u64>,
+    /// Connections over which a publish with a key was refused for now, and which: those that
+    /// were sent after it must not be logged before it.
+    refused: BTreeMap<ClientId, Key>,
     /// Where other nodes serve clients, as this one's configuration says.
     known_ports: BTreeMap<NodeName, String>,
     /// The reader's name of each subscription.
@@ -44,9 +49,9 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Nobody is connected yet.
+    /// Nobody is connected yet; these keys were used before.
     #[must_use]
-    pub fn new(me: NodeName, config: &Config) -> Self {
+    pub fn new(me: NodeName, config: &Config, keys: Keys) -> Self {
         let groups: Vec<GroupName> = config.flood.groups.iter().cloned().collect();
         let known = config.peers.iter();
         let known = known.filter_map(|(node, peer)| Some((node.clone(), peer.client.as_ref()?)));
@@ -59,10 +64,11 @@ impl Clients {
             me,
             site,
             groups,
-            keys: Keys::new(),
+            keys,
             pending: BTreeMap::new(),
             next_pending: 0,
             keyed: BTreeMap::new(),
+            refused: BTreeMap::new(),
             known_ports: known.map(|(node, client)| (node, client.to_string())).collect(),
             subscriptions: BTreeMap::new(),
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use skep_client_port::{Ask, ClientPort, Host, Listeners, Tls, Who};
+use skep_client_port::{Ask, ClientPort, Host, Listeners, Provenance, Tls, Who};
 use skep_control::SocketFile;
 use skep_lines::{MAX_PORT_ADDRESSES, Ports};
 use skep_records::kind as record;
@@ -30,7 +30,12 @@ pub struct Opened {
 ///
 /// # Errors
 /// An address that cannot be listened on, and what to do.
-pub async fn open(config: &Config, tls: Tls, asks: mpsc::Sender<Ask>) -> anyhow::Result<Opened> {
+pub async fn open(
+    config: &Config,
+    tls: Tls,
+    provenance: Arc<dyn Provenance>,
+    asks: mpsc::Sender<Ask>,
+) -> anyhow::Result<Opened> {
     let spool_dir = config.node.state_dir.join("spool");
     std::fs::create_dir_all(&spool_dir)
         .with_context(|| format!("cannot make the directory {}", spool_dir.display()))?;
@@ -63,6 +68,7 @@ pub async fn open(config: &Config, tls: Tls, asks: mpsc::Sender<Ask>) -> anyhow:
         version: env!("CARGO_PKG_VERSION").to_owned(),
         spool_dir,
         may_exit: Arc::new(move |who| may_exit(&allowed, who)),
+        provenance,
     };
     let port = skep_client_port::start(listeners, Some(tls), limits, host, asks)
         .context("cannot serve clients")?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
+use skep_base::Trail;
 use skep_control::api::{Body, UpdateId};
 
 use crate::config::high::ExportFormat;
@@ -19,6 +20,8 @@ pub enum Entry {
         age: Duration,
         /// Whether it came after a gap was told in its place.
         late: bool,
+        /// The export commands that it has come through.
+        trail: Trail,
         /// What was published.
         body: Bytes,
     },
@@ -73,7 +76,7 @@ fn raw(entry: &Entry) -> Option<Bytes> {
 
 fn framed(entry: &Entry) -> [Bytes; 3] {
     match entry {
-        Entry::Update { id, age, late, body } => {
+        Entry::Update { id, age, late, body, .. } => {
             let late = if *late { " late" } else { "" };
             let head = format!("update {id} {} {}{late}\n", body.len(), millis(*age));
             [head.into(), body.clone(), Bytes::from_static(b"\n")]
@@ -87,7 +90,7 @@ fn framed(entry: &Entry) -> [Bytes; 3] {
 
 fn json_line(entry: &Entry) -> Bytes {
     let line = match entry {
-        Entry::Update { id, age, late, body } => {
+        Entry::Update { id, age, late, body, .. } => {
             let (age_ms, late) = (millis(*age), *late);
             match std::str::from_utf8(body) {
                 Ok(text) => Line::Text { id, age_ms, late, text },
@@ -119,6 +122,7 @@ mod tests {
             id: format!("inferno:7:{sequence}").parse().unwrap(),
             age: Duration::from_millis(120),
             late,
+            trail: Trail::none(),
             body: Bytes::from_static(body),
         };
         let gap = Entry::Gap {

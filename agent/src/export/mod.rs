@@ -6,18 +6,20 @@
 //! committed, the cursor commits. Groups without a command have their updates counted, and no
 //! cursor: what came while there was no command is not exported when there is one.
 
+mod commands;
 mod layout;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use skep_base::{GroupName, NodeName, Outbox, Rng, Time};
+use skep_base::{GroupName, NodeName, Outbox, Rng, Time, Trail};
+use skep_client_port::{Caller, Provenance as _};
 use skep_control::api::{EventKind, Metric, MetricKind};
-use skep_export::{Config, Handed, Input, Mark, Outcome, Output, RunId};
+use skep_export::{Came, Config, Handed, Input, Looped, Mark, Outcome, Output, RunId};
 use skep_flood::{Delivered, Input as FloodInput, LogEntry, Missed, Position};
 use skep_node::Input as NodeInput;
-use skep_runner::{Job, Limits, Output as Kept, Program, RunError, Runner};
+use skep_runner::{Job, Limits, Output as Kept, Program, RunError};
 use skep_store::state::SavedCursor;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -25,6 +27,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::config::high::{self, Command, ExportFormat};
 use crate::spine::{Request, Spine};
 
+pub use commands::Commands;
 pub use layout::{Entry, lay_out};
 
 /// What stands behind the group in the name of an export's cursor. No subscriber can have it.
@@ -38,12 +41,15 @@ pub struct Exports {
     by_cursor: BTreeMap<Arc<str>, Exporter>,
     /// Updates of groups without a command (FLOOD-34).
     dropped: BTreeMap<GroupName, u64>,
+    /// Publishes that came through export commands: flooded, and refused (FLOOD-42).
+    reflooded: (u64, u64),
+    commands: Option<Commands>,
 }
 
 /// What exports need of the agent.
 pub struct Parts {
-    /// Runs the commands.
-    pub runner: Runner,
+    /// Runs the commands, and knows them again.
+    pub commands: Commands,
     /// Where ends of runs are told.
     pub requests: mpsc::Sender<Request>,
     /// This node's name.
@@ -61,7 +67,7 @@ struct Exporter {
     /// Made when it is known where its cursor stands.
     machine: Option<skep_export::Export<Entry>>,
     rng: Rng,
-    runner: Runner,
+    commands: Commands,
     requests: mpsc::Sender<Request>,
     node: NodeName,
     socket: String,
@@ -93,7 +99,7 @@ impl Exports {
     /// Those of `groups` that have a command.
     #[must_use]
     pub fn new(groups: &BTreeMap<GroupName, high::Group>, mut parts: Parts) -> Self {
-        let mut exports = Self::default();
+        let mut exports = Self { commands: Some(parts.commands.clone()), ..Self::default() };
         for (group, settings) in groups {
             let Some(settings) = &settings.export else {
                 if *group != GroupName::all() {
@@ -106,7 +112,7 @@ impl Exports {
                 settings: settings.clone(),
                 machine: None,
                 rng: parts.rng.fork(),
-                runner: parts.runner.clone(),
+                commands: parts.commands.clone(),
                 requests: parts.requests.clone(),
                 node: parts.node.clone(),
                 socket: parts.socket.clone(),
@@ -182,11 +188,48 @@ impl Exports {
             let help = "updates at hand that wait for the export command";
             metrics.push(metric("export_held", MetricKind::Gauge, help, group, held));
         }
+        for (name, help, value) in [
+            ("reflooded", "updates that export commands published", self.reflooded.0),
+            (
+                "reflood_loops",
+                "those that were refused, as they would come round",
+                self.reflooded.1,
+            ),
+        ] {
+            metrics.push(Metric {
+                name: name.into(),
+                labels: Vec::new(),
+                kind: MetricKind::Counter,
+                unit: String::new(),
+                help: help.into(),
+                value,
+            });
+        }
         for (group, dropped) in &self.dropped {
             let help = "updates not exported as there is no command";
             metrics.push(metric("export_dropped", MetricKind::Counter, help, group, *dropped));
         }
         metrics
+    }
+
+    /// The batches that a process of this host seems to belong to: a few looks into `/proc`, and
+    /// only while a command runs.
+    #[must_use]
+    pub fn came_from(&self, pid: Option<i32>) -> Vec<Came> {
+        let running = self.commands.as_ref().filter(|commands| commands.any());
+        let caller = pid.map(Caller::Process);
+        running.zip(caller).map_or_else(Vec::new, |(commands, caller)| commands.of(caller))
+    }
+
+    /// Counts a publish that came through an export command, if it did.
+    pub fn note_reflood(&mut self, trail: &Trail) {
+        self.reflooded.0 += u64::from(!trail.is_empty());
+    }
+
+    /// Counts one that was refused, as it would come round.
+    pub fn note_loop(&mut self, looped: &Looped) {
+        self.reflooded.1 += 1;
+        tracing::warn!("refused an update of an export command: {looped}");
     }
 
     /// Ends what runs: it is run again at the next start.
@@ -260,11 +303,13 @@ impl Spine {
         let mut handed: Vec<Handed<Entry>> = updates
             .into_iter()
             .map(|update| {
-                let Delivered { position, age, late, body, .. } = update;
+                let Delivered { position, age, late, trail, body, .. } = update;
                 let body = crate::updates::in_memory(&body);
                 let (end, bytes) = (Mark(position.next().0), body.len() as u64);
                 let id = self.update_id(update.id);
-                Handed { end, bytes, update: Entry::Update { id, age, late, body } }
+                let kind = kind(&trail);
+                let update = Entry::Update { id, age, late, trail, body };
+                Handed { end, bytes, kind, update }
             })
             .collect();
         let missed = gaps.len() as u64;
@@ -273,7 +318,12 @@ impl Spine {
             handed.extend(gaps.into_iter().map(|(position, missed)| {
                 let (after, up_to, why) = self.missed_ids(&missed);
                 let update = Entry::Gap { after, up_to, why };
-                Handed { end: Mark(position.next().0), bytes: 0, update }
+                Handed {
+                    end: Mark(position.next().0),
+                    bytes: 0,
+                    kind: kind(&Trail::none()),
+                    update,
+                }
             }));
             handed.sort_by_key(|handed| handed.end);
         }
@@ -381,10 +431,15 @@ impl Exporter {
 
     /// Starts the command with a batch.
     fn run(&mut self, cursor: &Arc<str>, run: RunId, attempt: u32, batch: &[Entry]) {
-        let job = self.job(attempt, batch);
+        let through = through(batch);
+        self.commands.begins(cursor, &self.group, &through);
+        let mut job = self.job(attempt, batch);
+        let trail = through.through(&self.group).to_string();
+        job.environment.push(("SKEP_TRAIL".to_owned(), trail));
+        job.purpose = Some(Arc::clone(cursor));
         let updates = batch.iter().filter(|entry| matches!(entry, Entry::Update { .. }));
         self.updates.0 = updates.count() as u64;
-        let (runner, requests) = (self.runner.clone(), self.requests.clone());
+        let (runner, requests) = (self.commands.runner().clone(), self.requests.clone());
         let cursor = Arc::clone(cursor);
         let task = tokio::spawn(async move {
             let failed = match runner.run(job).await {
@@ -442,6 +497,21 @@ impl Exporter {
             ..Job::new(program)
         }
     }
+}
+
+/// The export commands that a batch came through: the same for all of its updates, unless two
+/// trails have one [`kind`].
+fn through(batch: &[Entry]) -> Trail {
+    batch.iter().fold(Trail::none(), |all, entry| match entry {
+        Entry::Update { trail, .. } => all.and(trail),
+        Entry::Gap { .. } => all,
+    })
+}
+
+/// Updates with one trail may share a batch: what a command makes of a batch has come through all
+/// that any of it has.
+fn kind(trail: &Trail) -> u64 {
+    skep_base::Digest::of(trail.to_string().as_bytes()).short()
 }
 
 fn machine(settings: &high::Export) -> Config {

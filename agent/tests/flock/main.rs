@@ -5,6 +5,8 @@
 mod agents;
 mod clients;
 mod grace;
+mod keys;
 mod large;
+mod limits;
 mod renewal;
 mod unheard;

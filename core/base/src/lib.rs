@@ -4,7 +4,7 @@
 //! Nothing here converses or decides. What lives in this crate is what two or more machines must
 //! agree on to talk of the same thing, and no more: a type that only one machine needs stays with
 //! it. Names are validated once, in [`name`]; after that a name *is* valid (BLOC-8, BLOC-33,
-//! BLOC-46).
+//! BLOC-46). A [`Trail`] says which export commands an update has come through (FLOOD-42).
 
 #![no_std]
 #![warn(missing_docs)]
@@ -18,6 +18,7 @@ pub mod outbox;
 pub mod rng;
 pub mod size;
 pub mod time;
+pub mod trail;
 pub mod tree;
 
 pub use digest::Digest;
@@ -27,3 +28,4 @@ pub use outbox::Outbox;
 pub use rng::Rng;
 pub use size::ByteSize;
 pub use time::{Time, WallTime};
+pub use trail::{MAX_TRAIL, Trail, TrailError};

@@ -23,6 +23,9 @@
 //! Only the commit is durable. After a crash the log hands over from there, so that a batch may be
 //! run once more, perhaps cut otherwise, with the same updates under the same identities.
 
+//!
+//! What a command publishes in its turn is judged by [`judge`]: it may not come round (FLOOD-42).
+
 #![no_std]
 #![warn(missing_docs)]
 
@@ -30,6 +33,7 @@ extern crate alloc;
 
 mod config;
 mod machine;
+mod reflood;
 #[cfg(test)]
 mod tests;
 
@@ -37,3 +41,4 @@ pub use config::{Config, ConfigError, MAX_BATCH_BYTES, MAX_BATCH_UPDATES};
 pub use machine::{
     Export, Figures, Handed, Input, Mark, Outcome, Output, RunId, Waiting, WaitsFor,
 };
+pub use reflood::{Allowed, Came, Looped, judge};

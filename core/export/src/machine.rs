@@ -27,6 +27,8 @@ pub struct Handed<U> {
     pub end: Mark,
     /// The length of its body.
     pub bytes: u64,
+    /// Only updates of one kind share a batch: what is said of a batch must hold for all of it.
+    pub kind: u64,
     /// The update.
     pub update: U,
 }
@@ -314,9 +316,10 @@ impl<U: Clone> Export<U> {
     /// How many of what is held make the next batch.
     fn batch(&self) -> usize {
         let mut bytes = 0_u64;
+        let kind = self.held.front().map(|first| first.kind);
         let fitting = self.held.iter().take(self.config.batch_updates).take_while(|handed| {
             bytes = bytes.saturating_add(handed.bytes);
-            bytes <= self.config.batch_bytes.0
+            bytes <= self.config.batch_bytes.0 && Some(handed.kind) == kind
         });
         fitting.count().max(1).min(self.held.len())
     }

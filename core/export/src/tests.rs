@@ -60,7 +60,12 @@ impl Host {
         }
         let to = self.log.len().min(from + HANDED);
         let updates = (from..to)
-            .map(|at| Handed { end: Mark(at as u64 + 1), bytes: self.log[at], update: at as u64 })
+            .map(|at| Handed {
+                end: Mark(at as u64 + 1),
+                bytes: self.log[at],
+                kind: 0,
+                update: at as u64,
+            })
             .collect();
         self.handed_to = Some(to as u64);
         self.input(Input::HandedOver { updates, next: Mark(to as u64) });
@@ -168,6 +173,28 @@ fn a_batch_is_full_by_count_and_by_size_and_then_runs_at_once() {
     }
     let figures = host.machine.figures();
     assert_eq!((figures.delivered, figures.batches, figures.bytes), (10, 6, 6207));
+}
+
+#[test]
+fn updates_of_two_kinds_share_no_batch() {
+    let mut machine = Export::new(Time::ZERO, Mark(0), config(), Rng::seeded(1));
+    let kinds = [0, 0, 7, 7, 0];
+    let updates =
+        (1..).zip(kinds).map(|(end, kind)| Handed { end: Mark(end), bytes: 1, kind, update: end });
+    let mut out = Outbox::new();
+    let handed = Input::HandedOver { updates: updates.collect(), next: Mark(5) };
+    machine.handle(Time::ZERO, handed, &mut out);
+    let mut batches = Vec::new();
+    while let Some(output) = out.pop() {
+        machine.check();
+        if let Output::Run { run, updates, .. } = output {
+            batches.push(updates);
+            let ended = Input::Ended { run, outcome: Outcome::Delivered };
+            machine.handle(Time::ZERO, ended, &mut out);
+        }
+    }
+    assert_eq!(batches, [vec![1, 2], vec![3, 4], vec![5]]);
+    assert_eq!(machine.committed(), Mark(5));
 }
 
 #[test]

@@ -235,6 +235,14 @@ mod tests {
     }
 
     #[test]
+    fn who_brought_what_an_earlier_life_lost_may_be_cut_like_others() {
+        let mut branches = Branches::default();
+        branches.came_from(GROUP, id(1), id(9));
+        assert!(branches.came_late(GROUP, id(1), (id(9), true), Time::from_millis(1)));
+        branches.check();
+    }
+
+    #[test]
     fn another_carries_the_bodies_when_it_was_ahead_in_a_row() {
         let mut branches = Branches::default();
         assert!(!branches.was_ahead(GROUP, id(1), id(9)));

@@ -244,6 +244,7 @@ impl Flood {
             age,
             logged: age.saturating_sub(before),
             late: head.late,
+            trail: head.header.trail.clone(),
             body,
         })
     }

@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use skep_base::{Digest, GroupName, NodeId};
+use skep_base::{Digest, GroupName, NodeId, Trail};
 
 use crate::id::{Position, Serial, UpdateId};
 use crate::message::{self, StoredHead};
@@ -123,6 +123,8 @@ pub enum Input {
         body: Bytes,
         /// Named in the acknowledgement.
         token: PublishToken,
+        /// What goes with it.
+        label: Label,
     },
     /// The same of a body that is in the store.
     PublishSpooled {
@@ -132,6 +134,8 @@ pub enum Input {
         body: Spooled,
         /// Named in the acknowledgement.
         token: PublishToken,
+        /// What goes with it.
+        label: Label,
     },
     /// The answer to [`Output::BodyOpen`].
     BodyOpened {
@@ -206,6 +210,16 @@ pub enum Input {
         /// Who.
         origin: NodeId,
     },
+}
+
+/// What goes with an update that is published here, beside its body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Label {
+    /// The export commands that it has come through: told to everybody. That it may go to its group
+    /// was judged by whoever publishes it.
+    pub trail: Trail,
+    /// Kept beside it in this node's log, see [`StoredHead::tag`].
+    pub tag: Vec<u8>,
 }
 
 /// The highest update of an origin that was purged in a group.
@@ -491,6 +505,8 @@ pub struct Delivered {
     pub logged: Duration,
     /// Whether a later one of the same origin stands before it in the log.
     pub late: bool,
+    /// The export commands that it has come through.
+    pub trail: Trail,
     /// What was published.
     pub body: DeliveredBody,
 }
@@ -536,6 +552,9 @@ pub enum Refusal {
         /// [`crate::Config::body_max`].
         limit: u64,
     },
+    /// It has come through more export commands than an update may (FLOOD-42).
+    #[error("it has come through {0} export commands already")]
+    LongTrail(usize),
     /// So much waits for the disk that more is not taken.
     #[error("{waiting} updates wait for the disk: try again when some are acknowledged")]
     Overloaded {

@@ -73,7 +73,7 @@ pub use config::{
 };
 pub use cursor::CursorView;
 pub use event::{
-    Body, CursorName, Delivered, DeliveredBody, GapReason, Input, Kept, LogEntry, LogHead,
+    Body, CursorName, Delivered, DeliveredBody, GapReason, Input, Kept, Label, LogEntry, LogHead,
     LogRecord, Missed, Output, PublishToken, PurgedMark, ReadItem, ReadToken, Refusal, Rejection,
     Restored, SpoolId, Spooled,
 };

@@ -163,9 +163,11 @@ impl Flood {
             Input::Leave { group } => self.leave(&group),
             Input::RoundTrip { peer, time } => self.round_trip(peer, time),
             Input::Received { from, body } => self.received(now, from, &body, out),
-            Input::Publish { group, body, token } => self.publish(now, &group, body, token, out),
-            Input::PublishSpooled { group, body, token } => {
-                self.publish_spooled(now, &group, body, token, out)
+            Input::Publish { group, body, token, label } => {
+                self.publish(now, &group, body, (token, label), out);
+            }
+            Input::PublishSpooled { group, body, token, label } => {
+                self.publish_spooled(now, &group, body, (token, label), out);
             }
             Input::BodyOpened { id, missing } => self.body_opened(now, id, missing, out),
             Input::LeavesKept { id, kept } => self.leaves_kept(now, id, kept, out),

@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use skep_base::{Digest, GroupName, Incarnation, NodeId, tree};
+use skep_base::{Digest, GroupName, Incarnation, MAX_TRAIL, NodeId, Trail, tree};
 use skep_wire::{Lane, decode, encode};
 
 use crate::config::{MAX_BODY_BYTES, MAX_EAGER_BYTES};
@@ -59,6 +59,8 @@ pub struct Header {
     /// Digest of a body that is announced and pulled; small bodies come with their header and have
     /// none. Which are large is its origin's to say.
     pub digest: Option<Digest>,
+    /// The export commands that it has come through (FLOOD-42).
+    pub trail: Trail,
 }
 
 impl Header {
@@ -72,6 +74,9 @@ impl Header {
 /// What the log keeps beside a body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredHead {
+    /// What the publisher wants to find beside it after a restart, and only there: it does not
+    /// travel. At most [`TAG_BYTES_MAX`].
+    pub tag: Vec<u8>,
     /// The group it was published to.
     pub group: GroupName,
     /// As it came, with the age at the time of writing.
@@ -87,6 +92,12 @@ impl StoredHead {
         encode(&(STORED_VERSION, self))
     }
 
+    /// Whether the bytes may have a tag, by a look at them: most have none, and a log is long.
+    #[must_use]
+    pub fn may_have_tag(bytes: &[u8]) -> bool {
+        matches!(bytes, [STORED_VERSION, tag, ..] if *tag != 0)
+    }
+
     /// Reads what [`StoredHead::to_bytes`] made; nothing when it is of another version or broken.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
@@ -95,9 +106,12 @@ impl StoredHead {
     }
 }
 
-const STORED_VERSION: u8 = 1;
+/// The first had no tag and no trail.
+const STORED_VERSION: u8 = 3;
 /// Told from updates by its first byte.
 const MISSED_VERSION: u8 = 2;
+/// Longest tag: a name, some numbers.
+pub const TAG_BYTES_MAX: usize = 128;
 
 pub(crate) fn missed_to_bytes(missed: &Missed) -> Vec<u8> {
     encode(&(MISSED_VERSION, missed))
@@ -380,6 +394,11 @@ fn validate_headers(headers: &[Header]) -> Result<(), PacketError> {
         if header.predecessor.is_some_and(|it| it >= header.id.serial) {
             return Err(PacketError::Nonsense("an update precedes itself"));
         }
+        if !header.trail.is_sound() {
+            return Err(PacketError::Nonsense(
+                "the trail of an update is out of order or too long",
+            ));
+        }
         if !header.is_large() && header.length > MAX_EAGER_BYTES as u64 {
             return Err(PacketError::Nonsense("a large update carries no digest"));
         }
@@ -509,8 +528,10 @@ impl Packet {
 }
 
 /// A bound on the encoded length of a header: two serials of at most 20 bytes after a node
-/// identity, two numbers, a digest, and their tags.
-pub const HEADER_BYTES_MAX: usize = 16 + 20 + 21 + 10 + 10 + 33;
+/// identity, two numbers, a digest, their tags, and a trail.
+pub const HEADER_BYTES_MAX: usize = PLAIN_HEADER_BYTES_MAX + 4 * MAX_TRAIL;
+/// The same without a trail, as nearly all headers are.
+pub(crate) const PLAIN_HEADER_BYTES_MAX: usize = 16 + 20 + 21 + 10 + 10 + 33 + 1;
 
 /// The beginning of a frame's body that carries a piece of so many bytes, which follow.
 #[must_use]

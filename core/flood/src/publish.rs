@@ -1,9 +1,11 @@
 //! What this node publishes: numbered, flooded at once, acknowledged when durable.
 
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 use skep_base::{Digest, GroupName, NodeId, Outbox, Time};
 
-use crate::event::{Body, LogEntry, LogHead, Output, PublishToken, Refusal, Spooled};
+use crate::event::{Body, Label, LogEntry, LogHead, Output, PublishToken, Refusal, Spooled};
 use crate::group::Fresh;
 use crate::id::{Position, Serial, UpdateId};
 use crate::life::{GroupIx, LifeKey};
@@ -19,14 +21,14 @@ impl Flood {
         now: Time,
         group: &GroupName,
         body: Bytes,
-        token: PublishToken,
+        (token, label): (PublishToken, Label),
         out: &mut Outbox<Output>,
     ) {
         let length = body.len() as u64;
         let large = length >= self.config.eager_below.0;
         let digest = large.then(|| Digest::of(&body));
         let what = (length, digest, Body::Here(body));
-        self.publish_body(now, group, what, token, out);
+        self.publish_body(now, group, what, (token, label), out);
     }
 
     pub(crate) fn publish_spooled(
@@ -34,11 +36,11 @@ impl Flood {
         now: Time,
         group: &GroupName,
         body: Spooled,
-        token: PublishToken,
+        (token, label): (PublishToken, Label),
         out: &mut Outbox<Output>,
     ) {
         let what = (body.length, Some(body.digest), Body::Spooled(body.spool));
-        self.publish_body(now, group, what, token, out);
+        self.publish_body(now, group, what, (token, label), out);
     }
 
     fn publish_body(
@@ -46,22 +48,23 @@ impl Flood {
         now: Time,
         group: &GroupName,
         (length, digest, body): (u64, Option<Digest>, Body),
-        token: PublishToken,
+        (token, label): (PublishToken, Label),
         out: &mut Outbox<Output>,
     ) {
-        let (ix, predecessor) = match self.may_publish(group, length) {
+        let (ix, predecessor) = match self.may_publish(group, length, &label) {
             Ok(allowed) => allowed,
             Err(reason) => return out.push(Output::Refuse { token, reason }),
         };
         self.sequence += 1;
         let serial = Serial { incarnation: self.incarnation, sequence: self.sequence };
         let id = UpdateId { origin: self.me, serial };
-        let header = Header { id, predecessor, age_ms: 0, length, digest };
+        let Label { trail, tag } = label;
+        let header = Header { id, predecessor, age_ms: 0, length, digest, trail };
         let small = match &body {
             Body::Here(bytes) if digest.is_none() => Some(bytes.clone()),
             Body::Here(_) | Body::Fetched | Body::Spooled(_) => None,
         };
-        let Some(position) = self.append(now, ix, &header, millis(now), body, None) else {
+        let Some(position) = self.append(now, ix, &header, millis(now), (body, tag), None) else {
             let reason = Refusal::Storage;
             return out.push(Output::Refuse { token, reason });
         };
@@ -80,12 +83,16 @@ impl Flood {
         &self,
         group: &GroupName,
         length: u64,
+        label: &Label,
     ) -> Result<(GroupIx, Option<Serial>), Refusal> {
         let Some(group) = self.groups.get(group) else {
             return Err(Refusal::NotMember(group.clone()));
         };
         if !self.begun {
             return Err(Refusal::NotBegun);
+        }
+        if !label.trail.is_sound() {
+            return Err(Refusal::LongTrail(label.trail.len()));
         }
         let limit = self.config.body_max.0;
         if length > limit {
@@ -106,7 +113,7 @@ impl Flood {
         ix: GroupIx,
         header: &Header,
         born: i64,
-        body: Body,
+        (body, tag): (Body, Vec<u8>),
         from: Option<NodeId>,
     ) -> Option<Position> {
         let key = LifeKey::of(ix, header.id);
@@ -122,7 +129,7 @@ impl Flood {
         self.stats.late += u64::from(late);
         let mut header = header.clone();
         header.age_ms = age_ms(now, born);
-        let head = StoredHead { group: name, header, late };
+        let head = StoredHead { tag, group: name, header, late };
         if head.header.is_large() {
             self.unannounced.push_back((position, ix, from));
         }

@@ -156,7 +156,7 @@ impl Flood {
             if fetched {
                 out.push(Output::BodyDrop { id: header.id });
             }
-        } else if self.append(now, ix, header, born, body, Some(from)).is_some() {
+        } else if self.append(now, ix, header, born, (body, Vec::new()), Some(from)).is_some() {
             self.stats.accepted += 1;
         } else {
             self.reject(from, Rejection::TooManyOrigins(header.id), out);

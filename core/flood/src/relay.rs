@@ -11,7 +11,7 @@ use crate::event::Output;
 use crate::group::{Fresh, Group};
 use crate::life::GroupIx;
 use crate::machine::{Flood, age_ms};
-use crate::message::{BATCH_BYTES, BATCH_HEADERS, HEADER_BYTES_MAX, Header, Message, Packet};
+use crate::message::{BATCH_BYTES, BATCH_HEADERS, Header, Message, PLAIN_HEADER_BYTES_MAX, Packet};
 
 /// What one hop adds to an age at least, so that no update travels for ever.
 const HOP_AGE_MS: u64 = 1;
@@ -126,7 +126,7 @@ pub(crate) fn batches<'a>(
         }
     };
     for update in updates {
-        let size = HEADER_BYTES_MAX + update.body.len();
+        let size = PLAIN_HEADER_BYTES_MAX + 4 * update.header.trail.len() + update.body.len();
         if bytes + size > BATCH_BYTES || headers.len() == BATCH_HEADERS {
             close(&mut headers, &mut bodies);
             bytes = 0;

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use skep_base::{ChannelName, GroupName, NodeName};
+use skep_base::{ChannelName, GroupName, NodeName, Trail};
 
 use crate::keys::Key;
 use crate::{MAX_GROUPS, MAX_SUBSCRIBER_BYTES};
@@ -24,8 +24,14 @@ pub const VERBS: &[Verb] = &[
     verb("help", "this summary"),
     verb("group GROUP", "the members of a group"),
     verb("groups", "the groups known here"),
-    verb("data [GROUP..] [key=WHO:N]", "flood the lines that follow, up to a line of one dot"),
-    verb("binary SIZE [GROUP..] [key=WHO:N]", "flood the SIZE bytes after this line's end"),
+    verb(
+        "data [GROUP..] [key=WHO:N] [trail=TRAIL]",
+        "flood the lines that follow, up to a line of one dot",
+    ),
+    verb(
+        "binary SIZE [GROUP..] [key=WHO:N] [trail=TRAIL]",
+        "flood the SIZE bytes after this line's end",
+    ),
     verb(
         "subscribe GROUP [name=NAME] [from=now|first|CURSOR]",
         "be sent the group's updates as they come",
@@ -132,6 +138,8 @@ pub struct Publish {
     pub groups: Vec<GroupName>,
     /// An update with a key that was logged before is not logged again.
     pub key: Option<Key>,
+    /// The export commands that stand behind it, as the command was told (FLOOD-42).
+    pub trail: Trail,
 }
 
 /// What a subscriber wants.
@@ -200,7 +208,7 @@ impl CommandError {
     }
 }
 
-const BINARY: &str = "binary SIZE [GROUP..] [key=WHO:N]";
+const BINARY: &str = "binary SIZE [GROUP..] [key=WHO:N] [trail=TRAIL]";
 /// How much of a client's word is shown back to it.
 const SHOWN_CHARS: usize = 40;
 
@@ -307,10 +315,10 @@ impl fmt::Display for Publish {
         for group in &self.groups {
             write!(f, " {group}")?;
         }
-        match &self.key {
-            Some(key) => write!(f, " key={key}"),
-            None => Ok(()),
+        if let Some(key) = &self.key {
+            write!(f, " key={key}")?;
         }
+        if self.trail.is_empty() { Ok(()) } else { write!(f, " trail={}", self.trail) }
     }
 }
 
@@ -411,6 +419,10 @@ impl Words<'_> {
                     let key = key.parse().map_err(|error| self.wrong(alloc::format!("{error}")))?;
                     publish.key = Some(key);
                 }
+                Some(("trail", trail)) if publish.trail.is_empty() => {
+                    let trail = trail.parse();
+                    publish.trail = trail.map_err(|error| self.wrong(alloc::format!("{error}")))?;
+                }
                 Some(_) => return Err(self.wrong(alloc::format!("what is {:?}", shown(word)))),
                 None if publish.groups.len() < MAX_GROUPS => {
                     let group = self.group_of(word)?;
@@ -479,6 +491,7 @@ mod tests {
             "data",
             "data web mirror-1",
             "data web key=deploy-9:17",
+            "data web key=deploy-9:17 trail=00000001.8da4ba63",
             "binary 0",
             "binary 18446744073709551615 web key=a:0",
             "statistics",
@@ -509,8 +522,9 @@ mod tests {
     fn people_may_be_careless() {
         assert_eq!(parse("  GROUP \t Web ").unwrap(), Command::Group(group("web")));
         assert_eq!(parse("help data").unwrap(), Command::Help);
-        let twice = Publish { groups: vec![group("web")], key: None };
-        assert_eq!(parse("data web WEB").unwrap(), Command::Data(twice));
+        let twice = Publish { groups: vec![group("web")], ..Publish::default() };
+        assert_eq!(parse("data web WEB").unwrap(), Command::Data(twice.clone()));
+        assert_eq!(parse("data web trail=-").unwrap(), Command::Data(twice));
     }
 
     #[test]
@@ -524,6 +538,7 @@ mod tests {
         assert!(wrong("ack web x").starts_with("the cursor is no number"));
         assert!(wrong("data key=a").contains("key"));
         assert!(wrong("data key=a:1 key=a:2").starts_with("what is"));
+        assert!(wrong("data trail=x").starts_with("a trail is"));
         assert!(wrong("data colour=red").starts_with("what is \"colour=red\""));
         assert!(wrong("subscribe web name=").contains("1 to 64"));
         let many =

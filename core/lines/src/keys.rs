@@ -6,11 +6,18 @@
 //! each of the last [`MAX_PUBLISHERS`] clients that used keys. So a retry is recognised however
 //! late it comes, as long as the client has no more than [`KEYS_A_PUBLISHER`] publishes unanswered,
 //! and no more than [`MAX_PUBLISHERS`] other clients have published with keys since.
+//!
+//! A key also stands beside each of its updates in the log, as a [`Tag`]. From those the memory is
+//! made again at the next start: a retry is recognised over a restart for as long as the log has
+//! the update.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
+
+use crate::tag::Tag;
 
 /// Numbers remembered of one publisher. A client leaves no more than these unanswered.
 pub const KEYS_A_PUBLISHER: usize = 1024;
@@ -57,8 +64,8 @@ impl FromStr for Key {
     }
 }
 
-/// Under which identity a publish was logged here: the first of as many consecutive sequences as
-/// it named groups.
+/// Under which identities a publish was logged here: the first of consecutive sequences, one for
+/// each of its groups. Where the agent or its disk broke in between, it was logged in parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Logged {
     /// The life of this node.
@@ -67,15 +74,18 @@ pub struct Logged {
     pub first: u64,
     /// To how many groups.
     pub groups: u8,
+    /// How many groups it named.
+    pub of: u8,
 }
 
 /// What is known of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// It was never logged here, as far as is remembered.
     New,
-    /// It was.
-    Logged(Logged),
+    /// It was: in these parts, in the order of its groups. Together they may be fewer groups than
+    /// it named.
+    Logged(Vec<Logged>),
     /// Newer ones of the same publisher have taken its place: nobody can say any more.
     TooOld,
 }
@@ -116,15 +126,44 @@ impl Keys {
         if key.number > publisher.newest {
             return Found::New;
         }
-        let newest_first = publisher.logged.iter().rev();
-        match newest_first.map(|(n, logged)| (*n, *logged)).find(|(n, _)| *n == key.number) {
-            Some((_, logged)) => Found::Logged(logged),
-            None if publisher.forgotten.is_some_and(|gone| key.number <= gone) => Found::TooOld,
-            None => Found::New,
+        let of_key = publisher.logged.iter().filter(|(number, _)| *number == key.number);
+        let parts: Vec<Logged> = of_key.map(|(_, logged)| *logged).collect();
+        match parts.is_empty() {
+            false => Found::Logged(parts),
+            true if publisher.forgotten.is_some_and(|gone| key.number <= gone) => Found::TooOld,
+            true => Found::New,
         }
     }
 
-    /// Remembers that `key` was logged, in the place of the oldest where there is no room.
+    /// Remembers what stands beside an update of this node in its log, from an earlier life. They
+    /// are given in the order of the log.
+    pub fn restore(&mut self, tag: &Tag, incarnation: u64, sequence: u64) {
+        let parts = match self.find(&tag.key) {
+            Found::Logged(parts) => parts,
+            Found::New => Vec::new(),
+            Found::TooOld => return,
+        };
+        let known: usize = parts.iter().map(|part| usize::from(part.groups)).sum();
+        // Where the first of them are gone from the log, the others alone say nothing.
+        if known != usize::from(tag.at) {
+            return;
+        }
+        let follows = parts.last().is_some_and(|last| {
+            last.incarnation == incarnation && last.first + u64::from(last.groups) == sequence
+        });
+        if follows
+            && let Some(publisher) = self.publishers.get_mut(&tag.key.publisher)
+            && let Some((_, last)) =
+                publisher.logged.iter_mut().rev().find(|(number, _)| *number == tag.key.number)
+        {
+            last.groups += 1;
+            return;
+        }
+        self.note(&tag.key, Logged { incarnation, first: sequence, groups: 1, of: tag.of });
+    }
+
+    /// Remembers that `key` was logged, or one more part of it, in the place of the oldest where
+    /// there is no room.
     pub fn note(&mut self, key: &Key, logged: Logged) {
         self.clock += 1;
         let name = &key.publisher;
@@ -168,7 +207,7 @@ mod tests {
     }
 
     const fn logged(first: u64) -> Logged {
-        Logged { incarnation: 1, first, groups: 1 }
+        Logged { incarnation: 1, first, groups: 1, of: 1 }
     }
 
     #[test]
@@ -188,12 +227,29 @@ mod tests {
         for number in 0..KEYS_A_PUBLISHER as u64 {
             keys.note(&Key { publisher: "a".into(), number }, logged(number));
         }
-        assert_eq!(keys.find(&key("a:0")), Found::Logged(logged(0)));
+        assert_eq!(keys.find(&key("a:0")), Found::Logged(Vec::from([logged(0)])));
         keys.note(&key("a:5000"), logged(5000));
         assert_eq!(keys.find(&key("a:0")), Found::TooOld);
-        assert_eq!(keys.find(&key("a:1")), Found::Logged(logged(1)));
+        assert_eq!(keys.find(&key("a:1")), Found::Logged(Vec::from([logged(1)])));
         assert_eq!(keys.find(&key("a:5001")), Found::New);
         assert_eq!(keys.find(&key("b:0")), Found::New);
+    }
+
+    #[test]
+    fn what_stands_in_the_log_is_known_again_also_in_parts() {
+        let mut keys = Keys::new();
+        let tag = |text: &str, at| Tag { key: key(text), at, of: 3 };
+        keys.restore(&tag("a:7", 0), 1, 10);
+        keys.restore(&tag("a:7", 1), 1, 11);
+        let first = Logged { incarnation: 1, first: 10, groups: 2, of: 3 };
+        assert_eq!(keys.find(&key("a:7")), Found::Logged(Vec::from([first])));
+        keys.restore(&tag("a:8", 0), 2, 1);
+        keys.restore(&tag("a:7", 2), 2, 2);
+        let rest = Logged { incarnation: 2, first: 2, groups: 1, of: 3 };
+        assert_eq!(keys.find(&key("a:7")), Found::Logged(Vec::from([first, rest])));
+        // Of this one the beginning was purged.
+        keys.restore(&tag("b:1", 1), 1, 5);
+        assert_eq!(keys.find(&key("b:1")), Found::New);
     }
 
     #[test]
@@ -206,6 +262,6 @@ mod tests {
         keys.note(&key("new:1"), logged(3));
         assert_eq!(keys.publishers(), MAX_PUBLISHERS);
         assert_eq!(keys.find(&key("p1:1")), Found::New, "the longest silent");
-        assert_eq!(keys.find(&key("p0:1")), Found::Logged(logged(1)));
+        assert_eq!(keys.find(&key("p0:1")), Found::Logged(Vec::from([logged(1)])));
     }
 }

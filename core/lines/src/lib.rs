@@ -21,7 +21,8 @@
 //! anything, and can be left at any point without harm: what was not completed was not said.
 //!
 //! [`Keys`] remembers which publishes were logged already, so that one that is tried again after a
-//! broken connection is logged once.
+//! broken connection is logged once; a [`Tag`] is a key as it stands in the log, for the next
+//! start.
 
 #![no_std]
 #![warn(missing_docs)]
@@ -36,6 +37,7 @@ mod ports;
 mod reply;
 mod rows;
 mod said;
+mod tag;
 mod text;
 
 pub use command::{Command, CommandError, Framing, Publish, Start, Subscribe, VERBS, Verb};
@@ -50,6 +52,7 @@ pub use rows::{Group, Hint, Statistic};
 pub use said::{
     Gap, MAX_REPLY_BYTES, Malformed, ReplyDecoder, Said, Update, write_gap, write_update_head,
 };
+pub use tag::Tag;
 pub use text::stuff;
 
 /// The version of the protocol that the greeting names. It grows when a client of an earlier one

@@ -51,6 +51,8 @@ pub mod code {
     pub const DENIED: u16 = 553;
     /// The publisher has published so much since that nobody knows whether this key was logged.
     pub const FORGOTTEN: u16 = 554;
+    /// It has come through that group's export command already (FLOOD-42).
+    pub const LOOP: u16 = 555;
 }
 
 /// Longest line of a reply, without number and end: what is longer is cut.

@@ -330,7 +330,8 @@ fn updates_of_a_group_reach_its_members_from_the_first() {
     net.pass(seconds(5));
     for host in 0..3 {
         let (body, token) = (Bytes::from_static(b"an update"), PublishToken(1));
-        let publish = FloodInput::Publish { group: group.clone(), body, token };
+        let label = skep_flood::Label::default();
+        let publish = FloodInput::Publish { group: group.clone(), body, token, label };
         net.give(host, Input::Flood(publish));
     }
     // Sooner than neighbours compare what they have.
@@ -520,7 +521,8 @@ fn no_update_crosses_a_link_whose_peer_s_certificate_has_expired() {
     let publish = |net: &mut Net, n: usize, token: u64| {
         let group = GroupName::all();
         let (body, token) = (Bytes::from_static(b"news"), PublishToken(token));
-        net.give(n, Input::Flood(skep_flood::Input::Publish { group, body, token }));
+        let label = skep_flood::Label::default();
+        net.give(n, Input::Flood(skep_flood::Input::Publish { group, body, token, label }));
         net.pass(seconds(5));
     };
     publish(&mut net, 0, 1);

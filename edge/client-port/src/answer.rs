@@ -45,6 +45,12 @@ impl Refusal {
         Self { code, text: text.into() }
     }
 
+    /// Whether the same may succeed later.
+    #[must_use]
+    pub const fn is_temporary(&self) -> bool {
+        self.code / 100 == 4
+    }
+
     pub(crate) fn stopping() -> Self {
         Self::new(code::GOING, "the agent stops: connect again in a moment")
     }

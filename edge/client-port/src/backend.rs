@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use skep_base::{ChannelName, GroupName, NodeName};
+use skep_base::{ChannelName, GroupName, NodeName, Trail};
+use skep_export::Came;
 use skep_lines::{Gap, Key, Subscribe, Update};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -53,6 +55,29 @@ impl fmt::Display for Who {
             Self::Certified { node, .. } => node.fmt(f),
         }
     }
+}
+
+/// The other end of a connection, for whoever can tell what program is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// Of the unix socket: the process that connected.
+    Process(i32),
+    /// Of a TCP port.
+    Tcp {
+        /// The address at this end.
+        ours: SocketAddr,
+        /// The address at the other.
+        theirs: SocketAddr,
+    },
+}
+
+/// Tells which clients are programs of export commands (FLOOD-42).
+pub trait Provenance: Send + Sync {
+    /// Whether any client could be one now. Cheap: asked of each that connects.
+    fn any(&self) -> bool;
+
+    /// The batches that this one seems to belong to. May block.
+    fn of(&self, caller: Caller) -> Vec<Came>;
 }
 
 /// What a session asks of the agent.
@@ -168,10 +193,16 @@ impl fmt::Debug for Joined {
 /// One update to be flooded.
 #[derive(Debug)]
 pub struct Publication {
+    /// Whose.
+    pub client: ClientId,
     /// To which groups; none: to every group of the site.
     pub groups: Vec<GroupName>,
     /// An update whose key was logged already is not logged again.
     pub key: Option<Key>,
+    /// The export commands that stand behind it, as the client says.
+    pub trail: Trail,
+    /// The batches of export commands that the client seems to belong to.
+    pub came: Arc<[Came]>,
     /// What.
     pub body: Bytes,
     /// For [`Answer::Published`].

@@ -33,7 +33,8 @@ mod tests;
 
 pub use answer::{Answer, Group, Refusal, Topology};
 pub use backend::{
-    Ask, ChannelStream, ClientId, Joined, Publication, Push, Pusher, Slot, Who, asks,
+    Ask, Caller, ChannelStream, ClientId, Joined, Provenance, Publication, Push, Pusher, Slot, Who,
+    asks,
 };
 pub use config::{Config, ConfigError};
 pub use local::LocalEnd;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use skep_base::NodeName;
+use skep_export::Came;
 use skep_identity::{IdentityHandle, Role, tls};
 use skep_lines::{Reply, code};
 use socket2::{SockRef, TcpKeepalive};
@@ -20,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use crate::backend::{Ask, ClientId, Who};
+use crate::backend::{Ask, Caller, ClientId, Provenance, Who};
 use crate::body::Spool;
 use crate::config::Config;
 use crate::session::Session;
@@ -72,6 +73,8 @@ pub struct Host {
     pub spool_dir: PathBuf,
     /// Who may stop it.
     pub may_exit: MayExit,
+    /// Which clients belong to export commands.
+    pub provenance: Arc<dyn Provenance>,
 }
 
 impl fmt::Debug for Host {
@@ -330,12 +333,13 @@ async fn serve_local(
     _place: OwnedSemaphorePermit,
     stop: watch::Receiver<bool>,
 ) {
-    let uid = match stream.peer_cred() {
-        Ok(credentials) => credentials.uid(),
+    let (uid, pid) = match stream.peer_cred() {
+        Ok(credentials) => (credentials.uid(), credentials.pid()),
         Err(error) => return tracing::debug!(%error, "a client went before it was served"),
     };
+    let came = came_from(&shared, pid.map(Caller::Process)).await;
     let operator = uid == 0 || uid == shared.own_uid;
-    Session::new(shared, Who::Local { uid, operator }, stop).run(stream).await;
+    Session::new(shared, Who::Local { uid, operator }, came, stop).run(stream).await;
 }
 
 async fn serve_tcp(
@@ -353,8 +357,11 @@ async fn serve_tcp(
     if let Err(error) = set {
         return tracing::debug!(%remote, %error, "a client went before it was served");
     }
+    let ours = stream.local_addr().ok();
+    let caller = ours.map(|ours| Caller::Tcp { ours, theirs: remote });
+    let came = came_from(&shared, caller).await;
     let Some((acceptor, tls)) = secure else {
-        return Session::new(shared, Who::Plain(remote), stop).run(stream).await;
+        return Session::new(shared, Who::Plain(remote), came, stop).run(stream).await;
     };
     let stream = match timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
@@ -365,10 +372,22 @@ async fn serve_tcp(
         Ok((info, _)) => {
             let operator = info.roles.contains(Role::Operator);
             let who = Who::Certified { node: info.node, operator };
-            Session::new(shared, who, stop).run(stream).await;
+            Session::new(shared, who, came, stop).run(stream).await;
         }
         Err(error) => tracing::info!(%remote, %error, "a client was refused"),
     }
+}
+
+/// The batches of export commands that a client seems to belong to. Looked up when it connects,
+/// before it can be gone.
+async fn came_from(shared: &Arc<Shared>, caller: Option<Caller>) -> Arc<[Came]> {
+    let provenance = &shared.host.provenance;
+    let Some(caller) = caller.filter(|_| provenance.any()) else {
+        return Arc::default();
+    };
+    let provenance = Arc::clone(provenance);
+    let looked = tokio::task::spawn_blocking(move || provenance.of(caller)).await;
+    looked.unwrap_or_default().into()
 }
 
 /// Says in one line that there is no place, unless too many are being told already.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use skep_base::GroupName;
+use skep_export::Came;
 use skep_lines::{
     Command, CommandError, Decoder, Event, Framing, Gap, Publish, Reply, Subscribe, Update, code,
     write_gap, write_update_head,
@@ -51,6 +52,8 @@ const LINGER: Duration = Duration::from_secs(2);
 pub(crate) struct Session {
     shared: Arc<Shared>,
     who: Who,
+    /// The batches of export commands that it seems to belong to.
+    came: Arc<[Came]>,
     id: ClientId,
     stop: watch::Receiver<bool>,
     decoder: Decoder,
@@ -108,7 +111,12 @@ enum Woken {
 }
 
 impl Session {
-    pub(crate) fn new(shared: Arc<Shared>, who: Who, stop: watch::Receiver<bool>) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        who: Who,
+        came: Arc<[Came]>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
         let (notes_in, notes) = mpsc::unbounded_channel();
         Counts::add(&shared.counts.accepted, 1);
         Self {
@@ -116,6 +124,7 @@ impl Session {
             decoder: Decoder::new(shared.config.line_max),
             shared,
             who,
+            came,
             stop,
             input: BytesMut::new(),
             out: Outgoing::default(),
@@ -513,7 +522,10 @@ impl Session {
             Err(error) => return self.say(not_kept(&error)),
         };
         let slot = self.slot(Some(room));
-        self.batch.push(Publication { groups: publish.groups, key: publish.key, body, slot });
+        let Publish { groups, key, trail } = publish;
+        let came = Arc::clone(&self.came);
+        let client = self.id;
+        self.batch.push(Publication { client, groups, key, trail, came, body, slot });
         if self.batch.len() >= BATCH {
             self.send_batch().await;
         }

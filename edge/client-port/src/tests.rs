@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use skep_base::GroupName;
+use skep_base::{GroupName, Trail};
+use skep_export::{Came, judge};
 use skep_lines::{Id, Keys, Logged, Update};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    Answer, Ask, ClientId, ClientPort, Config, Host, Joined, Listeners, LocalEnd, Push, Pusher,
-    Refusal, Who, asks, start,
+    Answer, Ask, Caller, ClientId, ClientPort, Config, Host, Joined, Listeners, LocalEnd,
+    Provenance, Publication, Push, Pusher, Refusal, Who, asks, start,
 };
 
 /// How long anything may take before a test fails.
@@ -29,8 +30,24 @@ struct Place {
     log: Log,
     exits: Arc<Mutex<Vec<Who>>>,
     may_exit: Arc<AtomicBool>,
+    /// Whoever connects belongs to the export command of the group web.
+    commanded: Arc<AtomicBool>,
     runtime: tokio::runtime::Runtime,
     spool: tempfile::TempDir,
+}
+
+/// Whether clients are programs of an export command.
+struct Commands(Arc<AtomicBool>);
+
+impl Provenance for Commands {
+    fn any(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn of(&self, caller: Caller) -> Vec<Came> {
+        assert!(matches!(caller, Caller::Tcp { theirs, .. } if theirs.ip().is_loopback()));
+        vec![Came { through: Trail::none(), of: "web".parse().unwrap(), sure: true }]
+    }
 }
 
 impl Place {
@@ -48,6 +65,7 @@ impl Place {
         let (log, exits) = (Log::default(), Arc::default());
         let may_exit = Arc::new(AtomicBool::new(false));
         let allowed = Arc::clone(&may_exit);
+        let commanded = Arc::new(AtomicBool::new(false));
         runtime.spawn(agent(asked, Arc::clone(&log), Arc::clone(&exits)));
         let host = Host {
             node: "inferno".parse().unwrap(),
@@ -56,13 +74,14 @@ impl Place {
             may_exit: Arc::new(move |who| {
                 matches!(who, Who::Plain(_)) && allowed.load(Ordering::Relaxed)
             }),
+            provenance: Arc::new(Commands(Arc::clone(&commanded))),
         };
         let listeners = Listeners { plain: vec![listener], ..Listeners::default() };
         let port = {
             let _inside = runtime.enter();
             start(listeners, None, config, host, ask).unwrap()
         };
-        Self { port: Some(port), address, log, exits, may_exit, runtime, spool }
+        Self { port: Some(port), address, log, exits, may_exit, commanded, runtime, spool }
     }
 
     fn client(&self) -> Client {
@@ -109,51 +128,56 @@ fn join_channels(serving: &mut Waits, ask: Ask) {
     }
 }
 
+/// The groups of the agent.
+const KNOWN: [&str; 2] = ["web", "all"];
+
+fn missing(group: &GroupName) -> Refusal {
+    Refusal::new(550, format!("no group {group}"))
+}
+
+fn id(sequence: usize) -> Id {
+    Id { origin: "inferno".parse().unwrap(), incarnation: 7, sequence: sequence as u64 }
+}
+
+/// Puts an update into the log of the agent, or refuses it.
+fn take(publication: Publication, keys: &mut Keys, log: &Log) {
+    let Publication { groups, key, trail, came, body, slot, .. } = publication;
+    let everywhere = || KNOWN.iter().rev().map(|name| name.parse().unwrap()).collect();
+    let groups: Vec<GroupName> = if groups.is_empty() { everywhere() } else { groups };
+    if let Some(wrong) = groups.iter().find(|group| !KNOWN.contains(&group.as_str())) {
+        return slot.answer(Err(missing(wrong)));
+    }
+    if let Err(looped) = judge(&trail, &came, groups.clone(), true) {
+        return slot.answer(Err(Refusal::new(555, looped.to_string())));
+    }
+    if &body[..] == b"later" {
+        return slot.answer(Err(Refusal::new(450, "not yet")));
+    }
+    let mut log = log.lock().unwrap();
+    let at = match key.as_ref().map(|key| keys.find(key)) {
+        Some(skep_lines::Found::Logged(logged)) => usize::try_from(logged[0].first).unwrap(),
+        _ => {
+            log.push((groups.clone(), body));
+            log.len()
+        }
+    };
+    if let Some(key) = &key {
+        keys.note(key, Logged { incarnation: 7, first: at as u64, groups: 1, of: 1 });
+    }
+    let ids = groups.into_iter().map(|group| (group, id(at))).collect();
+    slot.answer(Ok(Answer::Published(ids)));
+}
+
 /// An agent in few words: groups `web` and `all`, the body `later` is refused for now.
 async fn agent(mut asked: mpsc::Receiver<Ask>, log: Log, exits: Arc<Mutex<Vec<Who>>>) {
     let mut keys = Keys::new();
     let mut followers: BTreeMap<(ClientId, GroupName), (Pusher, usize)> = BTreeMap::new();
     let mut serving = Waits::new();
-    let known = |group: &GroupName| ["web", "all"].contains(&group.as_str());
-    let missing = |group: &GroupName| Refusal::new(550, format!("no group {group}"));
-    let id = |sequence: usize| Id {
-        origin: "inferno".parse().unwrap(),
-        incarnation: 7,
-        sequence: sequence as u64,
-    };
     while let Some(ask) = asked.recv().await {
         match ask {
             Ask::Publish(batch) => {
                 for publication in batch {
-                    let groups = if publication.groups.is_empty() {
-                        vec![GroupName::all(), "web".parse().unwrap()]
-                    } else {
-                        publication.groups
-                    };
-                    if let Some(wrong) = groups.iter().find(|group| !known(group)) {
-                        publication.slot.answer(Err(missing(wrong)));
-                        continue;
-                    }
-                    if &publication.body[..] == b"later" {
-                        publication.slot.answer(Err(Refusal::new(450, "not yet")));
-                        continue;
-                    }
-                    let mut log = log.lock().unwrap();
-                    let known = publication.key.as_ref().map(|key| keys.find(key));
-                    let at = match known {
-                        Some(skep_lines::Found::Logged(logged)) => {
-                            usize::try_from(logged.first).unwrap()
-                        }
-                        _ => {
-                            log.push((groups.clone(), publication.body));
-                            log.len()
-                        }
-                    };
-                    if let Some(key) = &publication.key {
-                        keys.note(key, Logged { incarnation: 7, first: at as u64, groups: 1 });
-                    }
-                    let ids = groups.into_iter().map(|group| (group, id(at))).collect();
-                    publication.slot.answer(Ok(Answer::Published(ids)));
+                    take(publication, &mut keys, &log);
                 }
             }
             Ask::Subscribe { client, subscribe, pusher, slot } => {
@@ -434,6 +458,23 @@ fn a_key_that_comes_again_is_logged_once() {
     client.say("binary 1 web key=me:1\nxbinary 1 web key=me:1\nxbinary 1 web key=me:2\ny");
     client.expect(&["250 web inferno:7:1", "250 web inferno:7:1", "250 web inferno:7:2"]);
     assert_eq!(place.logged(), ["web: x", "web: y"]);
+}
+
+#[test]
+fn the_agent_is_told_which_commands_stand_behind_an_update() {
+    let place = Place::new(Config::default());
+    let trail = Trail::none().through(&"all".parse().unwrap());
+    let mut before = place.client();
+    place.commanded.store(true, Ordering::Relaxed);
+    let mut client = place.client();
+    client.say("binary 1 web\r\nabinary 1 all\r\nb");
+    assert!(client.line().starts_with("555 this comes from the export command of group web"));
+    client.expect(&["250 all inferno:7:1"]);
+    // Who was there before the command began is not of it; what it says of itself counts.
+    before.say(format!("binary 1 web\r\ncbinary 1 all trail={trail}\r\nd"));
+    before.expect(&["250 web inferno:7:2"]);
+    assert!(before.line().starts_with("555 "));
+    assert_eq!(place.logged(), ["all: b", "web: c"]);
 }
 
 #[test]

@@ -19,7 +19,7 @@ mod topology;
 
 pub use event::{Event, EventKind, ReadEvents};
 pub use flood::{
-    Body, Commit, Committed, Cursor, Missing, Published, ReadUpdates, Update, UpdateId,
+    Body, Commit, Committed, Cursor, Missing, Publish, Published, ReadUpdates, Update, UpdateId,
     UpdateIdError, Updates,
 };
 pub use image::{

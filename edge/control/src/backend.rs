@@ -144,6 +144,10 @@ pub enum Request {
         group: GroupName,
         /// What; at most [`crate::api::MAX_UPDATE_BYTES`].
         body: bytes::Bytes,
+        /// The export commands that stand behind it, as the caller says.
+        trail: skep_base::Trail,
+        /// The caller's process, which may be one of such a command.
+        pid: Option<i32>,
         /// The answer.
         reply: Reply<Published>,
     },

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use hyper::body::Frame;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use skep_base::{GroupName, NodeName};
+use skep_base::{GroupName, NodeName, Trail};
 use tokio::time::Instant;
 
 use crate::access::{Caller, Permission};
@@ -190,9 +190,14 @@ async fn publish(
     State(backend): State<Backend>,
     Extension(caller): Extension<Caller>,
     Named(group): Named<GroupName>,
+    Asked(query): Asked<api::Publish>,
     Raw(body): Raw,
 ) -> Answer {
-    let answer = ask(&backend, &caller, |reply| Request::Publish { group, body, reply }).await?;
+    let trail = query.trail.as_deref().map_or(Ok(Trail::none()), str::parse);
+    let trail = trail.map_err(|error| Refusal::new(Code::Malformed, error.to_string()))?;
+    let pid = caller.pid;
+    let publish = |reply| Request::Publish { group, body, trail, pid, reply };
+    let answer = ask(&backend, &caller, publish).await?;
     json(&answer)
 }
 

@@ -63,7 +63,7 @@ async fn log_keeper(BackendSide { mut calls, appended }: BackendSide) {
     let mut committed = Cursor(0);
     while let Some(call) = calls.recv().await {
         match call.request {
-            Request::Publish { group, body, reply } if group == all() => {
+            Request::Publish { group, body, reply, .. } if group == all() => {
                 let sequence = log.len() as u64 + 1;
                 let id = UpdateId { origin: "web-1".parse().unwrap(), incarnation: 1, sequence };
                 let cursor = Cursor(sequence);

@@ -1,6 +1,7 @@
 //! What is to be run.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -116,6 +117,9 @@ pub struct Job {
     pub stderr: Output,
     /// How much it may take.
     pub limits: Limits,
+    /// What [`crate::Runner::origin`] says of connections that come from it; nothing where nobody
+    /// asks.
+    pub purpose: Option<Arc<str>>,
 }
 
 impl Job {
@@ -133,6 +137,7 @@ impl Job {
             stdout: Output::Discard,
             stderr: Output::Discard,
             limits: Limits::default(),
+            purpose: None,
         }
     }
 }

@@ -14,6 +14,10 @@
 //! the command has ended, when the agent lets go of the run, and when the agent itself is killed,
 //! also those that made a session of their own.
 //!
+//! A command may come back to the agent as a client. [`Runner::origin`] says of a connection from
+//! this host which command it comes from, as everything a command starts stands below its
+//! supervisor (FLOOD-42).
+//!
 //! The supervisor is the agent's own program, called with a word of its own; a `main` that wants to
 //! run commands begins with [`supervise_if_asked`].
 //!
@@ -26,13 +30,15 @@
 //! | what can be reached | [`Job::root`] (chroot), [`Job::network`] |
 
 mod job;
+mod origin;
 mod own;
 mod run;
 mod supervisor;
 mod user;
 
 pub use job::{Job, Limits, Output, Program};
-pub use own::let_go_of_start;
+pub use origin::{Origin, Peer};
+pub use own::{let_go_of_start, take_all_files};
 pub use run::{Captured, Ended, RunError, Runner, Status};
 pub use supervisor::supervise_if_asked;
 pub use user::{User, UserError};

@@ -1,10 +1,11 @@
-//! The memory of our own process.
+//! The memory and the open files of our own process.
 
 use std::fs;
 use std::io;
 use std::ptr;
 
 use rustix::mm::{Advice, madvise};
+use rustix::process::{Resource, Rlimit};
 
 /// Gives back the pages of our own program and its libraries that were only needed to start:
 /// reading the command line and the configuration, making tables, migrating a database. An agent
@@ -23,6 +24,22 @@ pub fn let_go_of_start() -> io::Result<usize> {
         bytes += to - from;
     }
     Ok(bytes)
+}
+
+/// Takes as many open files as the system lets us have. A session or a service manager starts with
+/// 1,024, so that programs that cannot count further live; an agent has a thousand clients beside
+/// its links. What it runs gets a limit of its own.
+///
+/// Says how many there are.
+///
+/// # Errors
+/// The system's.
+pub fn take_all_files() -> io::Result<u64> {
+    let Rlimit { current, maximum } = rustix::process::getrlimit(Resource::Nofile);
+    if current != maximum {
+        rustix::process::setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
+    }
+    Ok(maximum.unwrap_or(u64::MAX))
 }
 
 /// The ranges of `smaps` every page of which is as a file on disk has it: private mappings of a
@@ -93,6 +110,13 @@ mod tests {
         }
         let two = mapping("r--p", "/usr/bin/skep", 4) + &mapping("r-xp", "/usr/bin/skep", 0);
         assert_eq!(unchanged(&two), [range]);
+    }
+
+    #[test]
+    fn all_files_that_may_be_open_may_be() {
+        let count = take_all_files().unwrap();
+        let Rlimit { current, maximum } = rustix::process::getrlimit(Resource::Nofile);
+        assert_eq!((current, current.unwrap_or(u64::MAX)), (maximum, count));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 
 use crate::job::{Job, Output};
+use crate::origin::{Origin, Peer, Remembered, Running};
 use crate::supervisor::{ASK, FILES, WORD, limit_word};
 use crate::user::{User, UserError};
 
@@ -32,6 +33,7 @@ const SUPERVISOR_ENDS: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct Runner {
     supervisor: PathBuf,
+    running: Running,
 }
 
 /// How a command ended.
@@ -155,8 +157,8 @@ impl Runner {
 
     /// One whose supervisors are another program that begins so.
     #[must_use]
-    pub const fn with_supervisor(program: PathBuf) -> Self {
-        Self { supervisor: program }
+    pub fn with_supervisor(program: PathBuf) -> Self {
+        Self { supervisor: program, running: Running::default() }
     }
 
     /// Runs `job` and waits for its end. Whoever stops waiting ends it: the command and everything
@@ -171,11 +173,24 @@ impl Runner {
             .map_err(|source| RunError::User { command: command.clone(), source })?;
         let prepare = |source| RunError::Prepare { command: command.clone(), source };
         let (ends, theirs) = files(&job).map_err(prepare)?;
-        let (child, control) = self.spawn(&job, &user, &theirs).map_err(prepare)?;
+        let (child, control, remembered) = self.spawn(&job, &user, &theirs).map_err(prepare)?;
         drop(theirs);
         let started = Instant::now();
-        let run = Run { job, command, child, control, started };
+        let run = Run { job, command, child, control, started, _remembered: remembered };
         run.attend(ends).await
+    }
+
+    /// Whether any command runs, or ended a moment ago, that [`Runner::origin`] could find.
+    #[must_use]
+    pub fn runs_any(&self) -> bool {
+        self.running.any()
+    }
+
+    /// Which command with a [`Job::purpose`] a connection comes from, of those that this runner and
+    /// its clones run. Reads `/proc`: call it where blocking is allowed.
+    #[must_use]
+    pub fn origin(&self, peer: Peer) -> Origin {
+        self.running.origin(peer)
     }
 
     /// Starts a supervisor and hands it the files.
@@ -184,7 +199,7 @@ impl Runner {
         job: &Job,
         user: &User,
         files: &[OwnedFd; 3],
-    ) -> io::Result<(Child, UnixStream)> {
+    ) -> io::Result<(Child, UnixStream, Option<Remembered>)> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         let mut command = Command::new(&self.supervisor);
         command.arg0("skep").args(words(job, user)).env_clear();
@@ -200,9 +215,12 @@ impl Runner {
         command.process_group(0).current_dir("/");
         command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn()?;
+        // Before it has its files, it has not begun.
+        let purpose = job.purpose.clone().zip(child.id());
+        let remembered = purpose.map(|(purpose, pid)| self.running.remember(pid, purpose));
         send_files(&ours, files)?;
         ours.set_nonblocking(true)?;
-        Ok((child, UnixStream::from_std(ours)?))
+        Ok((child, UnixStream::from_std(ours)?, remembered))
     }
 }
 
@@ -277,6 +295,7 @@ struct Run {
     child: Child,
     control: UnixStream,
     started: Instant,
+    _remembered: Option<Remembered>,
 }
 
 impl Run {
@@ -357,7 +376,7 @@ impl Run {
         drop(self.control.write_all(&[ASK]).await);
         let said = tokio::time::timeout(grace, line(&mut self.control)).await;
         let status = said.ok().and_then(|said| self.status(&said).ok()).unwrap_or(KILLED);
-        let Self { control, child, .. } = self;
+        let Self { control, child, _remembered, .. } = self;
         drop(control);
         wait(child).await;
         status
@@ -365,7 +384,7 @@ impl Run {
 
     /// Waits until there is no supervisor either.
     async fn gone(self) {
-        let Self { control, child, .. } = self;
+        let Self { control, child, _remembered, .. } = self;
         drop(control);
         wait(child).await;
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use skep_runner::{Ended, Job, Output, Program, RunError, Runner, Status, User};
+use skep_runner::{Ended, Job, Origin, Output, Peer, Program, RunError, Runner, Status, User};
 
 /// Whatever is waited for comes sooner on any machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -308,4 +308,54 @@ async fn a_hundred_at_once_end_well() {
         assert_eq!(said(&ended), number.to_string());
         assert_eq!(ended.status, Status::Exited(i32::try_from(number).unwrap()));
     }
+}
+
+/// Runs `text`, which connects to `listener` and says who it is; gives what was found of it.
+async fn origin_of(text: &str, purpose: Option<&str>) -> Origin {
+    let runner = runner();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut job = script(&text.replace("PORT", &port.to_string()));
+    job.purpose = purpose.map(Into::into);
+    let looked = async {
+        let (stream, theirs) = listener.accept().await.unwrap();
+        let peer = Peer::Tcp { ours: stream.local_addr().unwrap(), theirs };
+        let runner = runner.clone();
+        let origin = tokio::task::spawn_blocking(move || runner.origin(peer)).await.unwrap();
+        drop(stream);
+        origin
+    };
+    let (ended, origin) = tokio::join!(runner.run(job), looked);
+    assert!(ended.unwrap().succeeded(), "{text}");
+    origin
+}
+
+#[tokio::test]
+async fn a_connection_is_traced_to_the_command_that_made_it() {
+    // A grandchild with a session of its own, which waits until we close.
+    let deep = "setsid bash -c 'exec 3<>/dev/tcp/127.0.0.1/PORT; cat <&3' & wait";
+    assert_eq!(origin_of(deep, Some("web")).await, Origin::Command("web".into()));
+    assert_eq!(origin_of(deep, None).await, Origin::Elsewhere, "nobody wants to know");
+    // Whoever is gone may have been anybody.
+    let quick = "bash -c 'exec 3<>/dev/tcp/127.0.0.1/PORT; exec 3>&-'; cat";
+    let origin = origin_of(quick, Some("web")).await;
+    let held = Origin::Command("web".into());
+    assert!(origin == Origin::Gone(vec!["web".into()]) || origin == held, "{origin:?}");
+    // This process is nobody's command.
+    let runner = runner();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let ours = listener.local_addr().unwrap();
+    let mine = tokio::net::TcpStream::connect(ours).await.unwrap();
+    let mut job = script("sleep 60");
+    job.purpose = Some("web".into());
+    let theirs = mine.local_addr().unwrap();
+    tokio::select! {
+        ended = runner.run(job) => panic!("{ended:?}"),
+        () = wait_for("it runs", || runner.runs_any()) => {}
+    }
+    assert_eq!(runner.origin(Peer::Tcp { ours, theirs }), Origin::Elsewhere);
+    let elsewhere = Peer::Tcp { ours, theirs: "192.0.2.1:5".parse().unwrap() };
+    assert_eq!(runner.origin(elsewhere), Origin::Elsewhere);
+    let us = i32::try_from(std::process::id()).unwrap();
+    assert_eq!(runner.origin(Peer::Process(us)), Origin::Elsewhere);
 }

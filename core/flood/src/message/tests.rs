@@ -13,11 +13,24 @@ fn serial(incarnation: u64, sequence: u64) -> Serial {
 }
 
 fn small() -> Header {
-    Header { id: id(), predecessor: Some(serial(2, 9)), age_ms: 1000, length: 4, digest: None }
+    Header {
+        id: id(),
+        predecessor: Some(serial(2, 9)),
+        age_ms: 1000,
+        length: 4,
+        digest: None,
+        trail: Trail::none(),
+    }
 }
 
 fn large() -> Header {
-    Header { predecessor: None, length: 70_000, digest: Some(Digest([0xCD; 32])), ..small() }
+    Header {
+        predecessor: None,
+        length: 70_000,
+        digest: Some(Digest([0xCD; 32])),
+        trail: Trail::none().through(&GroupName::all()),
+        ..small()
+    }
 }
 
 fn run() -> Run {
@@ -42,9 +55,9 @@ fn examples() -> Vec<(Packet, &'static str)> {
     vec![
         (
             with(Message::Updates { group: group(), headers: vec![small(), large()] }, body()),
-            "005a0003616c6c02abababababababababababababababab03f403010209e8070400abababababababab\
-             abababababababab03f40300e807f0a20401cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd\
-             cdcdcdcdcdcdcdcd736b6570",
+            "00600003616c6c02abababababababababababababababab03f403010209e807040000ababababababab\
+             ababababababababab03f40300e807f0a20401cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd\
+             cdcdcdcdcdcdcdcdcd012f8bdc43736b6570",
         ),
         (
             Packet::bare(Message::Compare { group: group(), digest: 0x1234, answer: true }),
@@ -66,8 +79,8 @@ fn examples() -> Vec<(Packet, &'static str)> {
                 },
                 body(),
             ),
-            "00370303616c6c0701010101010101010101010101010101010102010101ababababababababababababab\
-             ababab03f403010209e807040001736b6570",
+            "00380303616c6c0701010101010101010101010101010101010102010101ababababababababababababab\
+             ababab03f403010209e80704000001736b6570",
         ),
         (Packet::bare(Message::More { group: group(), token: 7 }), "00060403616c6c07"),
         (
@@ -119,13 +132,20 @@ fn messages_have_these_bytes_for_ever() {
 
 #[test]
 fn stored_heads_have_these_bytes_for_ever() {
-    let head = StoredHead { group: GroupName::all(), header: small(), late: true };
+    let head =
+        StoredHead { tag: b"w:1".to_vec(), group: GroupName::all(), header: small(), late: true };
     let bytes = head.to_bytes();
-    assert_eq!(hex(&bytes), "0103616c6cabababababababababababababababab03f403010209e807040001");
-    assert_eq!(StoredHead::from_bytes(&bytes), Some(head));
+    assert_eq!(
+        hex(&bytes),
+        "0303773a3103616c6cabababababababababababababababab03f403010209e80704000001"
+    );
+    assert_eq!(StoredHead::from_bytes(&bytes), Some(head.clone()));
     let mut newer = bytes.clone();
     newer[0] += 1;
     assert_eq!(StoredHead::from_bytes(&newer), None);
+    assert!(StoredHead::may_have_tag(&bytes));
+    let plain = StoredHead { tag: Vec::new(), ..head.clone() };
+    assert!(!StoredHead::may_have_tag(&plain.to_bytes()));
     assert_eq!(StoredHead::from_bytes(&bytes[..5]), None);
     let missed = Missed {
         group: GroupName::all(),
@@ -163,14 +183,19 @@ fn received_bodies_share_the_frame() {
 
 #[test]
 fn no_header_is_over_its_bound() {
+    let groups = (0..MAX_TRAIL).map(|n| format!("g{n}").parse().unwrap());
+    let longest = groups.fold(Trail::none(), |trail, group| trail.through(&group));
     let worst = Header {
         id: UpdateId { serial: serial(u64::MAX, u64::MAX), ..id() },
         predecessor: Some(serial(u64::MAX, u64::MAX)),
         age_ms: u64::MAX,
         length: u64::MAX,
         digest: Some(Digest([0xFF; 32])),
+        trail: longest,
     };
     assert!(encode(&worst).len() <= HEADER_BYTES_MAX);
+    let plain = Header { trail: Trail::none(), ..worst };
+    assert!(encode(&plain).len() <= PLAIN_HEADER_BYTES_MAX);
 }
 
 #[test]
@@ -189,6 +214,9 @@ fn nonsense_that_decodes_is_refused() {
     assert!(!refused(fetch(MAX_FETCH_PIECES), 0));
     assert!(refused(fetch(MAX_FETCH_PIECES + 1), 0));
     assert!(refused(fetch(0), 0));
+    let groups = (0..=MAX_TRAIL).map(|n| format!("g{n}").parse().unwrap());
+    let trail = groups.fold(Trail::none(), |trail, group| trail.through(&group));
+    assert!(refused(updates(vec![Header { trail, ..small() }]), 1), "a trail without end");
     let many = vec![Header { length: 0, ..small() }; BATCH_HEADERS + 1];
     assert!(refused(updates(many), 0));
     let have = |runs| Message::Have { group: group(), runs };

@@ -158,7 +158,14 @@ fn held_updates_are_bounded() {
     for sequence in 0..=MAX_HELD as u64 {
         let serial = Serial { incarnation: Incarnation(1), sequence };
         let id = UpdateId { origin: KEY.origin, serial };
-        let header = Header { id, predecessor: None, age_ms: 0, length: 0, digest: None };
+        let header = Header {
+            id,
+            predecessor: None,
+            age_ms: 0,
+            length: 0,
+            digest: None,
+            trail: skep_base::Trail::none(),
+        };
         let from = KEY.origin;
         let waiting = Waiting { header, born: 0, body: Body::Here(Bytes::new()), from };
         let took = held.hold(GroupIx(0), waiting, now, now);

@@ -16,7 +16,7 @@ use crate::event::{
 };
 use crate::message::StoredHead;
 use crate::shelf::{self, Shelf};
-use crate::{Config, Flood, Kept, Position, Serial, UpdateId};
+use crate::{Config, Flood, Kept, Label, Position, Serial, UpdateId};
 
 pub(super) fn node(number: usize) -> NodeId {
     let mut id = [0; NodeId::LEN];
@@ -290,7 +290,12 @@ impl Net {
         self.published.insert(token, (group.clone(), body.clone()));
         self.input(
             on,
-            Input::Publish { group: group.clone(), body: body.clone(), token: PublishToken(token) },
+            Input::Publish {
+                group: group.clone(),
+                body: body.clone(),
+                token: PublishToken(token),
+                label: Label::default(),
+            },
         );
         token
     }

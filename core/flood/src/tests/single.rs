@@ -10,12 +10,13 @@ use core::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use skep_base::{Digest, GroupName, Incarnation, NodeId, Outbox, Rng, Time, tree};
+use skep_base::{Digest, GroupName, Incarnation, NodeId, Outbox, Rng, Time, Trail, tree};
 
 use super::net::node;
 use crate::message::{Floor, Header, Life, Mark, Message, Packet};
 use crate::{
-    Config, Flood, Input, Kept, LogEntry, Output, PurgedMark, Serial, SpoolId, Spooled, UpdateId,
+    Config, Flood, Input, Kept, Label, LogEntry, Output, PurgedMark, Serial, SpoolId, Spooled,
+    UpdateId,
 };
 
 struct Bench {
@@ -73,6 +74,7 @@ fn header(origin: NodeId, sequence: u64, predecessor: Option<u64>) -> Header {
         age_ms: 0,
         length: 3,
         digest: None,
+        trail: Trail::none(),
     }
 }
 
@@ -118,6 +120,7 @@ fn traces_of_our_own_earlier_life_are_taken_and_followed() {
         group: GroupName::all(),
         body: Bytes::from_static(b"x"),
         token: crate::PublishToken(1),
+        label: Label::default(),
     });
     let before = entries(&outputs)[0].head.update().unwrap().header.predecessor;
     assert_eq!(before, Some(Serial { incarnation: Incarnation(1), sequence: 7 }));
@@ -132,6 +135,49 @@ fn a_trace_of_an_earlier_life_that_comes_twice_harms_nothing() {
 }
 
 #[test]
+fn a_trail_travels_and_a_tag_stays() {
+    let mut bench = Bench::new();
+    bench.handle(Input::Begin { incarnation: Incarnation(5) });
+    let trail = Trail::none().through(&GroupName::all());
+    let publish = |label: Label| Input::Publish {
+        group: GroupName::all(),
+        body: Bytes::from_static(b"x"),
+        token: crate::PublishToken(1),
+        label,
+    };
+    let label = Label { trail: trail.clone(), tag: b"key".to_vec() };
+    let outputs = bench.handle(publish(label));
+    let entries = entries(&outputs);
+    let head = entries[0].head.update().unwrap();
+    assert_eq!((&head.tag[..], &head.header.trail), (&b"key"[..], &trail));
+    let sent = outputs.iter().find_map(|output| {
+        let Output::Send { body, .. } = output else { return None };
+        Some(Packet::from_bytes(body).unwrap().message)
+    });
+    let Some(Message::Updates { headers, .. }) = sent else {
+        panic!("it is flooded: {sent:?}");
+    };
+    assert_eq!(headers[0].trail, trail);
+
+    // A peer's trail is kept as it came; one without end is not published.
+    let theirs = Header { trail: trail.clone(), ..header(node(3), 1, None) };
+    let outputs = bench.updates(vec![theirs]);
+    let kept = outputs.iter().find_map(|output| {
+        let Output::Append { entries, .. } = output else { return None };
+        Some(entries[0].head.update().unwrap().clone())
+    });
+    let kept = kept.unwrap();
+    assert_eq!((kept.tag.len(), kept.header.trail), (0, trail));
+    let groups = (0..9).map(|n| format!("g{n}").parse().unwrap());
+    let trail = groups.fold(Trail::none(), |trail, group| trail.through(&group));
+    let outputs = bench.handle(publish(Label { trail, tag: Vec::new() }));
+    let refused = outputs
+        .iter()
+        .any(|it| matches!(it, Output::Refuse { reason: crate::Refusal::LongTrail(9), .. }));
+    assert!(refused, "{outputs:?}");
+}
+
+#[test]
 fn nothing_is_published_before_the_life_is_known() {
     let mut flood = Flood::new(node(1), Incarnation(1), Config::default(), Rng::seeded(1));
     let mut out = Outbox::new();
@@ -139,6 +185,7 @@ fn nothing_is_published_before_the_life_is_known() {
         group: GroupName::all(),
         body: Bytes::new(),
         token: crate::PublishToken(1),
+        label: Label::default(),
     };
     flood.handle(Time::ZERO, publish, &mut out);
     assert!(matches!(out.pop(), Some(Output::Refuse { .. })));
@@ -152,6 +199,7 @@ fn bodies_over_the_limit_are_refused_on_both_ways() {
         group: GroupName::all(),
         body: Spooled { spool: SpoolId(1), length: limit + 1, digest: Digest::of(b"") },
         token: crate::PublishToken(1),
+        label: Label::default(),
     });
     assert!(outputs.iter().any(|output| matches!(
         output,
@@ -298,6 +346,7 @@ fn any_header() -> impl Strategy<Value = Header> {
             age_ms,
             length,
             digest: (length >= 16_384).then(|| Digest::of(b"x")),
+            trail: Trail::none(),
         },
     )
 }

@@ -116,6 +116,15 @@ pub struct Update {
     pub body: Body,
 }
 
+/// Query of `POST /v1/groups/{group}/updates`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Publish {
+    /// The export commands that stand behind it: what `SKEP_TRAIL` says to one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trail: Option<String>,
+}
+
 /// Query of `GET /v1/groups/{group}/updates`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,7 +1,7 @@
 //! Flood's packets, and the heads that its log keeps.
 
 use bytes::Bytes;
-use skep_base::{Digest, Incarnation, NodeId};
+use skep_base::{Digest, Incarnation, NodeId, Trail};
 use skep_flood::message::{Floor, Header, Life, Mark, Message, Packet, Run, StoredHead};
 use skep_flood::{MAX_EAGER_BYTES, Serial, UpdateId};
 
@@ -52,7 +52,14 @@ fn id(sequence: u64) -> UpdateId {
 }
 
 fn small() -> Header {
-    Header { id: id(2), predecessor: Some(serial(1)), age_ms: 40, length: 4, digest: None }
+    Header {
+        id: id(2),
+        predecessor: Some(serial(1)),
+        age_ms: 40,
+        length: 4,
+        digest: None,
+        trail: Trail::none(),
+    }
 }
 
 fn large() -> Header {
@@ -63,11 +70,12 @@ fn large() -> Header {
         age_ms: 40,
         length: bytes.len() as u64,
         digest: Some(Digest::of(&bytes)),
+        trail: Trail::none().through(&name("all")).through(&name("web")),
     }
 }
 
 fn stored() -> StoredHead {
-    StoredHead { group: name("all"), header: small(), late: true }
+    StoredHead { tag: b"deploy-9:17".to_vec(), group: name("all"), header: small(), late: true }
 }
 
 fn packet_seeds() -> Vec<Seed> {

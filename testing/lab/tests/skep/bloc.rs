@@ -220,7 +220,13 @@ impl Bloc {
 impl Node {
     /// Starts the agent.
     pub(crate) fn start(&mut self) -> Result<()> {
-        let agent = self.skep(&["agent"]).env("SKEP_LOG", LOG).env("RUST_LOG", LOG);
+        self.start_with(&[])
+    }
+
+    /// Starts the agent with more words on its command line.
+    pub(crate) fn start_with(&mut self, words: &[&str]) -> Result<()> {
+        let agent = self.skep(&["agent"]).args(words);
+        let agent = agent.env("SKEP_LOG", LOG).env("RUST_LOG", LOG);
         self.process = Some(agent.spawn("agent")?);
         Ok(())
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use skep_base::{GroupName, Incarnation, NodeId, Outbox, Rng, Time};
 use skep_flood::{
-    Config, Flood, Input, LogEntry, LogRecord, Output, Position, PublishToken, ReadItem, ReadToken,
-    Restored, UpdateId,
+    Config, Flood, Input, Label, LogEntry, LogRecord, Output, Position, PublishToken, ReadItem,
+    ReadToken, Restored, UpdateId,
 };
 
 use crate::net::{Distances, Latency};
@@ -191,7 +191,7 @@ impl Net {
         let fill = self.rng.bits().to_le_bytes();
         let body: Vec<u8> = fill.into_iter().cycle().take(bytes).collect();
         let (group, body) = (GroupName::all(), body.into());
-        self.input(on, Input::Publish { group, body, token });
+        self.input(on, Input::Publish { group, body, token, label: Label::default() });
     }
 
     /// Lets time pass.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use skep_base::{GroupName, Nonce, Time, WallTime};
-use skep_flood::{Input as FloodInput, PublishToken};
+use skep_flood::{Input as FloodInput, Label, PublishToken};
 use skep_node::{Birth, Farewell, Input, Me, Node, Source};
 use skep_wire::Address;
 
@@ -231,7 +231,8 @@ impl World {
             return None;
         }
         let token = self.ledger.publish(host, group, &body);
-        let input = FloodInput::Publish { group: group.clone(), body, token };
+        let input =
+            FloodInput::Publish { group: group.clone(), body, token, label: Label::default() };
         self.input(host, Input::Flood(input));
         Some(token)
     }
