@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use skep_base::WallTime;
-use skep_store::log::{Entry, Log, LogError, Opened, Options};
+use skep_store::log::{Entry, Log, LogError, Opened, Options, Source};
 use tempfile::TempDir;
 
 use super::{Seed, Target};
@@ -48,7 +48,7 @@ fn look(dir: &Path) -> Result<(Shown, Opened), LogError> {
         Log::open(dir, Options::default(), |it| heads.push((it.position, it.head.to_vec())))?;
     let mut shown = Vec::new();
     for (position, head) in heads {
-        let read = log.read(position, 0, u32::MAX)?;
+        let read = log.read(position, u32::MAX)?;
         let read = read.unwrap_or_else(|| panic!("record {position} was shown and is not there"));
         assert_eq!(read.head, head);
         shown.push((position, head, read.body));
@@ -112,9 +112,9 @@ fn segment_seeds() -> Vec<Seed> {
         let (mut log, _) = Log::open(dir.path(), Options::default(), |_| ())?;
         let now = WallTime::from_unix_ms(1_700_000_000_000);
         let entries = [
-            Entry { head: b"one", body: b"first body" },
-            Entry { head: b"", body: b"" },
-            Entry { head: b"three", body: &[7; 100] },
+            Entry { head: b"one", body: Source::Bytes(b"first body") },
+            Entry { head: b"", body: Source::Bytes(b"") },
+            Entry { head: b"three", body: Source::Bytes(&[7; 100]) },
         ];
         log.append(now, &entries)?;
         log.sync()?;
