@@ -41,8 +41,8 @@ pub(super) const NOISE: Scenario = Scenario {
     play: noise,
 };
 
-/// With fewer, a region of the nineteen has one node or two: nearly every edge must leave its region,
-/// and geography itself forbids half the cost of the hash overlay.
+/// With fewer, a region of the nineteen has one node or two: nearly every edge must leave its
+/// region, and geography itself forbids half the cost of the hash overlay.
 const LEAST_NODES: usize = 40;
 /// Disjoint paths that are asked for.
 const K: usize = 3;
