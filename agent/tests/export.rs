@@ -138,3 +138,38 @@ fn a_command_gets_each_update_until_it_has_it_and_not_again() {
     let dropped = metrics.lines().find(|line| line.starts_with("export_dropped"));
     assert!(dropped.unwrap().contains("group=other"), "{metrics}");
 }
+
+#[test]
+fn a_batch_whose_agent_is_killed_ends_with_it_and_comes_again_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::new(dir.path());
+    // Says where it is, and whether another is there; is long at work while it should be.
+    let at = dir.path().display();
+    let command = format!(
+        "cd {at}; mkdir running || echo two at once >> wrong; echo $SKEP_FIRST >> runs; \
+         echo $$ > pid; while [ -e hold ]; do sleep 0.05; done; cat >> out; rmdir running"
+    );
+    let config = node.read("skep.toml");
+    let begin = config.find("export_command").unwrap();
+    let end = config.find("[export]").unwrap();
+    let config =
+        format!("{}export_command = '''{command}'''\n{}", &config[..begin], &config[end..]);
+    fs::write(dir.path().join("skep.toml"), config).unwrap();
+    fs::write(dir.path().join("hold"), "").unwrap();
+    node.start();
+    node.send("one ");
+    node.wait("the command is at work", |node| !node.read("pid").is_empty());
+    let pid = node.read("pid");
+    node.kill();
+    // The kernel and its supervisor see to it that nothing of it is left.
+    node.wait("the command is gone", |_| !Path::new(&format!("/proc/{}", pid.trim())).exists());
+    fs::remove_dir(dir.path().join("running")).unwrap();
+    fs::remove_file(dir.path().join("hold")).unwrap();
+    node.start();
+    node.send("two ");
+    node.wait("both arrive", |node| node.read("out") == "one two ");
+    let runs = node.read("runs");
+    let firsts: Vec<&str> = runs.lines().collect();
+    assert_eq!(firsts[0], firsts[1], "the same batch again: {runs}");
+    assert_eq!(node.read("wrong"), "");
+}
