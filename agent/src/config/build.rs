@@ -484,7 +484,6 @@ impl Build<'_> {
 
     fn flood(&mut self, low: low::Flood, groups: BTreeSet<GroupName>) -> skep_flood::Config {
         let normal = skep_flood::Config::default();
-        let longest = ByteSize(skep_flood::HAND_OVER_BYTES);
         let flood = skep_flood::Config {
             prune: normal.prune,
             groups,
@@ -511,7 +510,7 @@ impl Build<'_> {
                 .take("flood.storage_max", low.storage_max, Size(normal.storage_max), any)
                 .0,
             body_max: self
-                .take("flood.body_max", low.body_max, Size(longest), |size| {
+                .take("flood.body_max", low.body_max, Size(normal.body_max), |size| {
                     (1..=skep_flood::HAND_OVER_BYTES)
                         .contains(&size.0.0)
                         .then_some(())

@@ -59,7 +59,7 @@ impl Default for Config {
             compare_period: Duration::from_secs(60),
             storage_max: ByteSize(4 << 30),
             index_max: 1 << 20,
-            body_max: ByteSize(1 << 30),
+            body_max: ByteSize(HAND_OVER_BYTES),
             eager_below: ByteSize(EAGER_BELOW_BYTES),
             prune: true,
             cache_max: ByteSize(2 << 20),

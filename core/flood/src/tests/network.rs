@@ -186,7 +186,7 @@ fn a_large_body_that_cannot_be_had_blocks_for_the_timeout_and_comes_late() {
 
 #[test]
 fn a_large_body_whose_holder_dies_comes_from_another() {
-    let mut net = Net::new(3, 9, &Config::default());
+    let mut net = Net::new(3, 9, &for_long());
     net.link(0, 1);
     net.publish(0, &Bytes::from(vec![9; 24 << 20]));
     net.run_until(10 * SECOND, |net| net.hosts[1].log.len() == 1);
@@ -199,6 +199,11 @@ fn a_large_body_whose_holder_dies_comes_from_another() {
     net.check_complete().unwrap();
 }
 
+/// A configuration for bodies of many pieces.
+fn for_long() -> Config {
+    Config { body_max: ByteSize(64 << 20), ..Config::default() }
+}
+
 /// A body in which each piece is another.
 fn long(pieces: usize) -> Bytes {
     let piece = |number: usize| vec![u8::try_from(number % 251).unwrap(); tree::PIECE_BYTES];
@@ -209,7 +214,7 @@ fn long(pieces: usize) -> Bytes {
 
 #[test]
 fn a_pull_goes_on_after_a_kill_where_it_was() {
-    let mut net = Net::new(2, 21, &Config::default());
+    let mut net = Net::new(2, 21, &for_long());
     net.link(0, 1);
     net.run(SECOND);
     net.publish(0, &long(40));
@@ -227,7 +232,7 @@ fn a_pull_goes_on_after_a_kill_where_it_was() {
 
 #[test]
 fn a_pull_that_lost_its_source_goes_on_from_another_where_it_was() {
-    let mut net = Net::new(3, 22, &Config::default());
+    let mut net = Net::new(3, 22, &for_long());
     net.link(0, 2);
     net.publish(0, &long(40));
     net.run_until(10 * SECOND, |net| net.hosts[2].log.len() == 1);
@@ -245,7 +250,7 @@ fn a_pull_that_lost_its_source_goes_on_from_another_where_it_was() {
 
 #[test]
 fn a_long_body_comes_from_several_at_once_and_each_piece_once() {
-    let mut net = Net::new(4, 23, &Config::default());
+    let mut net = Net::new(4, 23, &for_long());
     net.link(0, 1);
     net.link(0, 2);
     net.publish(0, &long(64));
