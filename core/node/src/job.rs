@@ -9,7 +9,7 @@ use skep_estimates::Costs;
 use skep_topology::adoption::{Answer, Wanted};
 use skep_topology::computed::generator::{Question, accept};
 use skep_topology::computed::{
-    self, Change, Effort, Known, Measured, Place, Problem, Site, Weights,
+    self, Change, Effort, Known, Margin, Measured, Place, Problem, Site, Topology, Weights,
 };
 
 /// Links that a node holds at most, over all its groups together: what a watch record has room for,
@@ -128,6 +128,11 @@ impl Job {
         for site in &self.sites {
             rest.extend_from_slice(&site.links_elsewhere.to_le_bytes());
         }
+        let settled: &[u32] = match &self.wanted.margin {
+            Margin::Settling => &[],
+            Margin::Settled(rtts) => rtts,
+        };
+        rest.extend(settled.iter().flat_map(|rtt| rtt.to_le_bytes()));
         Digest::of_parts(&[&estimates.0, &rest])
     }
 
@@ -135,8 +140,7 @@ impl Job {
     #[must_use]
     pub fn standing(&self) -> Option<Answer> {
         let standing = self.wanted.standing.as_deref()?;
-        (standing.members() == self.wanted.members)
-            .then(|| Answer { topology: standing.clone(), kept: true })
+        (standing.members() == self.wanted.members).then(|| self.answer(standing.clone(), true))
     }
 
     /// Computes: seconds, for a thousand members.
@@ -147,11 +151,14 @@ impl Job {
         let effort = Effort::for_sites(self.sites.len());
         let problem = self.problem();
         let outcome = match &self.wanted.standing {
-            Some(standing) => computed::improve(&problem, standing, effort, self.seed),
+            Some(standing) => {
+                let margin = &self.wanted.margin;
+                computed::improve(&problem, standing, margin, effort, self.seed)
+            }
             None => computed::compute(&problem, effort, self.seed),
         };
         let outcome = outcome.map_err(|flaw| flaw.to_string())?;
-        Ok(Answer { topology: outcome.topology, kept: outcome.change == Change::Kept })
+        Ok(self.answer(outcome.topology, outcome.change == Change::Kept))
     }
 
     /// What an external command is asked (FLOOD-30).
@@ -184,7 +191,12 @@ impl Job {
             None => unfit.to_string(),
         })?;
         let kept = self.wanted.standing.as_deref() == Some(&topology);
-        Ok(Answer { topology, kept })
+        Ok(self.answer(topology, kept))
+    }
+
+    fn answer(&self, topology: Topology, kept: bool) -> Answer {
+        let rtts = computed::round_trips(&self.problem(), &topology);
+        Answer { topology, kept, rtts }
     }
 
     fn problem(&self) -> Problem<'_, Prices> {

@@ -32,6 +32,7 @@
 //! | `start` | the greedy graph, and mending thin cuts |
 //! | `spread` | how far the farthest is, kept up to date while edges move |
 //! | `anneal` | the moves |
+//! | `margin` | by how much another must be better than the one that stands |
 //! | `judge` | what is wrong with a topology, whoever made it |
 //! | `solve` | from nothing to a topology, and from a topology to a better one |
 //! | [`generator`] | the same question and answer as text, for an external command |
@@ -45,6 +46,7 @@ pub mod generator;
 mod anneal;
 mod costs;
 mod judge;
+mod margin;
 mod net;
 mod paths;
 mod place;
@@ -56,7 +58,8 @@ mod topology;
 
 pub use costs::{Costs, Known, Measured};
 pub use judge::{Flaw, judge};
+pub use margin::{MARGIN_PERCENT, Margin, SETTLING_PERCENT, round_trips};
 pub use place::Place;
 pub use problem::{Effort, MAX_SITES, Problem, Site, Weights};
-pub use solve::{Change, Figures, MARGIN_PERCENT, Outcome, compute, improve};
+pub use solve::{Change, Figures, Outcome, compute, improve};
 pub use topology::Topology;

@@ -12,7 +12,8 @@ use anyhow::{Result, ensure};
 use rustix::time::{ClockId, clock_gettime};
 use skep_base::Rng;
 use skep_topology::computed::{
-    Change, Effort, Measured, Outcome, Problem, Site, Weights, compute, improve,
+    Change, Effort, Margin, Measured, Outcome, Problem, Site, Topology, Weights, compute, improve,
+    round_trips,
 };
 
 use super::figure::{Better, Figure, quantile};
@@ -92,10 +93,11 @@ fn noise(setting: &Setting) -> Result<Vec<Figure>> {
         let mut rng = Rng::seeded(seed);
         let world = World::regions(n, &mut rng)?;
         let before = fresh(&world, Weights::default(), seed)?;
+        let settled = settled(&world, &before.topology);
         let noisy = world.blurred(0.2, &mut rng);
         let (sites, effort) = (noisy.sites(), Effort::for_sites(n));
         let problem = problem(&noisy, &sites, Weights::default());
-        let after = improve(&problem, &before.topology, effort, seed + 1)?;
+        let after = improve(&problem, &before.topology, &settled, effort, seed + 1)?;
         moved.push(f64::from(u32::try_from(match after.change {
             Change::Kept => 0,
             Change::Fresh => after.figures.edges,
@@ -112,6 +114,13 @@ fn fresh(world: &World, weights: Weights, seed: u64) -> Result<Outcome> {
     let outcome = compute(&problem(world, &sites, weights), effort, seed)?;
     ensure!(outcome.change == Change::Fresh, "there was nothing before");
     Ok(outcome)
+}
+
+/// As demanding as of a topology that has settled at what links of `world` cost.
+fn settled(world: &World, topology: &Topology) -> Margin {
+    let sites = world.sites();
+    let rtts = round_trips(&problem(world, &sites, Weights::default()), topology);
+    Margin::Settled(rtts.into())
 }
 
 fn problem<'a>(world: &'a World, sites: &'a [Site], weights: Weights) -> Problem<'a, World> {

@@ -9,8 +9,8 @@ use core::time::Duration;
 use bytes::Bytes;
 use skep_base::{GroupName, NodeId};
 
-use crate::computed::Topology;
 use crate::computed::decree::Stamp;
+use crate::computed::{Margin, Topology};
 
 /// What this node would do as a group's topology master, and whom it takes for that.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,6 +121,8 @@ pub struct Answer {
     pub topology: Topology,
     /// It is the one that stands: nothing found was better by enough.
     pub kept: bool,
+    /// The round trip of each of its edges, in their order, in microseconds.
+    pub rtts: Vec<u32>,
 }
 
 /// What is to be computed.
@@ -134,6 +136,8 @@ pub struct Wanted {
     pub members: Vec<NodeId>,
     /// The topology in force, where there is one.
     pub standing: Option<Arc<Topology>>,
+    /// By how much another must be better than that.
+    pub margin: Margin,
     /// The connectivity wanted.
     pub k: usize,
     /// Pairs that were seen unable to link.

@@ -9,8 +9,8 @@ use core::time::Duration;
 use skep_base::{NodeId, Time};
 
 use super::event::{Config, Plan};
-use crate::computed::Topology;
 use crate::computed::decree::{Body, Decree, Stamp};
+use crate::computed::{Margin, Topology};
 use crate::overlay::COMPLETE_UP_TO;
 
 /// Masters whose decrees are remembered: one after the other had the office, or two at once.
@@ -32,6 +32,10 @@ const WHOLE_AFTER: Duration = Duration::from_secs(60);
 /// Pairs that are remembered as unable to link, and for how long.
 const MAX_APART: usize = 256;
 const APART_FOR: Duration = Duration::from_secs(3600);
+/// A topology has not settled before those who came last know where they are, and all others know
+/// it: with a ping a minute coordinates come to rest in a quarter of an hour, and the last small
+/// changes of them are told ten minutes later.
+const AT_HOME_AFTER: Duration = Duration::from_secs(1500);
 
 /// A decree that is in force.
 #[derive(Clone, Debug)]
@@ -69,6 +73,10 @@ pub(super) struct Group {
     /// Neighbours in those before it, kept until it is whole.
     pub(super) old: Vec<NodeId>,
     pub(super) switching: Option<Switching>,
+    /// By how much another topology must be better than the one in force.
+    pub(super) margin: Margin,
+    /// When somebody came last.
+    came: Time,
     apart: BTreeMap<(NodeId, NodeId), Time>,
     /// Pairs were found since the last computation.
     pub(super) news: bool,
@@ -124,6 +132,9 @@ impl Group {
 
     pub(super) fn members(&mut self, now: Time, present: Vec<NodeId>) {
         if self.present != present {
+            if present.iter().any(|id| self.present.binary_search(id).is_err()) {
+                self.came = now;
+            }
             self.present = present;
             let first = self.changed.map_or(now, |(first, _)| first);
             self.changed = Some((first, now));
@@ -139,7 +150,16 @@ impl Group {
             self.changed = None;
         }
         self.adopted = Some(adopted);
+        self.margin = Margin::Settling;
         self.switching = Some(Switching { since: now, next_look: now, reported: false });
+    }
+
+    /// Nothing was found that is better by the margin. Once all know where they are, the topology
+    /// in force has settled at what its edges cost now.
+    pub(super) fn stood(&mut self, now: Time, rtts: &[u32]) {
+        if self.margin == Margin::Settling && now.since(self.came) >= AT_HOME_AFTER {
+            self.margin = Margin::Settled(rtts.into());
+        }
     }
 
     /// What is missing of the overlay. True when it is whole, or newly lacks for too long.

@@ -361,6 +361,7 @@ impl Adoption {
             job: self.next_job,
             members: group.present.clone(),
             standing: group.adopted.as_ref().map(|adopted| Arc::clone(&adopted.topology)),
+            margin: group.margin.clone(),
             k: group.plan.as_ref().map_or(1, |plan| plan.k),
             apart: group.apart(now),
         }));
@@ -388,6 +389,9 @@ impl Adoption {
             adopted.owner == me && adopted.topology.members() == answer.topology.members()
         };
         let stands = answer.kept && group.adopted.as_ref().is_some_and(ours);
+        if stands {
+            group.stood(now, &answer.rtts);
+        }
         // While it was computed the flock may have become another, or another the master.
         let of_use = covers(answer.topology.members(), &group.present);
         if stands || !of_use || group.stands_back(me).is_none() {

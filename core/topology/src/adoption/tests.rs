@@ -7,8 +7,8 @@ use core::time::Duration;
 use skep_base::{Digest, GroupName, NodeId, Outbox, Rng, Time};
 
 use super::{Adoption, Answer, Config, Event, Input, Message, Output, Plan, Wanted};
-use crate::computed::Topology;
 use crate::computed::decree::{Body, Decree, Stamp};
+use crate::computed::{Margin, Topology};
 use crate::hash_overlay;
 
 const S: Duration = Duration::from_secs(1);
@@ -111,7 +111,13 @@ impl Bench {
 }
 
 fn computed(members: &[NodeId]) -> Result<Answer, &'static str> {
-    Ok(Answer { topology: topology(members), kept: false })
+    let topology = topology(members);
+    let rtts = alloc::vec![20_000; topology.edges().len()];
+    Ok(Answer { topology, kept: false, rtts })
+}
+
+fn kept(members: &[NodeId]) -> Result<Answer, &'static str> {
+    computed(members).map(|answer| Answer { kept: true, ..answer })
 }
 
 fn published(outputs: &[Output]) -> Option<Decree> {
@@ -291,9 +297,40 @@ fn a_computation_that_fails_leaves_the_last_topology_and_says_why() {
     assert!(bench.machine.view(&all()).unwrap().failure.is_some());
     assert!(bench.wanted(30 * S).is_none(), "it is tried again at once");
     let third = bench.wanted(200 * S).unwrap();
-    bench.answer(third.job, Ok(Answer { topology: topology(&members), kept: true }));
+    bench.answer(third.job, kept(&members));
     assert!(bench.machine.view(&all()).unwrap().failure.is_none());
     assert_eq!(bench.epoch(), Some(1), "what is kept is not decreed again");
+}
+
+#[test]
+fn a_topology_settles_once_nothing_is_better_and_all_are_at_home() {
+    let members = flock(10);
+    let mut bench = Bench::new(members[0], None);
+    bench.give(Input::Begun);
+    bench.members(&members);
+    let first = bench.wanted(20 * S).unwrap();
+    bench.answer(first.job, computed(&members));
+    let settled = Margin::Settled(alloc::vec![20_000; topology(&members).edges().len()].into());
+    let mut margins = Vec::new();
+    for _ in 0..15 {
+        let next = bench.wanted(121 * S).unwrap();
+        margins.push(next.margin);
+        bench.answer(next.job, kept(&members));
+    }
+    assert_eq!(margins[..12], alloc::vec![Margin::Settling; 12], "newcomers are not at home yet");
+    assert_eq!(margins[13..], alloc::vec![settled.clone(); 2]);
+    // What it costs later is not what it has settled at.
+    let next = bench.wanted(121 * S).unwrap();
+    let dearer = kept(&members).map(|answer| {
+        let rtts = answer.rtts.iter().map(|rtt| rtt * 2).collect();
+        Answer { rtts, ..answer }
+    });
+    bench.answer(next.job, dearer);
+    let next = bench.wanted(121 * S).unwrap();
+    assert_eq!(next.margin, settled);
+    // Another has to settle first.
+    bench.answer(next.job, computed(&members));
+    assert_eq!(bench.wanted(121 * S).unwrap().margin, Margin::Settling);
 }
 
 #[test]

@@ -200,11 +200,26 @@ impl<'a, C: Costs + ?Sized> Pricer<'a, C> {
 
     /// What a link between the two costs; nothing when they cannot meet.
     pub(crate) fn price(&self, a: u32, b: u32) -> Option<Price> {
+        let (rtt, extra) = self.estimate(a as usize, b as usize);
+        self.priced(a, b, rtt, extra)
+    }
+
+    /// The round trip that a link between the two has or would have, in microseconds.
+    pub(crate) fn round_trip(&self, a: u32, b: u32) -> u32 {
+        self.estimate(a as usize, b as usize).0.min(MAX_COST_US)
+    }
+
+    /// What a link between the two would cost if it took `rtt` microseconds.
+    pub(crate) fn price_at(&self, a: u32, b: u32, rtt: u32) -> Option<Price> {
+        let (_, extra) = self.estimate(a as usize, b as usize);
+        self.priced(a, b, rtt, extra)
+    }
+
+    fn priced(&self, a: u32, b: u32, rtt: u32, extra: u32) -> Option<Price> {
         let (at, to) = (a as usize, b as usize);
         if !self.costs.may_meet(at, to) {
             return None;
         }
-        let (rtt, extra) = self.estimate(at, to);
         let (mut rtt, mut extra) = (rtt.min(MAX_COST_US), extra.min(MAX_COST_US));
         if let Some(row) = self.standing.get(at) {
             let (less, more) = STANDING;

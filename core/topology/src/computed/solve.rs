@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 use skep_base::{NodeId, Rng};
 
 use super::anneal::{Cooling, Search, weigh};
-use super::costs::{Costs, Pricer};
+use super::costs::{Costs, Price, Pricer};
 use super::judge::{Flaw, check_sites, judge, room};
+use super::margin::Margin;
 use super::net::Net;
 use super::paths::Paths;
 use super::problem::{Effort, Problem};
@@ -21,8 +22,6 @@ const NEAREST: usize = 12;
 const STARTS: u64 = 4;
 /// Starts tried when a greedy graph could not be mended within the bounds.
 const TRIES: u64 = 4;
-/// A topology that stands gives way to one whose objective is less by this.
-pub const MARGIN_PERCENT: i128 = 5;
 /// Sites from which lengths are stated, of more.
 const STATED_FROM: usize = 256;
 
@@ -105,18 +104,19 @@ pub fn compute<C: Costs + ?Sized>(
 }
 
 /// From `previous` to a topology that answers `problem`: `previous` itself, unless it does not
-/// answer any more or another is better by [`MARGIN_PERCENT`].
+/// answer any more or another is better by the `margin`.
 ///
 /// The search starts from `previous`; it and the comparison at its end count edges that stand as a
 /// fifth cheaper than they are and all others as a quarter dearer. So an error of up to a fifth in
 /// every estimate makes no exchange of edges pay, and where something has to change, what need not
-/// change stays.
+/// change stays. An edge that has become worse since it had settled has no such favour.
 ///
 /// # Errors
 /// As [`compute`].
 pub fn improve<C: Costs + ?Sized>(
     problem: &Problem<'_, C>,
     previous: &Topology,
+    margin: &Margin,
     effort: Effort,
     seed: u64,
 ) -> Result<Outcome, Flaw> {
@@ -128,9 +128,13 @@ pub fn improve<C: Costs + ?Sized>(
     let mut rng = Rng::seeded(seed);
     let fair = Pricer::new(problem);
     let mut pricer = Pricer::new(problem);
-    pricer.favour(&edges);
-    let near = Near::new(&pricer, NEAREST, &mut rng);
     let stands = judge(problem, previous).is_ok();
+    // All edges survive in their order where it stands.
+    let worse =
+        |at: usize| stands && margin.is_worse(at, fair.round_trip(edges[at].0, edges[at].1));
+    let favoured = (0..edges.len()).filter(|at| !worse(*at)).map(|at| edges[at]);
+    pricer.favour(&favoured.collect::<Vec<_>>());
+    let near = Near::new(&pricer, NEAREST, &mut rng);
     let mut paths = Paths::new(problem.sites.len());
     let Some(net) = resume(problem, &pricer, &near, &edges, &mut paths, &mut rng) else {
         let outcome = compute(problem, effort, seed)?;
@@ -148,13 +152,25 @@ pub fn improve<C: Costs + ?Sized>(
     // estimates the lowest always seems to gain.
     let before = figures(&pricer, &net_of(problem, &pricer, &edges)).objective_us;
     let after = figures(&pricer, &search.net).objective_us;
+    let enough = margin.enough(before, || harm(problem, margin, &edges));
     // In 128 bits, so that no objective is too large to be compared.
-    let enough = i128::from(before) * (100 - MARGIN_PERCENT) / 100;
-    if moved > 0 && i128::from(after) <= enough {
+    if moved > 0 && i128::from(before) - i128::from(after) >= enough {
         return Ok(Outcome { change: Change::Improved { moved }, ..found });
     }
     let figures = figures(&fair, &net_of(problem, &fair, &edges));
     Ok(Outcome { topology: previous.clone(), change: Change::Kept, figures })
+}
+
+/// What edges that have become worse since the topology had settled add to its objective.
+fn harm<C: Costs + ?Sized>(problem: &Problem<'_, C>, margin: &Margin, edges: &[(u32, u32)]) -> i64 {
+    let mut pricer = Pricer::new(problem);
+    pricer.favour(edges);
+    let then = edges.iter().enumerate().map(|(at, (a, b))| {
+        let then = margin.then(at, pricer.round_trip(*a, *b));
+        (*a, *b, pricer.price_at(*a, *b, then))
+    });
+    let then = figures(&pricer, &joined(problem, then)).objective_us;
+    figures(&pricer, &net_of(problem, &pricer, edges)).objective_us - then
 }
 
 /// The edges of `previous` whose two sites are still there and may still meet.
@@ -196,10 +212,17 @@ fn net_of<C: Costs + ?Sized>(
     pricer: &Pricer<'_, C>,
     edges: &[(u32, u32)],
 ) -> Net {
+    joined(problem, edges.iter().map(|(a, b)| (*a, *b, pricer.price(*a, *b))))
+}
+
+fn joined<C: Costs + ?Sized>(
+    problem: &Problem<'_, C>,
+    edges: impl Iterator<Item = (u32, u32, Option<Price>)>,
+) -> Net {
     let mut net = Net::new(room(problem), problem.k);
-    for (a, b) in edges {
-        if let Some(price) = pricer.price(*a, *b) {
-            net.join(*a, *b, price);
+    for (a, b, price) in edges {
+        if let Some(price) = price {
+            net.join(a, b, price);
         }
     }
     net

@@ -5,8 +5,8 @@ use crate::fleet::{Scatter, disjoint_paths, fleet, sites};
 use proptest::prelude::*;
 use skep_base::Rng;
 use skep_topology::computed::{
-    Change, Costs, Effort, Flaw, Known, Measured, Outcome, Place, Problem, Site, Topology, Weights,
-    compute, improve, judge,
+    Change, Costs, Effort, Flaw, Known, Margin, Measured, Outcome, Place, Problem, Site, Topology,
+    Weights, compute, improve, judge, round_trips,
 };
 
 const QUICK: Effort = Effort { steps: 1500 };
@@ -100,16 +100,20 @@ fn wrong_estimates_move_no_links_and_a_real_change_moves_some() {
         let (sites, fleet) = fleet(n, seed);
         let effort = Effort { steps: 8_000 };
         let before = compute(&problem(&sites, &fleet, 3), effort, seed).unwrap();
+        let rtts = round_trips(&problem(&sites, &fleet, 3), &before.topology);
+        let settled = Margin::Settled(rtts.into());
         for noise in 0..3 {
             let noisy = fleet.blurred(200, noise);
-            let after = improve(&problem(&sites, &noisy, 3), &before.topology, effort, noise);
+            let asked = problem(&sites, &noisy, 3);
+            let after = improve(&asked, &before.topology, &settled, effort, noise);
             let after = after.unwrap();
             assert_eq!(after.change, Change::Kept, "seed {seed}, noise {noise}");
             assert_eq!(after.topology, before.topology);
         }
         // A third of the sites are in another town than before.
         let moved = fleet.resettled(seed);
-        let after = improve(&problem(&sites, &moved, 3), &before.topology, effort, 1).unwrap();
+        let after = improve(&problem(&sites, &moved, 3), &before.topology, &settled, effort, 1);
+        let after = after.unwrap();
         let Change::Improved { moved } = after.change else {
             panic!("seed {seed}: nothing moved, though every second link got worse");
         };
@@ -131,12 +135,13 @@ fn a_site_that_comes_or_goes_moves_few_edges() {
             left.remove(gone);
             let without = fleet.without(gone);
             let smaller = problem(&left, &without, 3);
-            let outcome = improve(&smaller, &whole, effort, seed).unwrap();
+            let outcome = improve(&smaller, &whole, &Margin::Settling, effort, seed).unwrap();
             let moved = expect_repaired(&outcome);
             let lost = links(&whole, gone);
             assert!(moved <= 4 * lost + 6, "site {gone} of {lost} links moved {moved}");
             assert_eq!(judge(&smaller, &outcome.topology), Ok(()));
-            let back = improve(&problem(&all, &fleet, 3), &outcome.topology, effort, seed).unwrap();
+            let asked = problem(&all, &fleet, 3);
+            let back = improve(&asked, &outcome.topology, &Margin::Settling, effort, seed).unwrap();
             let moved = expect_repaired(&back);
             assert!(moved <= 24, "the return of {gone} moved {moved}");
             assert_eq!(judge(&problem(&all, &fleet, 3), &back.topology), Ok(()));
@@ -166,7 +171,7 @@ fn pairs_that_can_no_longer_meet_are_parted() {
         judge(&problem, &before),
         Err(Flaw::CannotMeet(sites[a as usize].id, sites[b as usize].id))
     );
-    let after = improve(&problem, &before, effort, 5).unwrap();
+    let after = improve(&problem, &before, &Margin::Settling, effort, 5).unwrap();
     expect_repaired(&after);
     assert!(!after.topology.edges().contains(&(a, b)));
 }

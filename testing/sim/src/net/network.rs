@@ -119,6 +119,8 @@ pub(crate) struct Station {
 #[derive(Debug)]
 pub(crate) struct Network {
     pub(crate) distances: Distances,
+    /// Pairs whose way has become longer by this factor, the lesser host first.
+    pub(crate) detours: BTreeMap<(HostIx, HostIx), u32>,
     pub(crate) loss: f64,
     pub(crate) timing: Timing,
     pub(crate) reach: Reach,
@@ -139,6 +141,7 @@ impl Network {
     pub(crate) fn new(latency: &Latency, loss: f64, rng: Rng) -> anyhow::Result<Self> {
         Ok(Self {
             distances: Distances::new(latency)?,
+            detours: BTreeMap::new(),
             loss,
             timing: Timing::default(),
             reach: Reach::default(),
@@ -619,11 +622,15 @@ impl Network {
 
     pub(crate) fn one_way(&mut self, from: HostIx, to: HostIx) -> Duration {
         let places = (self.station(from).place, self.station(to).place);
-        self.distances.one_way(places.0, places.1, &mut self.rng)
+        self.distances.one_way(places.0, places.1, &mut self.rng) * self.detour(from, to)
+    }
+
+    fn detour(&self, a: HostIx, b: HostIx) -> u32 {
+        self.detours.get(&(a.min(b), a.max(b))).copied().unwrap_or(1)
     }
 
     pub(crate) fn round_trip(&self, a: HostIx, b: HostIx) -> Duration {
-        self.distances.round_trip(self.station(a).place, self.station(b).place)
+        self.distances.round_trip(self.station(a).place, self.station(b).place) * self.detour(a, b)
     }
 
     /// How many times in a row the next segment is lost.

@@ -70,6 +70,7 @@ pub const ALL: &[Scenario] = &[
     topology::TOPOLOGY,
     topology::MASTER,
     topology::NOISE,
+    topology::DETOUR,
 ];
 
 /// The scenario of that name.

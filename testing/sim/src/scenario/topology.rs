@@ -41,6 +41,15 @@ pub(super) const NOISE: Scenario = Scenario {
     play: noise,
 };
 
+pub(super) const DETOUR: Scenario = Scenario {
+    name: "topology-detour",
+    about: "a link of an overlay that has settled takes twice as long: others take its place",
+    nodes: 40,
+    least: LEAST_NODES,
+    configure: regions,
+    play: detour,
+};
+
 /// With fewer, a region of the nineteen has one node or two: nearly every edge must leave its
 /// region, and geography itself forbids half the cost of the hash overlay.
 const LEAST_NODES: usize = 40;
@@ -48,6 +57,12 @@ const LEAST_NODES: usize = 40;
 const K: usize = 3;
 /// Calm, a computation, and a few heartbeats until old links are closed.
 const SWITCHED_WITHIN: Duration = Duration::from_secs(180);
+
+/// The kernel forgets a least round trip after some minutes, a window after eight looks at that; a
+/// minute for the record, one for the computation.
+const NOTICED_WITHIN: Duration = Duration::from_secs(600);
+/// What is nearer may take twice as long, and no process would see it.
+const FAR: Duration = Duration::from_millis(8);
 
 fn regions(config: &mut Config) {
     config.latency = Latency::Regions;
@@ -128,6 +143,8 @@ fn noise(world: &mut World, n: usize) -> Played {
         matches!(event, Event::Topology(Topology::Adopted { .. }))
     };
     let adoptions = world.heard.iter().filter(adopted).count();
+    // Links for errands come and go, and are no part of any overlay.
+    world.until_at_rest(patience(n))?;
     let moved = links(world).symmetric_difference(&before).count();
     world.measure(
         format!("twenty computations: {adoptions} adoptions, {moved} links moved"),
@@ -136,6 +153,40 @@ fn noise(world: &mut World, n: usize) -> Played {
     if moved > 0 || adoptions > 0 {
         let what = format!("noise moved {moved} links, by {adoptions} adoptions");
         return failed(world, &what);
+    }
+    Ok(())
+}
+
+/// What hysteresis must not keep: a link that has become worse for real, though it is a small part
+/// of the whole.
+fn detour(world: &mut World, n: usize) -> Played {
+    let hosts = flock(world, n)?;
+    world.run_for(Duration::from_secs(1800))?;
+    until_in_force(world, &hosts)?;
+    world.until_at_rest(patience(n))?;
+    let before = edges(world, &hosts);
+    let far = |(a, b): &&(HostIx, HostIx)| world.round_trip(*a, *b) >= FAR;
+    let candidates: Vec<(HostIx, HostIx)> = before.iter().filter(far).copied().collect();
+    let Some((a, b)) = world.rng.pick(&candidates).copied() else {
+        return failed(world, "no edge of the overlay leaves its region");
+    };
+    world.detour(a, b, 2);
+    let names = [a, b].map(|host| world.host(host).name.clone());
+    let changed = world.now();
+    let all = hosts.clone();
+    world.until(NOTICED_WITHIN, "an overlay without the link that got worse", move |world| {
+        let stays = edges(world, &all).contains(&(a, b));
+        if stays { Err(format!("{} and {} are joined", names[0], names[1])) } else { Ok(()) }
+    })?;
+    world.measure("the link is replaced", world.now().since(changed));
+    until_in_force(world, &hosts)?;
+    world.until_at_rest(patience(n))?;
+    let after = edges(world, &hosts);
+    let moved = after.symmetric_difference(&before).count();
+    world.measure(format!("of {} edges {moved} were moved", before.len()), Duration::ZERO);
+    // Of each edge that is replaced two are counted.
+    if moved > before.len() {
+        return failed(world, &format!("one link got worse, and {moved} edges moved"));
     }
     Ok(())
 }
@@ -199,6 +250,17 @@ fn watch(world: &mut World, hosts: &[HostIx], span: Duration) -> Result<(), Fail
 
 fn links(world: &World) -> BTreeSet<(NodeId, NodeId)> {
     let ends = world.net.links().map(|(a, b)| (world.id(a), world.id(b)));
+    ends.map(|(a, b)| (a.min(b), a.max(b))).collect()
+}
+
+/// The edges of the overlay as the first host sees it.
+fn edges(world: &World, hosts: &[HostIx]) -> BTreeSet<(HostIx, HostIx)> {
+    let node = hosts.first().and_then(|host| world.node(*host));
+    let Some(overlay) = node.and_then(|node| node.overlay(&GroupName::all())) else {
+        return BTreeSet::new();
+    };
+    let host = |id: &NodeId| world.by_id.get(id).copied();
+    let ends = overlay.edges().filter_map(|(a, b)| host(&a).zip(host(&b)));
     ends.map(|(a, b)| (a.min(b), a.max(b))).collect()
 }
 

@@ -17,6 +17,12 @@ use crate::net::{Card, Power};
 use crate::plant;
 
 impl World {
+    /// From now on all between two hosts takes `factor` times as long: it goes another way.
+    pub fn detour(&mut self, a: HostIx, b: HostIx, factor: u32) {
+        self.net.detours.insert((a.min(b), a.max(b)), factor);
+        self.line(Some(a), "detour", Some(u64::from(b.0)), (factor.into(), 0), || None);
+    }
+
     /// Starts the agent of a host, with what its disk holds.
     pub fn start(&mut self, host: HostIx) {
         if self.host(host).process.is_some() {
