@@ -161,7 +161,11 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     ready();
     let disk = disk_done;
     let (transport, control, clients) = (events, side, client_side);
-    let ended = spine.run(Sources { transport, control, disk, clients, requests: inbox }).await;
+    let sources = Sources { transport, control, disk, clients, requests: inbox };
+    // As a task it runs on the thread of the link that woke it, and the links that it wakes run
+    // there next: on the process's own thread each of these steps would wake another thread.
+    let ended = tokio::spawn(spine.run(sources)).await;
+    let ended = ended.context("the main loop broke off").and_then(|ended| ended);
     client_port.stop().await;
 
     wind_down(tasks, &stop_control, served).await;

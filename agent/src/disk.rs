@@ -17,7 +17,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use skep_base::{ByteSize, GroupName, Incarnation, NodeId, NodeName, WallTime};
 use skep_flood::{
-    LogEntry, LogRecord, Output, Position, PurgedMark, ReadItem, ReadToken, Restored, Serial,
+    Body, LogEntry, LogRecord, Output, Position, PurgedMark, ReadItem, ReadToken, Restored, Serial,
 };
 use skep_store::bodies::{Incoming, Spools};
 use skep_store::log::{BodyFile, Entry, LogError, Options};
@@ -31,6 +31,8 @@ use crate::clock::Clock;
 
 /// Jobs that one round takes before it syncs.
 const ROUND: usize = 4096;
+/// Bytes of bodies that are appended at once: one write of so much takes about a millisecond.
+const APPEND_BYTES: usize = 1 << 20;
 /// How often the wall clock is noted, so that ages grow over a stop and a clock that went back is
 /// seen.
 const NOTE_CLOCK: Duration = Duration::from_secs(10);
@@ -79,21 +81,23 @@ pub enum Done {
     },
 }
 
-/// The way to the thread.
+/// The way to the thread. What is asked of it waits until [`Disk::hand_over`]: waking a thread
+/// costs more than most of what it is woken for, and neighbours should not wait for that.
 pub struct Disk {
-    jobs: std::sync::mpsc::Sender<Job>,
+    jobs: std::sync::mpsc::Sender<Vec<Job>>,
+    waiting: Vec<Job>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// The way to the thread for those that read long bodies.
 #[derive(Clone)]
-pub struct BodyReader(std::sync::mpsc::Sender<Job>);
+pub struct BodyReader(std::sync::mpsc::Sender<Vec<Job>>);
 
 impl BodyReader {
     /// Opens the body of a record of the log. Nothing where it is there no more.
     pub async fn open(&self, position: Position) -> Option<BodyFile> {
         let (tell, told) = oneshot::channel();
-        self.0.send(Job::Open(position, tell)).ok()?;
+        self.0.send(vec![Job::Open(position, tell)]).ok()?;
         told.await.ok().flatten()
     }
 }
@@ -204,23 +208,24 @@ impl Disk {
             .name("disk".into())
             .spawn(move || worker.run(&queue))
             .context("cannot start the disk's thread")?;
-        Ok((Self { jobs, thread: Some(thread) }, found, results))
+        Ok((Self { jobs, waiting: Vec::new(), thread: Some(thread) }, found, results))
     }
 
     /// Notes the node's life, and waits until it is down.
     ///
     /// # Errors
     /// Why it is not, in words: nothing may be sent as that life.
-    pub async fn incarnation(&self, incarnation: Incarnation) -> Result<(), String> {
+    pub async fn incarnation(&mut self, incarnation: Incarnation) -> Result<(), String> {
         let (tell, told) = oneshot::channel();
         self.send(Job::Incarnation(incarnation, tell));
+        self.hand_over();
         told.await.unwrap_or_else(|_| Err("the disk's thread has ended".to_owned()))
     }
 
     /// Keeps a record, and how long ago its owner was heard. Nobody else may hold one of `ours`
     /// yet, so it does not wait.
     pub fn record(
-        &self,
+        &mut self,
         owner: NodeId,
         kind: u16,
         raw: &Bytes,
@@ -234,33 +239,33 @@ impl Disk {
     }
 
     /// Notes how long ago owners were heard.
-    pub fn ages(&self, ages: Vec<(NodeId, Duration)>, noted: WallTime) {
+    pub fn ages(&mut self, ages: Vec<(NodeId, Duration)>, noted: WallTime) {
         let note = |(owner, age)| Change::Age { owner, age, noted };
         self.send(Job::Gather(ages.into_iter().map(note).collect()));
     }
 
     /// Deletes an owner's records.
-    pub fn forget(&self, owner: NodeId) {
+    pub fn forget(&mut self, owner: NodeId) {
         self.send(Job::Gather(vec![Change::Forget { owner }]));
     }
 
     /// Keeps where a node was reached.
-    pub fn address(&self, node: NodeId, name: NodeName, addresses: Vec<SocketAddr>) {
+    pub fn address(&mut self, node: NodeId, name: NodeName, addresses: Vec<SocketAddr>) {
         self.send(Job::Gather(vec![Change::Address { node, name, addresses }]));
     }
 
     /// Appends to the update log.
-    pub fn append(&self, entries: Vec<LogEntry>, sync: bool) {
+    pub fn append(&mut self, entries: Vec<LogEntry>, sync: bool) {
         self.send(Job::Append { entries, sync });
     }
 
     /// Reads from the update log.
-    pub fn read(&self, token: ReadToken, items: Vec<ReadItem>) {
+    pub fn read(&mut self, token: ReadToken, items: Vec<ReadItem>) {
         self.send(Job::Read { token, items });
     }
 
     /// Does what the flood machine wants with a body that is pulled.
-    pub fn body(&self, output: Output) {
+    pub fn body(&mut self, output: Output) {
         self.send(Job::Body(Box::new(output)));
     }
 
@@ -272,7 +277,7 @@ impl Disk {
 
     /// Keeps what was purged of each origin. Said before [`Disk::purge`], so that the log never
     /// lacks what is not noted as purged.
-    pub fn purged(&self, marks: Vec<PurgedMark>) {
+    pub fn purged(&mut self, marks: Vec<PurgedMark>) {
         let change = |mark: PurgedMark| {
             let PurgedMark { group, origin, serial } = mark;
             let (incarnation, sequence) = (serial.incarnation, serial.sequence);
@@ -282,23 +287,23 @@ impl Disk {
     }
 
     /// Lets old records of the update log go.
-    pub fn purge(&self, below: Position) {
+    pub fn purge(&mut self, below: Position) {
         self.send(Job::Purge(below));
     }
 
     /// Keeps how far a subscriber is.
-    pub fn cursor(&self, name: String, group: GroupName, position: u64) {
+    pub fn cursor(&mut self, name: String, group: GroupName, position: u64) {
         self.send(Job::Keep(vec![Change::Cursor { name, group, position }]));
     }
 
     /// Keeps how far an export is, before anything that is asked for later and so that a power cut
     /// does not take it: what was handed to a command should not be handed to it again.
-    pub fn cursor_at_once(&self, name: String, group: GroupName, position: u64) {
+    pub fn cursor_at_once(&mut self, name: String, group: GroupName, position: u64) {
         self.send(Job::Secure(vec![Change::Cursor { name, group, position }]));
     }
 
     /// Forgets a subscriber.
-    pub fn forget_cursor(&self, name: String) {
+    pub fn forget_cursor(&mut self, name: String) {
         self.send(Job::Keep(vec![Change::ForgetCursor { name }]));
     }
 
@@ -306,6 +311,7 @@ impl Disk {
     pub async fn close(mut self) {
         let (tell, told) = oneshot::channel();
         self.send(Job::Close(tell));
+        self.hand_over();
         drop(told.await);
         if let Some(thread) = self.thread.take()
             && tokio::task::spawn_blocking(move || thread.join()).await.is_err()
@@ -314,58 +320,95 @@ impl Disk {
         }
     }
 
-    fn send(&self, job: Job) {
-        if self.jobs.send(job).is_err() {
+    /// Lets the thread begin with everything that was asked of it.
+    pub fn hand_over(&mut self) {
+        if !self.waiting.is_empty() && self.jobs.send(std::mem::take(&mut self.waiting)).is_err() {
             tracing::error!("the disk's thread is gone; nothing is kept any more");
         }
+    }
+
+    fn send(&mut self, job: Job) {
+        self.waiting.push(job);
     }
 }
 
 impl Worker {
-    fn run(&mut self, queue: &std::sync::mpsc::Receiver<Job>) {
+    fn run(&mut self, queue: &std::sync::mpsc::Receiver<Vec<Job>>) {
         loop {
-            let first = match queue.recv_timeout(self.patience()) {
-                Ok(job) => Some(job),
-                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => None,
+            let mut round = match queue.recv_timeout(self.patience()) {
+                Ok(jobs) => jobs,
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => Vec::new(),
                 Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {
                     self.keep_state(Vec::new(), true);
                     return self.finish();
                 }
             };
-            let round: Vec<Job> = first.into_iter().chain(queue.try_iter()).take(ROUND).collect();
-            let mut closing = None;
+            while round.len() < ROUND
+                && let Ok(more) = queue.try_recv()
+            {
+                round.extend(more);
+            }
             let ends = |job: &Job| matches!(job, Job::Close(_));
             let last = round.iter().any(ends);
             let (state, log) = round.into_iter().partition::<Vec<Job>, _>(is_state);
             self.keep_state(state, last);
-            let mut sync = false;
-            for job in log {
-                match job {
-                    Job::Append { entries, sync: wanted } => {
-                        sync |= wanted;
-                        self.append(&entries);
-                    }
-                    Job::Read { token, items } => self.read(token, &items),
-                    Job::Body(output) => self.body(*output),
-                    Job::Open(position, tell) => self.open_body(position, tell),
-                    Job::Purge(below) => {
-                        if let Err(error) = self.log.purge(below.0) {
-                            tracing::warn!(%error, "old updates could not be removed");
-                        }
-                    }
-                    Job::Close(tell) => closing = Some(tell),
-                    Job::Incarnation(..) | Job::Keep(_) | Job::Secure(_) | Job::Gather(_) => {}
-                }
-            }
-            if sync {
-                self.sync();
-            }
-            if let Some(tell) = closing {
+            if let Some(tell) = self.keep_log(log) {
                 self.finish();
                 reached(tell);
                 return;
             }
         }
+    }
+
+    /// Does what concerns the update log, in order, and syncs once. Gives who waits for the end.
+    fn keep_log(&mut self, jobs: Vec<Job>) -> Option<oneshot::Sender<()>> {
+        let mut closing = None;
+        let mut sync = false;
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        for job in jobs {
+            match job {
+                Job::Append { entries: more, sync: wanted } => {
+                    sync |= wanted;
+                    // Without a body that should be in the store, all it is with would fail.
+                    let alone = more.iter().any(|entry| !matches!(entry.body, Body::Here(_)));
+                    if alone || bytes >= APPEND_BYTES || !continues(&entries, &more) {
+                        bytes = 0;
+                        self.append(&std::mem::take(&mut entries));
+                    }
+                    bytes += more.iter().map(body_bytes).sum::<usize>();
+                    entries.extend(more);
+                    if alone {
+                        self.append(&std::mem::take(&mut entries));
+                    }
+                }
+                Job::Read { token, items } => {
+                    self.append(&std::mem::take(&mut entries));
+                    self.read(token, &items);
+                }
+                Job::Body(output) => {
+                    self.append(&std::mem::take(&mut entries));
+                    self.body(*output);
+                }
+                Job::Open(position, tell) => {
+                    self.append(&std::mem::take(&mut entries));
+                    self.open_body(position, tell);
+                }
+                Job::Purge(below) => {
+                    self.append(&std::mem::take(&mut entries));
+                    if let Err(error) = self.log.purge(below.0) {
+                        tracing::warn!(%error, "old updates could not be removed");
+                    }
+                }
+                Job::Close(tell) => closing = Some(tell),
+                Job::Incarnation(..) | Job::Keep(_) | Job::Secure(_) | Job::Gather(_) => {}
+            }
+        }
+        self.append(&entries);
+        if sync {
+            self.sync();
+        }
+        closing
     }
 
     /// How long the thread may wait for the next job.
@@ -551,6 +594,21 @@ fn reached(tell: oneshot::Sender<()>) {
     }
 }
 
+/// Whether `more` stands right behind `entries`. After a failure it may not: what was on its way
+/// then is given up, and positions begin again where it failed.
+fn continues(entries: &[LogEntry], more: &[LogEntry]) -> bool {
+    let next = entries.last().map(|last| last.position.next());
+    next.is_none_or(|next| more.first().is_none_or(|first| first.position == next))
+}
+
+/// Bytes of a body that is written with its entry.
+fn body_bytes(entry: &LogEntry) -> usize {
+    match &entry.body {
+        Body::Here(bytes) => bytes.len(),
+        Body::Fetched | Body::Spooled(_) => 0,
+    }
+}
+
 fn is_state(job: &Job) -> bool {
     matches!(job, Job::Incarnation(..) | Job::Keep(_) | Job::Secure(_) | Job::Gather(_))
 }
@@ -564,4 +622,67 @@ fn mark(saved: SavedPurged) -> PurgedMark {
 fn aged(saved: SavedRecord, wall: WallTime) -> (Bytes, Duration) {
     let age = saved.age.map_or(Duration::ZERO, |(age, noted)| age + wall.since(noted));
     (saved.raw.into(), age)
+}
+
+#[cfg(test)]
+mod tests {
+    use skep_base::Trail;
+    use skep_flood::message::{Header, StoredHead};
+    use skep_flood::{LogHead, UpdateId};
+
+    use super::*;
+
+    fn entry(position: u64) -> LogEntry {
+        let origin = NodeId::from_bytes([1; 16]);
+        let serial = Serial { incarnation: Incarnation(1), sequence: position + 1 };
+        let id = UpdateId { origin, serial };
+        let header = Header {
+            id,
+            predecessor: None,
+            age_ms: 0,
+            length: 1,
+            digest: None,
+            trail: Trail::none(),
+        };
+        let head = StoredHead { group: GroupName::all(), header, late: false, tag: Vec::new() };
+        let head = LogHead::Update(head);
+        LogEntry { position: Position(position), head, body: Body::Here(Bytes::from_static(b"x")) }
+    }
+
+    fn entries(positions: std::ops::Range<u64>) -> Vec<LogEntry> {
+        positions.map(entry).collect()
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_appended_at_once_but_for_what_a_failure_left_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut disk, found, mut done) =
+            Disk::open(dir.path(), Clock::of_process(), WallTime::default(), ByteSize(1 << 20))
+                .unwrap();
+        assert_eq!(found.log_next, Position(0));
+        disk.append(entries(0..2), false);
+        disk.append(entries(2..3), false);
+        // On its way when an append failed; then the machine began again where it had.
+        disk.append(entries(7..9), false);
+        disk.append(entries(3..5), true);
+        disk.hand_over();
+        disk.close().await;
+        let mut appended = Vec::new();
+        while let Some(done) = done.recv().await {
+            match done {
+                Done::Flood(skep_flood::Input::Appended { up_to, durable }) => {
+                    appended.push((up_to.0, durable));
+                }
+                other @ (Done::Flood(_) | Done::Works | Done::Failed { .. }) => {
+                    panic!("{other:?}")
+                }
+            }
+        }
+        assert_eq!(appended, [(3, false), (5, false), (5, true)]);
+        let (disk, found, _) =
+            Disk::open(dir.path(), Clock::of_process(), WallTime::default(), ByteSize(1 << 20))
+                .unwrap();
+        assert_eq!(found.log.len(), 5);
+        disk.close().await;
+    }
 }

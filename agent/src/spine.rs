@@ -325,6 +325,8 @@ impl Spine {
         }
         self.tick().await;
         while self.stopping.is_none() {
+            // The disk comes last: what goes to neighbours is with their links by now.
+            self.disk.hand_over();
             let now = self.clock.now();
             let due = self.node.deadline().map(|(at, _)| at).into_iter();
             let due = due.chain(self.exports.deadline()).min();

@@ -30,6 +30,9 @@ const GATHER: Duration = Duration::from_millis(10);
 const ROUND_TRIP_UNKNOWN: Duration = Duration::from_millis(50);
 /// Nobody is asked before this: an id may have waited [`GATHER`], and a body in a busy process.
 const ASK_AT_LEAST: Duration = Duration::from_millis(20);
+/// How long a body is awaited at most while those before it come one after the other: a busy link
+/// brings them late, and to ask for them would make it no less busy.
+const AWAIT_AT_MOST: Duration = Duration::from_secs(1);
 /// What is added to four round trips before the next is asked.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// How often each holder is asked before the update is left to comparisons.
@@ -81,12 +84,12 @@ impl Flood {
     ) -> Vec<NodeId> {
         let rumour = self.rumours.settle(ix, id);
         if !pulled {
-            self.branches.came_from(ix, id.origin, from);
+            self.branches.came_from(ix, id, from, now);
             match &rumour {
                 Some(rumour) if rumour.asked == 0 && rumour.first + WELL_AHEAD <= now => {
                     let ahead = rumour.holders.first().copied().filter(|ahead| *ahead != from);
                     if let Some(ahead) = ahead
-                        && self.branches.was_ahead(ix, id.origin, ahead)
+                        && self.branches.was_ahead(ix, id.origin, ahead, now)
                     {
                         self.graft_to(ix, ahead, &[id.origin], &[], out);
                     }
@@ -188,13 +191,20 @@ impl Flood {
             let holders = rumour.holders.len();
             let holder = rumour.holders.get(rumour.asked % holders.max(1)).copied();
             let tired = rumour.asked >= holders * ASKS_PER_HOLDER || planted().incurious;
-            rumour.asked += 1;
+            let (first, unasked) = (rumour.first, rumour.asked == 0);
             let Some(holder) = holder.filter(|_| !tired) else {
                 self.rumours.settle(ix, id);
                 continue;
             };
+            let (until, within) = (first + AWAIT_AT_MOST, self.ask_after(holder));
+            if unasked && now < until && self.branches.is_on_its_way(ix, id, (now, within)) {
+                // As long again as it was awaited: a thousand are not looked at all the time.
+                let again = now + now.since(first).max(within);
+                self.rumours.again(ix, id, again.min(until), false);
+                continue;
+            }
             let wait = self.ask_after(holder) * 2 + ASK_AGAIN;
-            self.rumours.again(ix, id, now + wait);
+            self.rumours.again(ix, id, now + wait, true);
             asks.entry((ix, holder)).or_default().push(id);
         }
         for ((ix, holder), ids) in asks {

@@ -78,9 +78,10 @@ impl Rumours {
         self.of.get_mut(&(group, id)).map(|rumour| (group, id, rumour))
     }
 
-    /// Somebody was asked; the next is at `due`.
-    pub(crate) fn again(&mut self, group: GroupIx, id: UpdateId, due: Time) {
+    /// It is looked into again at `due`; `asked` if somebody was asked now.
+    pub(crate) fn again(&mut self, group: GroupIx, id: UpdateId, due: Time, asked: bool) {
         if let Some(rumour) = self.of.get_mut(&(group, id)) {
+            rumour.asked += usize::from(asked);
             rumour.due = due;
             self.due.insert((due, group, id));
         }
@@ -145,7 +146,7 @@ mod tests {
         assert_eq!((settled.first, settled.holders.len()), (at(1), 2));
         assert!(rumours.due(at(11)).is_none());
         assert!(rumours.due(at(12)).is_some_and(|(_, of, _)| of == id(2)));
-        rumours.again(GROUP, id(2), at(20));
+        rumours.again(GROUP, id(2), at(20), true);
         rumours.check();
         rumours.forget_peer(GROUP, node(3), at(13));
         assert_eq!(rumours.next_due(), Some(at(13)));

@@ -138,6 +138,40 @@ fn a_fast_flood_over_a_long_way_never_loses_its_last_edge() {
     assert!(duplicates < 3000, "{duplicates} duplicates of 3000 updates at 5 nodes");
 }
 
+#[test]
+fn bodies_that_queue_on_a_busy_edge_are_not_asked_for() {
+    let mut net = Net::new(4, 8, &Config::default());
+    net.checked = false;
+    for on in 0..4 {
+        (0..on).for_each(|other| net.link(on, other));
+    }
+    net.latency = (1, 2);
+    rotate(&mut net, 40, Duration::from_millis(100));
+    let time = Duration::from_millis(2);
+    for peer in 0..3 {
+        net.input(3, Input::RoundTrip { peer: node(peer), time });
+    }
+    let grafts = sum(&net, |it| it.grafts_sent);
+    let duplicates = sum(&net, |it| it.duplicates);
+    for number in 0..1000 {
+        net.publish(0, &body(number));
+        // Queues grow to a tenth of a second, fifty times the round trip; whose is longer, changes.
+        let queued = Duration::from_millis(number as u64 / 10);
+        let spared = 1 + number / 10 % 2;
+        net.slow.insert((0, 3), queued);
+        net.slow.insert((spared, 3), queued / 4);
+        net.slow.insert((3 - spared, 3), queued / 2);
+        net.run(Duration::from_millis(1));
+    }
+    net.run(SECOND);
+    net.check_complete().unwrap();
+    assert_eq!(sum(&net, |it| it.asked), 0, "every body was behind another that came");
+    let grafts = sum(&net, |it| it.grafts_sent) - grafts;
+    assert!(grafts <= 2, "the way of the bodies changed {grafts} times in a second");
+    let duplicates = sum(&net, |it| it.duplicates) - duplicates;
+    assert!(duplicates < 300, "{duplicates} duplicates of 1000 updates at four nodes");
+}
+
 /// Ten nodes, each with four neighbours, two of which die at any instant of a flood. No link comes
 /// up afterwards, so nothing but ids and questions repairs it.
 fn two_die(seed: u64) -> Result<(), String> {
