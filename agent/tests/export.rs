@@ -150,10 +150,9 @@ fn a_batch_whose_agent_is_killed_ends_with_it_and_comes_again_alone() {
          echo $$ > pid; while [ -e hold ]; do sleep 0.05; done; cat >> out; rmdir running"
     );
     let config = node.read("skep.toml");
-    let begin = config.find("export_command").unwrap();
-    let end = config.find("[export]").unwrap();
-    let config =
-        format!("{}export_command = '''{command}'''\n{}", &config[..begin], &config[end..]);
+    let (before, rest) = config.split_once("export_command").unwrap();
+    let (_, after) = rest.split_once("[export]").unwrap();
+    let config = format!("{before}export_command = '''{command}'''\n[export]{after}");
     fs::write(dir.path().join("skep.toml"), config).unwrap();
     fs::write(dir.path().join("hold"), "").unwrap();
     node.start();

@@ -135,6 +135,7 @@ fn noise(world: &mut World, n: usize) -> Played {
     until_in_force(world, &hosts)?;
     world.until_at_rest(patience(n))?;
     let before = links(world);
+    let joined = edges(world, &hosts);
     world.keep_events = true;
     world.heard.clear();
     world.run_for(Duration::from_secs(1200))?;
@@ -143,7 +144,10 @@ fn noise(world: &mut World, n: usize) -> Played {
         matches!(event, Event::Topology(Topology::Adopted { .. }))
     };
     let adoptions = world.heard.iter().filter(adopted).count();
-    // Links for errands come and go, and are no part of any overlay.
+    if edges(world, &hosts) != joined {
+        return failed(world, "noise moved edges of the overlay");
+    }
+    // Links for errands come and go, and are no part of any overlay: counted at rest, as before.
     world.until_at_rest(patience(n))?;
     let moved = links(world).symmetric_difference(&before).count();
     world.measure(
