@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,9 +17,7 @@ use skep_base::{NodeId, NodeName, Outbox, Time};
 use skep_control::api::EventKind;
 use skep_control::{BackendSide, Call, EventLog};
 use skep_identity::{CertInfo, IdentityHandle, tls};
-use skep_node::{
-    DialId, DownReason, Event, Farewell, Goodbye, Input, LinkId, Node, Output, Peer, Source, Status,
-};
+use skep_node::{Farewell, Goodbye, Input, LinkId, Node, Output, Source};
 use skep_records::kind as record;
 use skep_transport::TransportHandle;
 use skep_wire::{Address, Lane, write_frame};
@@ -35,10 +33,11 @@ use crate::renewal::Asking;
 use crate::rollout::Rollout;
 use crate::status::DiskTrouble;
 
+mod events;
+mod links;
 mod words;
 
 pub use words::presence;
-use words::{dial_failure, down_reason};
 
 /// Events of the transport that are handled before the loop looks at anything else: enough to
 /// gather frames, and little enough that a call never waits long.
@@ -392,121 +391,6 @@ impl Spine {
         self.carry_out().await;
     }
 
-    /// Handles an event and those that wait behind it, then sends what they all led to.
-    async fn transport_batch(
-        &mut self,
-        first: skep_transport::Event,
-        more: &mut mpsc::Receiver<skep_transport::Event>,
-    ) {
-        let mut next = Some(first);
-        for _ in 0..BATCH {
-            let Some(event) = next else { break };
-            self.transport_event(event);
-            self.drain_outbox().await;
-            next = more.try_recv().ok();
-        }
-        // What was taken from the queue last is not lost when the batch is full.
-        if let Some(event) = next {
-            self.transport_event(event);
-            self.drain_outbox().await;
-        }
-        self.note_flock();
-        self.flush();
-    }
-
-    fn transport_event(&mut self, event: skep_transport::Event) {
-        use skep_transport::Event as Happened;
-        match event {
-            Happened::LinkUp { link, lane: Lane::Control, peer, dialled, remote } => {
-                let id = LinkId(link.number());
-                let name = peer.cert.node.clone();
-                let (certificate, channel) = (peer.cert.clone(), peer.channel);
-                let worth = self.worth(&certificate);
-                let note = LinkNote {
-                    name: name.clone(),
-                    remote,
-                    certificate,
-                    channel,
-                    worth: Worth::Full,
-                };
-                self.links.insert(id, note);
-                if worth != Worth::Full {
-                    self.restrict(id, worth);
-                }
-                let peer = Peer {
-                    id: peer.cert.id,
-                    name,
-                    incarnation: peer.hello.incarnation,
-                    nonce: peer.hello.nonce,
-                    addresses: peer.hello.addresses.clone(),
-                    dialled: dialled.map(|dial| DialId(dial.0)),
-                    remote,
-                };
-                let who = peer.id;
-                self.take(Input::LinkUp { link: id, peer });
-                self.link_serves_certificates(id, who);
-            }
-            Happened::LinkUp { link, lane: Lane::Bulk, peer, dialled, remote: _ } => {
-                self.bulk_links.insert(link, peer.cert.id);
-                self.bulk_up(link, peer.cert.id);
-                self.rollout.link_up(link, &peer.cert);
-                if let Some(dial) = dialled {
-                    self.reach.link_up(dial);
-                }
-            }
-            Happened::Frame { link, frame, credit } => {
-                let id = LinkId(link.number());
-                if frame.kind == skep_wire::kind::FLOOD
-                    && let Some(from) = self.bulk_links.get(&link).copied()
-                {
-                    let body = frame.body;
-                    self.take(Input::Flood(skep_flood::Input::Received { from, body }));
-                } else if !self.links.contains_key(&id) {
-                    self.rollout.frame(link, frame, credit);
-                } else if frame.kind == skep_transport::ENROLMENT_KIND {
-                    self.certificate_frame(id, frame.body);
-                } else {
-                    self.take(Input::Frame { link: id, frame });
-                }
-            }
-            // On this lane nothing comes up but streams.
-            Happened::LinkUp { link, lane: Lane::Stream, .. } => {
-                self.transport.close(link, "no link");
-            }
-            Happened::StreamUp { stream, peer, dialled, remote: _ } => {
-                self.reach.stream_up(stream, (peer.cert.id, peer.cert.node), dialled);
-            }
-            Happened::LinkDown { link, why } => {
-                let id = LinkId(link.number());
-                if let Some(note) = self.links.remove(&id) {
-                    if matches!(down_reason(&why), DownReason::Goodbye(Goodbye::NameTaken)) {
-                        self.told_by = Some(format!("{} at {}", note.name, note.remote));
-                    }
-                    self.note(EventKind::LinkDown { node: note.name, why: why.to_string() });
-                    self.take(Input::LinkDown { link: id, why: down_reason(&why) });
-                } else {
-                    self.bulk_links.remove(&link);
-                    self.bulk_down(link);
-                    self.rollout.link_down(link);
-                }
-            }
-            Happened::DialFailed { dial, why, attempts } => {
-                tracing::debug!(dial = dial.0, %why, ?attempts, "dialling came to nothing");
-                if self.reach.dial_failed(dial, &why) {
-                    return;
-                }
-                let why = dial_failure(&why);
-                self.take(Input::DialFailed { dial: DialId(dial.0), why });
-            }
-            Happened::Refused { remote, why } => {
-                self.note(EventKind::Refused { remote: remote.to_string(), why: why.to_string() });
-            }
-            Happened::Enrolment { remote, request, reply } => {
-                self.enrolment(remote, &request, reply);
-            }
-        }
-    }
-
     async fn disk_done(&mut self, done: Done, control: &BackendSide) {
         match done {
             Done::Flood(input) => {
@@ -661,106 +545,6 @@ impl Spine {
             if let Err(error) = self.transport.send(id, frames.into()) {
                 tracing::debug!(link = link.0, %error, "a frame was not sent");
             }
-        }
-    }
-
-    /// A process was refused whose name a live one holds: whoever runs either wants to know.
-    fn report_second_process(&mut self, link: LinkId) {
-        if let Some(note) = self.links.get(&link) {
-            let (name, remote) = (note.name.clone(), note.remote.to_string());
-            tracing::warn!(node = %name, %remote, "refused: another live process has this name");
-            if note.certificate.id == self.node.id() {
-                self.note(EventKind::Duplicate { remote, keeps: true });
-            } else {
-                let why = format!("another live process has the name {name} and was there first");
-                self.note(EventKind::Refused { remote, why });
-            }
-        }
-    }
-
-    fn node_event(&mut self, event: Event) {
-        match event {
-            Event::Started { incarnation } => {
-                self.life.store(incarnation.0, Ordering::Relaxed);
-                self.duplicate = None;
-                self.note(EventKind::Started { incarnation: incarnation.0 });
-            }
-            Event::Status { node, name, status, present } => {
-                self.status_event(node, name, status, present);
-            }
-            Event::Forgotten { node } => tracing::info!(%node, "forgotten"),
-            Event::NameTaken => {
-                self.duplicate = Some(self.clock.now());
-                let message = "another live process holds this node's name; this one stays silent";
-                tracing::error!("{message}");
-                let remote = self.told_by.clone().unwrap_or_else(|| "a present member".into());
-                self.note(EventKind::Duplicate { remote, keeps: false });
-            }
-            Event::NameContested { by } => {
-                let me = by == self.node.id();
-                let by = self.name_of(by);
-                tracing::warn!(%by, "another live process has this node's name, which stays here");
-                if !me {
-                    self.note(EventKind::Duplicate { remote: by, keeps: true });
-                }
-            }
-            Event::Record { owner, kind } => {
-                let of_waves =
-                    [record::CERTIFICATE, record::NODE, record::WAVE_ORDER, record::WAVE_STATUS];
-                if of_waves.contains(&kind)
-                    && let Some(stored) = self.node.stored(owner, kind)
-                {
-                    self.rollout.record(owner, kind, stored);
-                }
-            }
-            Event::Linked { link, .. } => {
-                if let Some(note) = self.links.get(&link).cloned() {
-                    let view = self.node.links().find(|view| view.link == link);
-                    let dialled = view.is_some_and(|view| view.dialled);
-                    let remote = note.remote.to_string();
-                    self.note(EventKind::LinkUp { node: note.name, remote, dialled });
-                }
-            }
-            Event::Topology(event) => self.topology_event(event),
-            Event::Unlinked { .. } => {}
-            Event::Rejected { peer, reason } => {
-                let name = self.name_of(peer);
-                tracing::warn!(peer = %name, %reason, "refused what a peer sent");
-            }
-        }
-    }
-
-    fn status_event(
-        &mut self,
-        node: NodeId,
-        name: Option<NodeName>,
-        status: Status,
-        present: usize,
-    ) {
-        let (Some(name), Some(presence)) = (name, presence(status)) else {
-            return;
-        };
-        if node == self.node.id() {
-            return;
-        }
-        let incarnation = self.node.member_view(node).map_or(0, |member| member.incarnation.0);
-        tracing::info!(node = %name, %presence, present, "member");
-        self.note(EventKind::Member { node: name, presence, incarnation });
-        self.rollout.presence(node, status == Status::Present);
-        self.flock_changed = true;
-    }
-
-    /// Notes what the flock is now, once for all that happened together.
-    fn note_flock(&mut self) {
-        if std::mem::take(&mut self.flock_changed) {
-            let present = u32::try_from(self.node.present().len()).unwrap_or(u32::MAX);
-            self.alone = match self.alone {
-                _ if present > 1 => None,
-                None => Some(self.clock.now()),
-                since => since,
-            };
-            let name = self.flock_name();
-            self.note(EventKind::Flock { name, present });
         }
     }
 
