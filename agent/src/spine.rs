@@ -334,7 +334,11 @@ impl Spine {
                 biased;
                 event = sources.transport.recv() => {
                     let Some(event) = event else { break };
-                    self.transport_batch(event, &mut sources.transport).await;
+                    if self.transport_batch(event, &mut sources.transport).await > 1 {
+                        // Under load links are read first, so that more is worked on together; a
+                        // lone event, and what it leads to, is not kept waiting.
+                        tokio::task::yield_now().await;
+                    }
                 }
                 Some(done) = sources.disk.recv() => self.disk_done(done, &sources.control).await,
                 Some(call) = sources.control.calls.recv() => self.call(call).await,

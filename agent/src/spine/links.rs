@@ -10,26 +10,31 @@ use super::{BATCH, LinkNote, Spine};
 use crate::certificates::Worth;
 
 impl Spine {
-    /// Handles an event and those that wait behind it, then sends what they all led to.
+    /// Handles an event and those that wait behind it, then sends what they all led to. Says how
+    /// many they were.
     pub(super) async fn transport_batch(
         &mut self,
         first: skep_transport::Event,
         more: &mut mpsc::Receiver<skep_transport::Event>,
-    ) {
+    ) -> usize {
         let mut next = Some(first);
-        for _ in 0..BATCH {
+        let mut handled = 0;
+        while handled < BATCH {
             let Some(event) = next else { break };
             self.transport_event(event);
             self.drain_outbox().await;
+            handled += 1;
             next = more.try_recv().ok();
         }
         // What was taken from the queue last is not lost when the batch is full.
         if let Some(event) = next {
             self.transport_event(event);
             self.drain_outbox().await;
+            handled += 1;
         }
         self.note_flock();
         self.flush();
+        handled
     }
 
     fn transport_event(&mut self, event: skep_transport::Event) {
