@@ -70,7 +70,7 @@ verbs! {
     /// Publish.
     PUBLISH = Verb {
         max_body: crate::api::MAX_UPDATE_BYTES,
-        ..operate("POST", "/groups/{group}/updates", "publish the body as an update")
+        ..operate("POST", "/groups/{group}/updates", "publish the body as an update; `trail`")
     };
     /// Read the log.
     UPDATES = Verb {
