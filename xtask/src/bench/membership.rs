@@ -217,9 +217,18 @@ fn split_once(software: Software, lasts: u64) -> Result<f64> {
     Ok(last.seconds_since(healed))
 }
 
+/// In a flock that has just formed, and still compares and moves links, and in one that stands.
 fn updates(setting: &Setting) -> Result<Vec<Figure>> {
+    let mut figures = updates_after(setting, "at once", Duration::ZERO)?;
+    figures.extend(updates_after(setting, "after 3 s", Duration::from_secs(3))?);
+    Ok(figures)
+}
+
+/// Updates begun `rest` after all are present at all; `begun` says so in the figures' names.
+fn updates_after(setting: &Setting, begun: &str, rest: Duration) -> Result<Vec<Figure>> {
     let count = if setting.quick { 100 } else { 500 };
     let mut fleet = formed(setting.skep()?, MANY, Ground::Loopback)?;
+    thread::sleep(rest);
     let mut sent = Vec::new();
     for number in 0..count {
         let due = Instant::now() + Duration::from_millis(100);
@@ -253,7 +262,8 @@ fn updates(setting: &Setting) -> Result<Vec<Figure>> {
     }
     let lost = f64::from(u32::try_from(sent.len() - latencies.len())?);
     let name = |what: &str| {
-        setting.named(&format!("256-byte update to the last of 100 ({count} at 10/s): {what}"))
+        let load = format!("{count} at 10/s, begun {begun}");
+        setting.named(&format!("256-byte update to the last of 100 ({load}): {what}"))
     };
     let at = |share| quantile(&latencies, share).context("no update arrived everywhere");
     Ok(vec![
