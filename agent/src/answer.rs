@@ -170,6 +170,12 @@ impl Spine {
         });
         // Up to so many members all are joined to all.
         let complete = connectivity + 1 >= present.len();
+        let computed = self.node.adoption().standing(&GroupName::all()).is_some();
+        let overlay = match (complete, computed) {
+            (true, _) => "complete",
+            (_, true) => "computed",
+            (_, false) => "hash",
+        };
         Flock {
             name: self.flock_name(),
             digest: Text(skep_topology::member_digest(present)),
@@ -177,7 +183,7 @@ impl Spine {
             absent: in_order(absent),
             agreed: self.node.links().all(|link| link.agrees),
             edges: edges.map(in_order).unwrap_or_default(),
-            overlay: if complete { "complete" } else { "hash" }.into(),
+            overlay: overlay.into(),
             connectivity: count(connectivity),
         }
     }

@@ -150,7 +150,7 @@ pub struct Spine {
     /// Who is given pieces of large bodies.
     pub giving: crate::giving::Giving,
     /// Commands that compute the topologies of groups in place of the built-in way.
-    pub generators: BTreeMap<skep_base::GroupName, crate::config::high::Command>,
+    pub generators: BTreeMap<skep_base::GroupName, crate::topology::Generator>,
     /// What was last asked about the topology of each group.
     pub computed: BTreeMap<skep_base::GroupName, skep_base::Digest>,
     /// Computations under way.

@@ -92,7 +92,9 @@ pub enum Verb {
     Group(GroupArgs),
     /// Show who links to whom in a group, and why
     #[command(
-        after_help = "A `~` stands before a round trip that was predicted and not measured.\n\n\
+        after_help = "A `~` stands before a round trip that was predicted and not measured, a \
+        `+` before a\nlink that was added since the topology was computed, because members \
+        came or went.\n\n\
         EXAMPLE\n  skep topology all\n  skep topology web --svg > web.svg\n  \
         skep topology all --dot | neato -n -Tpng > all.png"
     )]

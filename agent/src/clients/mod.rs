@@ -92,7 +92,7 @@ impl Spine {
             Ask::Groups(slot) => slot.answer(Ok(Answer::Groups(self.group_views()))),
             Ask::Statistics(slot) => slot.answer(Ok(Answer::Statistics(self.statistics()))),
             Ask::Topology { group, slot } => {
-                slot.answer(self.topology_view(&group).map(Answer::Topology));
+                slot.answer(self.topology_for_clients(&group).map(Answer::Topology));
             }
             Ask::Nearest(slot) => slot.answer(Ok(Answer::Nearest(self.nearest()))),
             Ask::Subscribe { client, subscribe, pusher, slot } => {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use skep_base::{GroupName, NodeId, NodeName};
-use skep_client_port::{Group, Refusal, Topology};
+use skep_client_port::{Group, Refusal};
 use skep_control::api::Presence;
 use skep_lines::{Hint, Ports, Statistic, code};
 use skep_node::Status;
@@ -53,19 +53,6 @@ impl Spine {
         figures
             .map(|metric| Statistic { name: name(&metric), value: metric.value, help: metric.help })
             .collect()
-    }
-
-    pub(super) fn topology_view(&self, name: &GroupName) -> Result<Topology, Refusal> {
-        let members = self.group_view(name)?.members;
-        let belongs = |node: &NodeName| members.iter().any(|(member, _)| member == node);
-        let flock = self.flock();
-        let edges = flock.edges.into_iter().filter(|(a, b)| belongs(a) && belongs(b));
-        Ok(Topology {
-            group: name.clone(),
-            kind: flock.overlay,
-            connectivity: flock.connectivity,
-            edges: edges.collect(),
-        })
     }
 
     /// Present nodes with where they serve clients, by their round trip from here: what this node

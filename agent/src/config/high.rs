@@ -131,6 +131,8 @@ pub struct Group {
     pub topology_master: Option<NodeName>,
     /// What computes it in place of the built-in way (FLOOD-30).
     pub topology_generator: Option<Command>,
+    /// How long that may take.
+    pub generator_time_limit: Duration,
     /// Members that are known beforehand (FLOOD-29). Others join by themselves.
     pub members: Vec<NodeName>,
     /// Where its updates go on this host; nowhere where there is no command (FLOOD-34).

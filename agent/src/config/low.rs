@@ -92,6 +92,7 @@ sections! {
         bandwidth_period: Maybe<Span>,
         estimates_period: Maybe<Span>,
         update_period: Maybe<Span>,
+        generator_time_limit: Maybe<Span>,
     }
     Group {
         connectivity: Maybe<usize>,

@@ -1,7 +1,9 @@
 //! Topologies and round trips.
 
 use skep_base::ByteSize;
-use skep_control::api::{OverlayBasis, RoundTrip, RttBasis, Topology, TopologyEdge};
+use skep_control::api::{
+    OverlayBasis, RoundTrip, RttBasis, Topology, TopologyDecree, TopologyEdge,
+};
 
 use super::{Style, count, facts, finish, or_dash, right};
 use crate::human;
@@ -9,12 +11,13 @@ use crate::human;
 /// A group's overlay: what it begins with, then a line a member with whom it links to.
 #[must_use]
 pub fn topology(topology: &Topology, style: Style) -> String {
-    let mut rows = vec![
-        ("group", topology.group.to_string()),
-        ("overlay", basis(topology)),
-        ("size", size(topology)),
-        ("master", or_dash(topology.master.as_ref())),
-    ];
+    let mut rows = vec![("group", name(topology)), ("overlay", basis(topology))];
+    if let Some(decree) = &topology.decree {
+        rows.push(("decree", stamp(decree)));
+    }
+    rows.push(("size", size(topology)));
+    rows.push(("figures", figures(topology)));
+    rows.push(("master", or_dash(topology.master.as_ref())));
     if let Some(ms) = topology.switching_ms {
         let what = "old links are kept until the new overlay is whole, since";
         rows.push(("waits", format!("{what} {}", human::span(ms))));
@@ -32,21 +35,48 @@ pub fn topology(topology: &Topology, style: Style) -> String {
     text
 }
 
+fn name(topology: &Topology) -> String {
+    let elsewhere = if topology.joined { "" } else { ", of which this node is no member" };
+    format!("{}{elsewhere}", topology.group)
+}
+
+/// Which overlay is in force, and why.
 fn basis(topology: &Topology) -> String {
     let word = topology.basis.word();
-    match (topology.basis, topology.epoch, &topology.by) {
-        (OverlayBasis::Computed, Some(epoch), Some(by)) => {
+    match (topology.basis, &topology.decree, &topology.why) {
+        (OverlayBasis::Computed, Some(decree), _) => {
             let mended = match topology.mended {
                 0 => String::new(),
                 mended => format!(", mended by {}", count(mended, "edge")),
             };
-            format!("{word}, number {epoch} by {by}{mended}")
+            format!("{word}, number {} by {}{mended}", decree.epoch, decree.by)
         }
-        (OverlayBasis::Hash, Some(epoch), _) => {
-            format!("{word}: topology {epoch} does not cover who is present")
-        }
+        (OverlayBasis::Hash, _, Some(why)) => format!("{word}: {why}"),
         _ => word.to_owned(),
     }
+}
+
+fn stamp(decree: &TopologyDecree) -> String {
+    let TopologyDecree { epoch, fork, by, adopted_ms, members, edges, connectivity } = decree;
+    format!(
+        "{epoch}.{fork:016x} by {by}, in force here for {}; for {}, {}, {connectivity}-connected",
+        human::span(*adopted_ms),
+        count(*members, "member"),
+        count(*edges, "edge"),
+    )
+}
+
+/// Cost and length, as the computation weighs them.
+fn figures(topology: &Topology) -> String {
+    let figures = &topology.figures;
+    format!(
+        "cost {}, diameter {}, mean way {}, {} to {} links a member",
+        millis(figures.cost_us),
+        millis(figures.diameter_us),
+        millis(figures.distance_us),
+        figures.fewest_links,
+        figures.most_links,
+    )
 }
 
 fn size(topology: &Topology) -> String {
@@ -69,7 +99,10 @@ fn sites(topology: &Topology, style: Style) -> String {
             .filter_map(|(edge, to)| {
                 let name = &topology.sites.get(to as usize)?.node;
                 let far = edge.rtt_us.map_or_else(|| "?".to_owned(), |us| rtt(us, edge.basis));
-                Some((edge.rtt_us.unwrap_or(u64::MAX), format!("{name} {far}")))
+                // What was added since the decree is told apart from what was computed.
+                let since = topology.basis == OverlayBasis::Computed && !edge.decreed;
+                let mark = if since { "+" } else { "" };
+                Some((edge.rtt_us.unwrap_or(u64::MAX), format!("{mark}{name} {far}")))
             })
             .collect();
         ends.sort();

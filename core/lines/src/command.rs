@@ -40,7 +40,7 @@ pub const VERBS: &[Verb] = &[
     verb("unsubscribe GROUP", "be sent no more; a NAME keeps its place"),
     verb("forget GROUP NAME", "forget a NAME and its place"),
     verb("statistics", "figures of this agent"),
-    verb("topology GROUP", "who is linked to whom for a group"),
+    verb("topology [GROUP]", "who is linked to whom for a group, or for all"),
     verb("nearest", "nodes that serve clients, the nearest first"),
     verb("serve NAME [framed]", "wait for a channel that another application opens"),
     verb("channel NODE NAME [framed]", "open a channel to whoever serves NAME at NODE"),
@@ -246,7 +246,7 @@ impl Command {
             "group" => Self::Group(words.group()?),
             "groups" => Self::Groups,
             "statistics" => Self::Statistics,
-            "topology" => Self::Topology(words.group()?),
+            "topology" => Self::Topology(words.group_or_all()?),
             "nearest" => Self::Nearest,
             "ack" => Self::Ack { group: words.group()?, cursor: words.cursor()? },
             "unsubscribe" => Self::Unsubscribe(words.group()?),
@@ -351,6 +351,10 @@ impl Words<'_> {
             Some(word) => self.group_of(word),
             None => Err(self.wrong("the group is missing")),
         }
+    }
+
+    fn group_or_all(&mut self) -> Result<GroupName, CommandError> {
+        self.words.next().map_or_else(|| Ok(GroupName::all()), |word| self.group_of(word))
     }
 
     fn group_of(&self, word: &str) -> Result<GroupName, CommandError> {
@@ -515,6 +519,7 @@ mod tests {
         ] {
             assert_eq!(parse(line).unwrap().to_string(), line);
         }
+        assert_eq!(parse("topology"), Ok(Command::Topology(GroupName::all())));
         assert_eq!(VERBS.len(), 17, "the list above has them all");
     }
 

@@ -9,7 +9,7 @@ use skep_records::kind as record;
 use skep_topology::adoption::{
     Adoption, Input as Adopt, Output as Adopts, SLOTS, Wanted as Compute,
 };
-use skep_topology::{Overlay, shared_overlay, standing_overlay};
+use skep_topology::{Layout, Overlay, shared_overlay, standing_overlay};
 use skep_wire::kind;
 
 use crate::api::{Event, Output};
@@ -126,13 +126,7 @@ impl Node {
                 present.iter().copied().filter(|id| self.is_in(*id, &group)).collect();
             self.adopt(now, Adopt::Members { group: group.clone(), present: members.clone() });
             let Some(layout) = &self.layout else { continue };
-            let overlay = match self.adoption.standing(&group) {
-                Some(standing) => {
-                    let k = standing.topology.connectivity();
-                    standing_overlay(&members, k, &standing.topology)
-                }
-                None => shared_overlay(&members, GROUP_CONNECTIVITY, layout.overlay()),
-            };
+            let overlay = self.group_overlay(&group, &members, layout);
             let mine = overlay.neighbours(&self.id).to_vec();
             self.overlays.insert(group.clone(), overlay);
             let kept = self.kept(&group, &members);
@@ -142,6 +136,22 @@ impl Node {
                 }
             }
             self.adopt(now, Adopt::Laid { group, neighbours: mine });
+        }
+    }
+
+    /// Who links to whom among the `members` of a group besides `all`.
+    pub(crate) fn group_overlay(
+        &self,
+        group: &GroupName,
+        members: &[NodeId],
+        layout: &Layout,
+    ) -> Overlay {
+        match self.adoption.standing_among(group, members) {
+            Some(standing) => {
+                let k = standing.topology.connectivity();
+                standing_overlay(members, k, &standing.topology)
+            }
+            None => shared_overlay(members, GROUP_CONNECTIVITY, layout.overlay()),
         }
     }
 

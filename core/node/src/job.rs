@@ -31,10 +31,17 @@ pub struct Job {
 
 /// Estimates as the computation asks for them.
 #[derive(Clone, Debug)]
-struct Prices {
+pub(crate) struct Prices {
     estimates: Costs,
     /// Pairs that cannot meet, and those that are linked for everybody.
     known: Known,
+}
+
+impl Prices {
+    /// What `estimates` say of `n` members, any two of which may meet.
+    pub(crate) fn new(estimates: Costs, n: usize) -> Self {
+        Self { estimates, known: Known::new(n) }
+    }
 }
 
 impl computed::Costs for Prices {
@@ -71,7 +78,8 @@ impl Job {
         shared: &[(usize, usize)],
         seed: u64,
     ) -> Self {
-        let mut known = Known::new(wanted.members.len());
+        let mut prices = Prices::new(estimates, wanted.members.len());
+        let (estimates, known) = (&prices.estimates, &mut prices.known);
         let mut sites: Vec<Site> = wanted.members.iter().map(|id| Site::new(*id)).collect();
         for (at, site) in sites.iter_mut().enumerate() {
             let degrees = estimates.place(at).map(skep_estimates::Place::degrees);
@@ -91,7 +99,7 @@ impl Job {
                 known.keep_apart(a, b);
             }
         }
-        Self { wanted, names, sites, prices: Prices { estimates, known }, seed }
+        Self { wanted, names, sites, prices, seed }
     }
 
     /// For which group.

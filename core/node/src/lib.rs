@@ -29,8 +29,10 @@ mod carry;
 mod job;
 mod measure;
 mod node;
+mod portrait;
 mod routed;
 
 pub use api::*;
 pub use node::Node;
+pub use portrait::{Portrait, appraise};
 pub use routed::service;

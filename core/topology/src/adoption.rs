@@ -31,10 +31,12 @@ mod body;
 mod event;
 mod group;
 mod machine;
+mod view;
 
 pub use body::{Bodies, MAX_PART_BYTES, Message};
 pub use event::{Answer, Config, Event, Input, Output, Plan, Wanted};
-pub use machine::{Adoption, MAX_GROUPS, SLOTS, Standing, View};
+pub use machine::{Adoption, MAX_GROUPS, SLOTS, Standing};
+pub use view::{Basis, View, Why};
 
 #[cfg(test)]
 mod tests;

@@ -61,5 +61,5 @@ pub use judge::{Flaw, judge};
 pub use margin::{MARGIN_PERCENT, Margin, SETTLING_PERCENT, round_trips};
 pub use place::Place;
 pub use problem::{Effort, MAX_SITES, Problem, Site, Weights};
-pub use solve::{Change, Figures, Outcome, compute, improve};
+pub use solve::{Appraisal, Change, Figures, Outcome, appraise, compute, improve};
 pub use topology::Topology;

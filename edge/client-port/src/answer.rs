@@ -76,12 +76,14 @@ pub struct Group {
 pub struct Topology {
     /// For which group.
     pub group: GroupName,
-    /// How it was made: a word.
-    pub kind: String,
-    /// How many links would have to break before somebody is cut off.
+    /// What it begins with: a word.
+    pub kind: &'static str,
+    /// Which decree of whom that is, or why there is none.
+    pub why: String,
+    /// How many nodes would have to fail before somebody is cut off.
     pub connectivity: u32,
-    /// Each link once.
-    pub edges: Vec<(NodeName, NodeName)>,
+    /// Each link once, with its round trip in microseconds where anything is known of it.
+    pub edges: Vec<(NodeName, NodeName, Option<u64>)>,
 }
 
 /// The greeting.
@@ -158,11 +160,15 @@ fn figures(statistics: &[Statistic]) -> Reply {
 }
 
 fn edges(topology: &Topology) -> Reply {
-    let Topology { group, kind, connectivity, edges } = topology;
+    let Topology { group, kind, why, connectivity, edges } = topology;
     let count = edges.len();
     let links = plural(count, "link");
-    let last = format!("{group} {count} {links}, {kind} overlay, {connectivity}-connected");
-    list(edges.iter().map(|(a, b)| format!("{a} {b}")), last)
+    let last = format!("{group} {count} {links}, {kind} overlay, {connectivity}-connected: {why}");
+    let line = |(a, b, rtt): &(NodeName, NodeName, Option<u64>)| match rtt {
+        Some(micros) => format!("{a} {b} {micros}"),
+        None => format!("{a} {b} ?"),
+    };
+    list(edges.iter().map(line), last)
 }
 
 fn nearest(nodes: &[Hint]) -> Reply {

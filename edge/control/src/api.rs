@@ -31,8 +31,8 @@ pub use node::{
     LinkKind, Member, Metric, MetricKind, Presence, Problem, Shutdown, Status, Subscriber, Wait,
 };
 pub use topology::{
-    DrawAs, OverlayBasis, ReadTopology, RoundTrip, RttBasis, Topology, TopologyEdge,
-    TopologyFailure, TopologySite,
+    DrawAs, HashReason, OverlayBasis, ReadTopology, RoundTrip, RttBasis, Topology, TopologyDecree,
+    TopologyEdge, TopologyFailure, TopologyFigures, TopologySite,
 };
 
 /// What every path begins with. A change that an old client cannot read gets the next number.

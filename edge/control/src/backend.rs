@@ -120,7 +120,7 @@ pub enum Request {
         /// The answer.
         reply: Reply<Group>,
     },
-    /// Who links to whom in a group that the node is in.
+    /// Who links to whom in a group.
     Topology {
         /// Which.
         group: GroupName,

@@ -247,7 +247,7 @@ impl Client {
         self.get(&format!("/groups/{group}")).await
     }
 
-    /// Who links to whom in a group that the node is in.
+    /// Who links to whom in a group.
     ///
     /// # Errors
     /// See [`ClientError`].

@@ -50,6 +50,28 @@ impl World {
         self.until(limit, "one flock in each part", oracle::presence)
     }
 
+    /// Lets one thing happen after the other until `condition` holds: between any two of them there
+    /// is a moment to kill somebody at.
+    ///
+    /// # Errors
+    /// As [`World::until`].
+    pub fn until_event(
+        &mut self,
+        limit: Duration,
+        what: &str,
+        condition: impl Fn(&Self) -> bool,
+    ) -> Result<(), Failure> {
+        let end = self.now() + limit;
+        while !condition(self) {
+            if self.now() > end {
+                let limit = limit.as_secs_f64();
+                self.fail(Checker::Liveness, format!("not {what} within {limit} s"));
+            }
+            self.run_event()?;
+        }
+        Ok(())
+    }
+
     /// Lets time pass until the world is as it must be at rest, and sees that it stays so.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use skep_base::{Incarnation, NodeId, Outbox, Time};
 use skep_flood::message::{Message, Packet};
 use skep_flood::{Input as FloodInput, Output as FloodOutput, Serial, UpdateId};
 use skep_node::{Deadline, Event, Input, Node, Output, Status};
+use skep_topology::adoption::Event::Adopted;
 use skep_wire::kind;
 
 use crate::host::{HostIx, Machine};
@@ -44,11 +45,13 @@ pub enum Bug {
     Hermit,
     /// It keeps no more than one link.
     ThinsTheOverlay,
+    /// It lets its links go when it adopts a topology, before it has new ones.
+    BreaksBeforeItMakes,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::FailsItsCheck,
         Self::Spins,
         Self::CallsTheLivingSilent,
@@ -62,6 +65,7 @@ impl Bug {
         Self::Miscounts,
         Self::Hermit,
         Self::ThinsTheOverlay,
+        Self::BreaksBeforeItMakes,
     ];
 
     /// Which checker must find it.
@@ -73,7 +77,8 @@ impl Bug {
             | Self::CallsTheLivingSilent
             | Self::ForgetsItsLives
             | Self::AppendsTwice
-            | Self::BendsBodies => Checker::Invariant,
+            | Self::BendsBodies
+            | Self::BreaksBeforeItMakes => Checker::Invariant,
             // At rest the oracle is asked until it agrees: what it never agrees to is not alive.
             Self::AcknowledgesNothing
             | Self::DeafToUpdates
@@ -91,7 +96,8 @@ impl Bug {
         match self {
             Self::FailsItsCheck => "planted",
             Self::Spins => "never done",
-            Self::CallsTheLivingSilent => "silent, which lives",
+            // Whoever lets all go is silent to all, and all to him.
+            Self::CallsTheLivingSilent | Self::BreaksBeforeItMakes => "silent, which lives",
             Self::ForgetsItsLives => "begins its life",
             Self::AppendsTwice => "stands at",
             Self::AcknowledgesNothing | Self::DeafToUpdates => "lacks the update",
@@ -176,6 +182,12 @@ impl Infected {
                 (Bug::BendsBodies, Output::Flood(FloodOutput::HandOver { updates, .. })) => {
                     for update in updates {
                         update.body = skep_flood::DeliveredBody::Here(Bytes::from_static(b"bent"));
+                    }
+                }
+                (Bug::BreaksBeforeItMakes, Output::Event(Event::Topology(Adopted { .. }))) => {
+                    for link in self.node.links() {
+                        let why = skep_node::Goodbye::Unneeded;
+                        out.push(Output::Close { link: link.link, why });
                     }
                 }
                 _ => {}

@@ -91,6 +91,8 @@ scenarios! {
     topology_master: "topology-master-killed", 12, 1..9;
     noise: "topology-noise", 24, 1..2;
     detour: "topology-detour", 40, 1..3;
+    switch: "topology-switch-killed", 12, 1..4;
+    own_topology: "topology-of-a-group", 14, 1..4;
 }
 
 #[test]
@@ -178,6 +180,7 @@ fn each_checker_finds_the_bug_planted_for_it() {
             | Bug::BendsBodies
             | Bug::DeafToUpdates
             | Bug::Incurious => "updates",
+            Bug::BreaksBeforeItMakes => "topology-switch-killed",
             Bug::FailsItsCheck
             | Bug::Spins
             | Bug::DeafToRecords

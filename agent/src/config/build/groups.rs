@@ -20,6 +20,7 @@ struct Common {
     bandwidth_period: Duration,
     estimates_period: Duration,
     update_period: Duration,
+    generator_time_limit: Duration,
 }
 
 /// What every export has unless its group has its own.
@@ -88,7 +89,18 @@ impl Build<'_> {
         let estimates_period = period("groups.estimates_period", low.estimates_period, seconds(60));
         let update_period = period("groups.update_period", low.update_period, seconds(120));
         let connectivity = self.take("groups.connectivity", low.connectivity, 3, a_connectivity);
-        Common { connectivity, ping_period, bandwidth_period, estimates_period, update_period }
+        let limit = Span(seconds(60));
+        let generator_time_limit = self
+            .take("groups.generator_time_limit", low.generator_time_limit, limit, a_generation)
+            .0;
+        Common {
+            connectivity,
+            ping_period,
+            bandwidth_period,
+            estimates_period,
+            update_period,
+            generator_time_limit,
+        }
     }
 
     fn group(
@@ -190,6 +202,7 @@ impl Common {
             update_period: self.update_period,
             topology_master: None,
             topology_generator: None,
+            generator_time_limit: self.generator_time_limit,
             members: Vec::new(),
             export: None,
         }
@@ -211,6 +224,14 @@ fn a_period(span: &Span) -> Result<(), &'static str> {
         .contains(&span.0)
         .then_some(())
         .ok_or("must be between 1s and 24h")
+}
+
+/// The node gives a computation up after a quarter of an hour.
+fn a_generation(span: &Span) -> Result<(), &'static str> {
+    (Duration::from_secs(1)..=Duration::from_secs(600))
+        .contains(&span.0)
+        .then_some(())
+        .ok_or("must be between 1s and 10min")
 }
 
 fn a_connectivity(k: &usize) -> Result<(), &'static str> {

@@ -19,7 +19,7 @@ const MAX_OWNERS: usize = 64;
 const MAX_JUMP: u64 = 1 << 32;
 /// Between two computations, whatever happens.
 const LEAST_GAP: Duration = Duration::from_secs(10);
-/// After one that came to nothing.
+/// After one that came to nothing, unless one would be due before that anyway.
 const RETRY: Duration = Duration::from_secs(60);
 /// A topology that does not fit the members for so long has no master who cares.
 const NOBODY_COMPUTES: Duration = Duration::from_secs(180);
@@ -43,6 +43,8 @@ pub(super) struct Adopted {
     pub(super) stamp: Stamp,
     pub(super) owner: NodeId,
     pub(super) topology: Arc<Topology>,
+    /// Since when, here.
+    pub(super) at: Time,
 }
 
 /// A topology that is coming into force.
@@ -142,7 +144,8 @@ impl Group {
     }
 
     /// Puts `topology` in force. The neighbours of until now are kept.
-    pub(super) fn adopt(&mut self, now: Time, adopted: Adopted) {
+    pub(super) fn adopt(&mut self, adopted: Adopted) {
+        let now = adopted.at;
         self.old.extend_from_slice(&self.laid);
         self.old.sort_unstable();
         self.old.dedup();
@@ -196,10 +199,15 @@ impl Group {
     /// force, else the lowest identity; of these the first that is present. Whoever has the office
     /// keeps it when somebody lower comes.
     pub(super) fn master(&self) -> Option<NodeId> {
+        self.master_among(&self.present)
+    }
+
+    /// The same where `present` are the members, in order.
+    pub(super) fn master_among(&self, present: &[NodeId]) -> Option<NodeId> {
+        let lowest = present.first().copied();
         let named = self.plan.as_ref().and_then(|plan| plan.master);
         let incumbent = self.adopted.as_ref().map(|adopted| adopted.owner);
-        let present = |id: &NodeId| self.present.binary_search(id).is_ok();
-        let lowest = self.present.first().copied();
+        let present = |id: &NodeId| present.binary_search(id).is_ok();
         named.filter(present).or(incumbent.filter(present)).or(lowest)
     }
 
@@ -247,7 +255,8 @@ impl Group {
             self.job = None;
             let period = self.plan.as_ref().map_or(RETRY, |plan| plan.update_period);
             self.next_update = now + period;
-            self.not_before = now + if failed { RETRY } else { LEAST_GAP };
+            let retry = RETRY.min(period).max(LEAST_GAP);
+            self.not_before = now + if failed { retry } else { LEAST_GAP };
         }
         ours
     }

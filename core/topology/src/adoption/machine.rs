@@ -32,27 +32,6 @@ pub struct Standing {
     pub topology: Arc<Topology>,
 }
 
-/// A group's topology, for listings.
-#[derive(Clone, Debug)]
-pub struct View<'a> {
-    /// The decree in force.
-    pub stamp: Option<Stamp>,
-    /// Whose it is.
-    pub by: Option<NodeId>,
-    /// The topology in force.
-    pub topology: Option<&'a Arc<Topology>>,
-    /// It covers who is present: else the hash overlay takes its place.
-    pub covers: bool,
-    /// Who computes the next.
-    pub master: Option<NodeId>,
-    /// Since when old neighbours are kept beside the new.
-    pub switching_since: Option<Time>,
-    /// Since when a computation is under way here.
-    pub computing_since: Option<Time>,
-    /// When a computation here last came to nothing, and why.
-    pub failure: Option<(Time, &'a str)>,
-}
-
 /// Which topologies are in force.
 #[derive(Debug)]
 pub struct Adoption {
@@ -60,7 +39,7 @@ pub struct Adoption {
     config: Config,
     /// When this node began to publish.
     begun: Option<Time>,
-    groups: BTreeMap<GroupName, Group>,
+    pub(super) groups: BTreeMap<GroupName, Group>,
     /// Which group each of our own slots is for.
     slots: BTreeMap<u8, GroupName>,
     bodies: Bodies,
@@ -167,15 +146,6 @@ impl Adoption {
         self.me
     }
 
-    /// What the overlay of `group` begins with, if that is not the hash.
-    #[must_use]
-    pub fn standing(&self, group: &GroupName) -> Option<Standing> {
-        let group = self.groups.get(group)?;
-        let adopted = group.adopted.as_ref()?;
-        covers(adopted.topology.members(), &group.present)
-            .then(|| Standing { id: adopted.id(), topology: Arc::clone(&adopted.topology) })
-    }
-
     /// Neighbours of earlier overlays of `group` that are kept while a new one is not whole.
     #[must_use]
     pub fn kept(&self, group: &GroupName) -> &[NodeId] {
@@ -200,24 +170,6 @@ impl Adoption {
             return members.short();
         }
         Digest::of_parts(&[b"skep layout", &members.0, &bytes]).short()
-    }
-
-    /// One group, for listings.
-    #[must_use]
-    pub fn view(&self, group: &GroupName) -> Option<View<'_>> {
-        let group = self.groups.get(group)?;
-        let adopted = group.adopted.as_ref();
-        Some(View {
-            stamp: adopted.map(|adopted| adopted.stamp),
-            by: adopted.map(|adopted| adopted.owner),
-            topology: adopted.map(|adopted| &adopted.topology),
-            covers: adopted
-                .is_some_and(|adopted| covers(adopted.topology.members(), &group.present)),
-            master: group.master(),
-            switching_since: group.switching.map(|switching| switching.since),
-            computing_since: group.job.map(|(_, since)| since),
-            failure: group.failure.as_ref().map(|(at, why)| (*at, why.as_str())),
-        })
     }
 
     /// When this node computes a group's topology, if it does.
@@ -298,7 +250,7 @@ impl Adoption {
             }
         };
         let (members, edges) = (topology.members().len(), topology.edges().len());
-        group.adopt(now, Adopted { stamp, owner, topology });
+        group.adopt(Adopted { stamp, owner, topology, at: now });
         let group = name.clone();
         out.push(Output::Event(Event::Adopted { group, stamp, by: owner, members, edges }));
         out.push(Output::LayOut { group: name.clone() });
@@ -439,7 +391,7 @@ fn fork_of(master: NodeId) -> u64 {
 }
 
 impl Adopted {
-    fn id(&self) -> u64 {
+    pub(super) fn id(&self) -> u64 {
         let (epoch, fork) = (self.stamp.epoch.to_le_bytes(), self.stamp.fork.to_le_bytes());
         let members = self.topology.member_digest();
         Digest::of_parts(&[b"skep topology", self.owner.as_bytes(), &epoch, &fork, &members.0])

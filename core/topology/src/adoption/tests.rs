@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use skep_base::{Digest, GroupName, NodeId, Outbox, Rng, Time};
 
-use super::{Adoption, Answer, Config, Event, Input, Message, Output, Plan, Wanted};
+use super::{Adoption, Answer, Basis, Config, Event, Input, Message, Output, Plan, Wanted, Why};
 use crate::computed::decree::{Body, Decree, Stamp};
 use crate::computed::{Margin, Topology};
 use crate::hash_overlay;
@@ -440,4 +440,56 @@ fn equal_digests_mean_equal_members_and_equal_decrees() {
     assert_ne!(digest(&a), digest(&b));
     b.decree(members[0], 1, &topology(&members));
     assert_eq!(digest(&a), digest(&b));
+}
+
+#[test]
+fn it_is_said_why_the_hash_is_in_force() {
+    let members = flock(12);
+    let mut bench = Bench::new(members[5], None);
+    let basis = |bench: &Bench| bench.machine.view(&all()).unwrap().basis;
+    bench.members(&members[..4]);
+    assert_eq!(basis(&bench), Basis::Hash(Why::Few));
+    bench.members(&members);
+    assert_eq!(basis(&bench), Basis::Hash(Why::Undecreed));
+    let digest = Digest::of(b"a body that is not here yet");
+    let body = Body::Apart { digest, length: 5_000 };
+    let stamp = Stamp { epoch: 2, fork: 1 };
+    let digest_of_members = topology(&members).member_digest();
+    let decree = Decree { group: all(), stamp, k: 3, members: digest_of_members, body };
+    let body = Some(decree.to_bytes().into());
+    bench.give(Input::Decree { owner: members[1], slot: 0, body });
+    assert_eq!(basis(&bench), Basis::Hash(Why::Awaited(stamp)));
+    bench.decree(members[0], 3, &topology(&members[..6]));
+    assert_eq!(basis(&bench), Basis::Computed, "half of them are in it");
+    bench.members(&members[4..]);
+    assert_eq!(basis(&bench), Basis::Hash(Why::Uncovered { known: 2 }));
+    // Of a group that it is not in, whoever asks says who the members are.
+    let web: GroupName = "web".parse().unwrap();
+    let seen = bench.machine.view_among(&web, &members);
+    assert_eq!((seen.basis, seen.master), (Basis::Hash(Why::Undecreed), Some(members[0])));
+    let (decree, _) = Decree::new(web.clone(), stamp, &topology(&members[2..]));
+    let body = Some(decree.to_bytes().into());
+    bench.give(Input::Decree { owner: members[7], slot: 0, body });
+    let seen = bench.machine.view_among(&web, &members[2..]);
+    assert_eq!((seen.basis, seen.by), (Basis::Computed, Some(members[7])));
+    assert!(bench.machine.standing_among(&web, &members[2..]).is_some());
+    assert!(bench.machine.standing(&web).is_none(), "nobody told it of members");
+}
+
+#[test]
+fn a_failure_is_tried_again_no_later_than_the_next_update_is_due() {
+    let members = flock(8);
+    for (update, again) in [(120, 60), (30, 30), (2, 10)] {
+        let mut bench = Bench::new(members[0], None);
+        let plan = Plan { k: 3, master: None, update_period: update * S };
+        let plans = BTreeMap::from([(all(), plan)]);
+        let config = Config { plans, listen_first: Duration::ZERO, ..Config::default() };
+        bench.machine = Adoption::new(members[0], config, Rng::seeded(1));
+        bench.give(Input::Begun);
+        bench.members(&members);
+        let wanted = bench.wanted(11 * S).unwrap();
+        bench.answer(wanted.job, Err("no licence"));
+        assert!(bench.wanted((again - 1) * S).is_none(), "{update}: too soon");
+        assert!(bench.wanted(2 * S).is_some(), "{update}: not again");
+    }
 }

@@ -209,6 +209,13 @@ impl<'a, C: Costs + ?Sized> Pricer<'a, C> {
         self.estimate(a as usize, b as usize).0.min(MAX_COST_US)
     }
 
+    /// What a link between the two costs by itself: without what every edge costs, and whether or
+    /// not another group holds it already.
+    pub(crate) fn plain(&self, a: u32, b: u32) -> u32 {
+        let (rtt, extra) = self.estimate(a as usize, b as usize);
+        rtt.saturating_add(extra).min(MAX_COST_US)
+    }
+
     /// What a link between the two would cost if it took `rtt` microseconds.
     pub(crate) fn price_at(&self, a: u32, b: u32, rtt: u32) -> Option<Price> {
         let (_, extra) = self.estimate(a as usize, b as usize);

@@ -173,6 +173,28 @@ fn harm<C: Costs + ?Sized>(problem: &Problem<'_, C>, margin: &Margin, edges: &[(
     figures(&pricer, &net_of(problem, &pricer, edges)).objective_us - then
 }
 
+/// How good a topology is, whoever made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Appraisal {
+    /// The whole.
+    pub figures: Figures,
+    /// What each edge costs, in their order: round trip, deviation, and the time that an update
+    /// takes where the bandwidth is known; in microseconds.
+    pub costs: Vec<u32>,
+}
+
+/// How good `topology` is over the sites of `problem`, which must be its members, by what is known
+/// of them. Costs from each of up to 256 sites a search for the shortest ways.
+#[must_use]
+pub fn appraise<C: Costs + ?Sized>(problem: &Problem<'_, C>, topology: &Topology) -> Appraisal {
+    let pricer = Pricer::new(problem);
+    let edges = surviving(problem, topology);
+    Appraisal {
+        figures: figures(&pricer, &net_of(problem, &pricer, &edges)),
+        costs: edges.iter().map(|(a, b)| pricer.plain(*a, *b)).collect(),
+    }
+}
+
 /// The edges of `previous` whose two sites are still there and may still meet.
 fn surviving<C: Costs + ?Sized>(problem: &Problem<'_, C>, previous: &Topology) -> Vec<(u32, u32)> {
     let place = |at: u32| {

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use skep_base::{Digest, NodeId};
 
 use crate::connectivity::index;
-use crate::member_digest;
+use crate::{Overlay, member_digest};
 
 /// Members and the edges between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,16 @@ impl Topology {
         Self { k, members, edges, starts, targets }
     }
 
+    /// The edges of an overlay that is in force, as a topology.
+    #[must_use]
+    pub fn of(overlay: &Overlay) -> Self {
+        let members = overlay.members();
+        let place = |id: &NodeId| members.binary_search(id).ok().map(index);
+        let edges = overlay.edges().filter_map(|(a, b)| place(&a).zip(place(&b)));
+        let edges: Vec<(u32, u32)> = edges.collect();
+        Self::new(members.to_vec(), overlay.connectivity(), &edges)
+    }
+
     /// The members, in order.
     #[must_use]
     pub fn members(&self) -> &[NodeId] {
@@ -66,6 +76,12 @@ impl Topology {
         }
     }
 
+    /// Whether `a` and `b` link to one another.
+    #[must_use]
+    pub fn joins(&self, a: &NodeId, b: &NodeId) -> bool {
+        self.neighbours(a).binary_search(b).is_ok()
+    }
+
     /// The digest of the list of members: equal to that of a hash overlay of the same members.
     #[must_use]
     pub fn member_digest(&self) -> Digest {
@@ -78,7 +94,7 @@ impl Topology {
         let missing = |of: &Self, from: &Self| {
             let gone = |(a, b): &&(u32, u32)| {
                 let (a, b) = (of.members[*a as usize], of.members[*b as usize]);
-                from.neighbours(&a).binary_search(&b).is_err()
+                !from.joins(&a, &b)
             };
             of.edges.iter().filter(gone).count()
         };

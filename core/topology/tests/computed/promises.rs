@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use skep_base::Rng;
 use skep_topology::computed::{
     Change, Costs, Effort, Flaw, Known, Margin, Measured, Outcome, Place, Problem, Site, Topology,
-    Weights, compute, improve, judge, round_trips,
+    Weights, appraise, compute, improve, judge, round_trips,
 };
 
 const QUICK: Effort = Effort { steps: 1500 };
@@ -268,4 +268,28 @@ fn small_groups_are_all_joined_to_one_another() {
         let topology = compute(&problem(&sites, &costs, 3), QUICK, 1).unwrap().topology;
         assert_eq!(topology.edges().len(), n * n.saturating_sub(1) / 2);
     }
+}
+
+#[test]
+fn an_overlay_is_appraised_edge_by_edge() {
+    let sites = sites(4);
+    let mut known = Known::new(4);
+    let measured = |rtt_us, bandwidth| Measured { rtt_us, deviation_us: 50, bandwidth };
+    known.measure(0, 1, measured(10_000, Some(1 << 20)));
+    known.measure(1, 2, measured(20_000, None));
+    known.measure(2, 3, measured(30_000, None));
+    known.link(2, 3);
+    let ids = sites.iter().map(|site| site.id).collect();
+    let path = Topology::new(ids, 1, &[(0, 1), (1, 2), (2, 3)]);
+    let appraised = appraise(&problem(&sites, &known, 1), &path);
+    // 1 KiB at a MiB a second; that another group holds a link makes it no nearer.
+    assert_eq!(appraised.costs, [10_000 + 50 + 976, 20_050, 30_050]);
+    let figures = appraised.figures;
+    // Half of each round trip, the other costs whole, and a tenth of a millisecond a hop.
+    let one_way = [5_000 + 1_026 + 100, 10_000 + 50 + 100, 15_000 + 50 + 100];
+    assert_eq!(figures.diameter_us, one_way.iter().sum::<u64>());
+    assert_eq!((figures.edges, figures.most_edges), (3, 2));
+    let outcome = compute(&problem(&sites, &known, 1), QUICK, 7).unwrap();
+    let again = appraise(&problem(&sites, &known, 1), &outcome.topology);
+    assert_eq!(again.figures, outcome.figures, "as the computation itself weighs");
 }

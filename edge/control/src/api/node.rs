@@ -205,7 +205,7 @@ pub struct Flock {
     pub agreed: bool,
     /// The overlay's edges among present members.
     pub edges: Vec<(NodeName, NodeName)>,
-    /// What the overlay was made from: `complete`, `hash` or `topology`.
+    /// What the overlay was made from: `complete`, `hash` or `computed`.
     pub overlay: String,
     /// How many nodes must fail before the overlay falls apart.
     pub connectivity: u32,

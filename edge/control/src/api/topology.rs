@@ -24,23 +24,43 @@ impl OverlayBasis {
     }
 }
 
-/// `GET /v1/groups/{group}/topology`: the overlay of a group that the node is in.
+/// Why the overlay begins with the hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HashReason {
+    /// So few members all link to one another and need no topology.
+    Few,
+    /// Nobody has decreed a topology yet.
+    Undecreed,
+    /// A decree has come, and the topology itself, which travels apart, has not.
+    Awaited,
+    /// The topology in force knows fewer than half of those who are present.
+    Uncovered,
+}
+
+/// `GET /v1/groups/{group}/topology`: the overlay of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Topology {
     /// Which group.
     pub group: GroupName,
+    /// The node that answers is in it.
+    pub joined: bool,
     /// What the overlay begins with.
     pub basis: OverlayBasis,
-    /// Which decree is in force, also where it does not cover who is present.
-    pub epoch: Option<u64>,
-    /// Who computed that, by name or identity.
-    pub by: Option<String>,
+    /// Why with the hash, where it does.
+    pub reason: Option<HashReason>,
+    /// The same in words.
+    pub why: Option<String>,
+    /// The decree in force, also where it does not cover who is present.
+    pub decree: Option<TopologyDecree>,
     /// Who computes the next, by name or identity.
     pub master: Option<String>,
     /// Disjoint paths between any two members.
     pub connectivity: u32,
     /// Edges that were added because members went or came since it was computed.
     pub mended: u32,
+    /// How good the overlay is.
+    pub figures: TopologyFigures,
     /// For how long, in milliseconds, old links are kept beside the new.
     pub switching_ms: Option<u64>,
     /// For how long, in milliseconds, this node has been computing the next.
@@ -54,6 +74,40 @@ pub struct Topology {
     /// The drawing, where one was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drawing: Option<String>,
+}
+
+/// A topology that a topology master decreed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopologyDecree {
+    /// Its stamp: the greater one counts.
+    pub epoch: u64,
+    /// Tells apart what two masters decreed under one epoch.
+    pub fork: u64,
+    /// Who computed it, by name or identity.
+    pub by: String,
+    /// For how long, in milliseconds, it has been in force at the node that answers.
+    pub adopted_ms: u64,
+    /// Members that it was computed for.
+    pub members: u32,
+    /// Edges that it has.
+    pub edges: u32,
+    /// Disjoint paths that it was computed for.
+    pub connectivity: u32,
+}
+
+/// How good an overlay is, by what is estimated now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopologyFigures {
+    /// What its edges cost together, in microseconds.
+    pub cost_us: u64,
+    /// The longest of the ways between two members, in microseconds one way.
+    pub diameter_us: u64,
+    /// The mean way between two members, in microseconds one way.
+    pub distance_us: u64,
+    /// Edges of the member that has most.
+    pub most_links: u32,
+    /// Edges of the member that has fewest.
+    pub fewest_links: u32,
 }
 
 /// A computation that came to nothing.
@@ -87,6 +141,11 @@ pub struct TopologyEdge {
     pub rtt_us: Option<u64>,
     /// What that rests on.
     pub basis: Option<RttBasis>,
+    /// What the edge costs, in microseconds: the round trip, which is taken to be long where
+    /// nothing is known of it, its deviation, and the time of 1 KiB where the bandwidth is known.
+    pub cost_us: u64,
+    /// It is an edge of the decree in force, and not one that was added since.
+    pub decreed: bool,
 }
 
 /// How a drawing is wanted.

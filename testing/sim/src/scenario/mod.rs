@@ -7,6 +7,7 @@ mod faults;
 mod forming;
 mod splits;
 mod survivors;
+mod switch;
 mod topology;
 mod updates;
 
@@ -71,6 +72,8 @@ pub const ALL: &[Scenario] = &[
     topology::MASTER,
     topology::NOISE,
     topology::DETOUR,
+    switch::SWITCH,
+    switch::GROUP,
 ];
 
 /// The scenario of that name.

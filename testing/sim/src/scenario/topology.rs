@@ -61,10 +61,12 @@ const SWITCHED_WITHIN: Duration = Duration::from_secs(180);
 /// The kernel forgets a least round trip after some minutes, a window after eight looks at that; a
 /// minute for the record, one for the computation.
 const NOTICED_WITHIN: Duration = Duration::from_secs(600);
+/// Shorter than anybody needs to make a link into another region.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// What is nearer may take twice as long, and no process would see it.
 const FAR: Duration = Duration::from_millis(8);
 
-fn regions(config: &mut Config) {
+pub(super) fn regions(config: &mut Config) {
     config.latency = Latency::Regions;
     let plan = Plan { k: K, master: None, update_period: Duration::from_secs(60) };
     config.node.adoption.plans.insert(GroupName::all(), plan);
@@ -74,7 +76,7 @@ fn topology(world: &mut World, n: usize) -> Played {
     let hosts = flock(world, n)?;
     // Long enough for coordinates to come to rest, and for the topology to follow them.
     world.run_for(Duration::from_secs(900))?;
-    let took = until_in_force(world, &hosts)?;
+    let took = until_in_force(world, &hosts, &GroupName::all())?;
     world.measure("in force everywhere, after a quarter of an hour", took);
     world.until_at_rest(patience(n))?;
     let (computed, hash) = costs(world, &hosts);
@@ -89,13 +91,13 @@ fn topology(world: &mut World, n: usize) -> Played {
     world.kill(gone[0]);
     world.stop(gone[1], skep_node::Farewell::Leaving);
     let left: Vec<HostIx> = hosts.iter().copied().filter(|host| !gone.contains(host)).collect();
-    let took = until_in_force(world, &left)?;
+    let took = until_in_force(world, &left, &GroupName::all())?;
     world.measure("in force without two that are gone", took);
     let new = world.add_host("newcomer", 0)?;
     world.set_seeds(new, &left[..1]);
     world.start(new);
     let all: Vec<HostIx> = left.into_iter().chain([new]).collect();
-    let took = until_in_force(world, &all)?;
+    let took = until_in_force(world, &all, &GroupName::all())?;
     world.measure("in force with a newcomer", took);
     publish_at(world, &all[..3])?;
     world.until_at_rest(patience(n))?;
@@ -104,8 +106,8 @@ fn topology(world: &mut World, n: usize) -> Played {
 
 fn master_killed(world: &mut World, n: usize) -> Played {
     let hosts = flock(world, n)?;
-    until_in_force(world, &hosts)?;
-    let master = master(world, &hosts);
+    until_in_force(world, &hosts, &GroupName::all())?;
+    let master = master(world, &hosts, &GroupName::all());
     let others: Vec<HostIx> = hosts.iter().copied().filter(|host| *host != master).collect();
     let victim = world.rng.pick(&others).copied().unwrap_or(others[0]);
     // One dies, so that a switch-over follows: calm, a computation, a decree, its flooding, new
@@ -118,13 +120,13 @@ fn master_killed(world: &mut World, n: usize) -> Played {
     let left: Vec<HostIx> = others.iter().copied().filter(|host| *host != victim).collect();
     publish_at(world, &left)?;
     watch(world, &left, Duration::from_secs(40))?;
-    let took = until_in_force(world, &left)?;
+    let took = until_in_force(world, &left, &GroupName::all())?;
     world.measure("another master's topology in force", took);
     world.until_at_rest(patience(n))?;
     // What was master before comes back with its old decree on its disk, and is not followed.
     world.start(master);
     world.start(victim);
-    until_in_force(world, &hosts)?;
+    until_in_force(world, &hosts, &GroupName::all())?;
     world.until_at_rest(patience(n))?;
     Ok(())
 }
@@ -132,7 +134,7 @@ fn master_killed(world: &mut World, n: usize) -> Played {
 fn noise(world: &mut World, n: usize) -> Played {
     let hosts = flock(world, n)?;
     world.run_for(Duration::from_secs(1800))?;
-    until_in_force(world, &hosts)?;
+    until_in_force(world, &hosts, &GroupName::all())?;
     world.until_at_rest(patience(n))?;
     let before = links(world);
     let joined = edges(world, &hosts);
@@ -166,7 +168,7 @@ fn noise(world: &mut World, n: usize) -> Played {
 fn detour(world: &mut World, n: usize) -> Played {
     let hosts = flock(world, n)?;
     world.run_for(Duration::from_secs(1800))?;
-    until_in_force(world, &hosts)?;
+    until_in_force(world, &hosts, &GroupName::all())?;
     world.until_at_rest(patience(n))?;
     let before = edges(world, &hosts);
     let far = |(a, b): &&(HostIx, HostIx)| world.round_trip(*a, *b) >= FAR;
@@ -183,7 +185,7 @@ fn detour(world: &mut World, n: usize) -> Played {
         if stays { Err(format!("{} and {} are joined", names[0], names[1])) } else { Ok(()) }
     })?;
     world.measure("the link is replaced", world.now().since(changed));
-    until_in_force(world, &hosts)?;
+    until_in_force(world, &hosts, &GroupName::all())?;
     world.until_at_rest(patience(n))?;
     let after = edges(world, &hosts);
     let moved = after.symmetric_difference(&before).count();
@@ -195,20 +197,25 @@ fn detour(world: &mut World, n: usize) -> Played {
     Ok(())
 }
 
-fn failed(world: &World, what: &str) -> Played {
+pub(super) fn failed(world: &World, what: &str) -> Played {
     Err(Failure { at: world.now(), checker: Checker::Oracle, what: what.to_owned() }.into())
 }
 
 /// Waits until all of `hosts`, and nobody else, are in the topology that each of them has in force,
 /// and its overlay is whole.
-fn until_in_force(world: &mut World, hosts: &[HostIx]) -> Result<Duration, Failure> {
+pub(super) fn until_in_force(
+    world: &mut World,
+    hosts: &[HostIx],
+    group: &GroupName,
+) -> Result<Duration, Failure> {
+    let group = group.clone();
     let mut members: Vec<NodeId> = hosts.iter().map(|host| world.id(*host)).collect();
     members.sort_unstable();
     let hosts = hosts.to_vec();
     world.until(SWITCHED_WITHIN, "a computed topology in force", move |world| {
         for host in &hosts {
             let name = &world.host(*host).name;
-            let view = world.node(*host).and_then(|node| node.adoption().view(&GroupName::all()));
+            let view = world.node(*host).and_then(|node| node.adoption().view(&group));
             let view = view.ok_or_else(|| format!("{name} does not run"))?;
             let topology = view.topology.ok_or_else(|| format!("{name} adopted nothing"))?;
             if topology.members() != members {
@@ -223,28 +230,24 @@ fn until_in_force(world: &mut World, hosts: &[HostIx]) -> Result<Duration, Failu
 }
 
 /// Who computes, as the first host sees it.
-fn master(world: &World, hosts: &[HostIx]) -> HostIx {
+pub(super) fn master(world: &World, hosts: &[HostIx], group: &GroupName) -> HostIx {
     let node = hosts.first().and_then(|host| world.node(*host));
-    let view = node.and_then(|node| node.adoption().view(&GroupName::all()));
+    let view = node.and_then(|node| node.adoption().view(group));
     let master = view.and_then(|view| view.master);
     master.and_then(|id| world.by_id.get(&id).copied()).unwrap_or(hosts[0])
 }
 
 /// Lets time pass and sees all the while that links hold the living together: make before break.
-fn watch(world: &mut World, hosts: &[HostIx], span: Duration) -> Result<(), Failure> {
+pub(super) fn watch(world: &mut World, hosts: &[HostIx], span: Duration) -> Result<(), Failure> {
     let end = world.now() + span;
     while world.now() < end {
-        world.run_for(Duration::from_millis(50).min(end.since(world.now())))?;
+        world.run_for(LOOK_EVERY.min(end.since(world.now())))?;
         let live: Vec<NodeId> = hosts
             .iter()
             .filter(|host| world.host(**host).is_live())
             .map(|host| world.id(*host))
             .collect();
-        let place = |id: &NodeId| live.iter().position(|other| other == id);
-        let links = links(world);
-        let edges = links.iter().filter_map(|(a, b)| place(a).zip(place(b)));
-        let edges = edges.map(|(a, b)| (index(a), index(b)));
-        if !is_connected(live.len(), edges, 1) {
+        if !hold_together(&live, &links(world)) {
             let what = "links no longer hold the living together".to_owned();
             return Err(Failure { at: world.now(), checker: Checker::Oracle, what });
         }
@@ -252,7 +255,14 @@ fn watch(world: &mut World, hosts: &[HostIx], span: Duration) -> Result<(), Fail
     Ok(())
 }
 
-fn links(world: &World) -> BTreeSet<(NodeId, NodeId)> {
+/// Whether from each of `live` a chain of links leads to each other.
+fn hold_together(live: &[NodeId], links: &BTreeSet<(NodeId, NodeId)>) -> bool {
+    let place = |id: &NodeId| live.iter().position(|other| other == id);
+    let edges = links.iter().filter_map(|(a, b)| place(a).zip(place(b)));
+    is_connected(live.len(), edges.map(|(a, b)| (index(a), index(b))), 1)
+}
+
+pub(super) fn links(world: &World) -> BTreeSet<(NodeId, NodeId)> {
     let ends = world.net.links().map(|(a, b)| (world.id(a), world.id(b)));
     ends.map(|(a, b)| (a.min(b), a.max(b))).collect()
 }
@@ -284,4 +294,18 @@ fn costs(world: &World, hosts: &[HostIx]) -> (Duration, Duration) {
 
 fn index(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_over_the_dead_hold_nobody_together() {
+        let [a, b, c, d] = [1, 2, 3, 4].map(|byte| NodeId::from_bytes([byte; 16]));
+        let links = BTreeSet::from([(a, b), (b, c), (c, d)]);
+        assert!(hold_together(&[a, b, c, d], &links));
+        assert!(hold_together(&[b, c], &links) && hold_together(&[a], &links));
+        assert!(!hold_together(&[a, c, d], &links), "b is dead");
+    }
 }

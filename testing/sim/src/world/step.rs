@@ -41,6 +41,15 @@ impl World {
         Ok(())
     }
 
+    /// Lets the next thing happen.
+    ///
+    /// # Errors
+    /// The first thing that went wrong.
+    pub(crate) fn run_event(&mut self) -> Result<(), Failure> {
+        self.step();
+        self.failure.clone().map_or(Ok(()), Err)
+    }
+
     fn step(&mut self) {
         let Some((at, happening)) = self.queue.pop() else {
             return;
