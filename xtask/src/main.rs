@@ -114,15 +114,15 @@ fn run(task: Task) -> Result<()> {
     }
 }
 
-/// Has what the program takes lie in huge pages, where the C library is glibc and the kernel leaves
-/// it to programs: a thousand nodes are gigabytes that are walked all over, a sixth of the time of
-/// which is misses of page tables. Whoever sets the variable means it.
+/// Has what the simulator takes lie in huge pages, where the kernel leaves it to programs: a
+/// thousand nodes are gigabytes that are walked all over, a sixth of the time of which is misses of
+/// page tables. Whoever sets the variable means it.
 fn in_huge_pages(command: &mut Command) -> &mut Command {
-    const TUNABLES: &str = "GLIBC_TUNABLES";
-    if std::env::var_os(TUNABLES).is_some() {
+    const OPTION: &str = "MIMALLOC_ALLOW_LARGE_OS_PAGES";
+    if std::env::var_os(OPTION).is_some() {
         return command;
     }
-    command.env(TUNABLES, "glibc.malloc.hugetlb=1")
+    command.env(OPTION, "1")
 }
 
 fn settings(arguments: &TestArguments, ci: bool) -> Settings {

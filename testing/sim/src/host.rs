@@ -9,6 +9,7 @@ use skep_node::{Deadline, Input, Node, Output};
 use skep_wire::Address;
 
 use crate::disk::Disk;
+use crate::world::{Answer, Ask, Call, Foreseen};
 
 /// The number of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,7 +22,7 @@ impl HostIx {
 }
 
 /// What runs on a host: a node, or a node with a planted bug around it.
-pub trait Machine {
+pub trait Machine: Send {
     /// As [`Node::handle`].
     fn handle(&mut self, now: Time, input: Input, out: &mut Outbox<Output>);
     /// As [`Node::tick`].
@@ -62,7 +63,14 @@ impl Machine for Node {
 
 /// A process on a host, from its start to its end.
 pub(crate) struct Process {
-    pub(crate) machine: Box<dyn Machine>,
+    /// Nothing while it works ahead.
+    pub(crate) machine: Option<Box<dyn Machine>>,
+    /// The call that comes next, where that was foreseen.
+    pub(crate) foreseen: Option<Foreseen>,
+    /// Calls of the machine, beginning with a number by which processes differ.
+    pub(crate) calls: u32,
+    /// After every so manieth of them it is checked.
+    pub(crate) check_every: u32,
     /// The earliest tick that is on the heap.
     pub(crate) tick_at: Option<Time>,
     /// Ticks at one instant: a machine that is never done is a bug.
@@ -73,6 +81,21 @@ pub(crate) struct Process {
     pub(crate) stopped: bool,
     /// It said that another has its name.
     pub(crate) name_taken: bool,
+}
+
+impl Process {
+    /// Asks the machine at a time of the host's clock, or finds what it has answered already.
+    pub(crate) fn ask(&mut self, now: Time, ask: Ask) -> Option<Answer> {
+        let call = Call { now, ask, check: self.is_checked_next() };
+        self.calls = self.calls.wrapping_add(1);
+        let answered = self.foreseen.take().and_then(|foreseen| foreseen.comes(&call));
+        answered.or_else(|| self.machine.as_deref_mut().map(|machine| call.make(machine)))
+    }
+
+    /// Whether the machine's check follows upon the next call.
+    pub(crate) const fn is_checked_next(&self) -> bool {
+        self.calls.is_multiple_of(self.check_every)
+    }
 }
 
 pub(crate) struct Host {
@@ -129,6 +152,6 @@ impl Host {
     /// The machine of a process that is not stopped.
     pub(crate) fn machine(&self) -> Option<&dyn Machine> {
         let process = self.process.as_ref().filter(|process| !process.stopped)?;
-        Some(&*process.machine)
+        process.machine.as_deref()
     }
 }

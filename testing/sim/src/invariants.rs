@@ -1,6 +1,6 @@
 //! What must hold after every step, whatever is done to the world.
 //!
-//! * Each machine's own `check` (asked by the loop in `world/step.rs`).
+//! * Each machine's own `check` (asked with each call, in `world/ahead.rs`).
 //! * A machine comes to an end: it does not tick for ever at one instant, nor fill its outbox.
 //! * A node that lives, can be reached and was left alone is never called silent.
 //! * A node never begins a life with a number it has used, as long as it keeps its disk.

@@ -20,6 +20,7 @@
 //! `cargo xtask sim` plays many. Every checker is itself checked: each [`plant::Bug`] makes one of
 //! them fail.
 
+mod crew;
 mod disk;
 mod host;
 pub mod invariants;

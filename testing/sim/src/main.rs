@@ -1,5 +1,6 @@
 //! The simulator's command line: `cargo xtask sim` runs it.
 
+use std::num::NonZero;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,10 @@ use anyhow::Context as _;
 use clap::Parser;
 use skep_sim::scenario::{self, Scenario};
 use skep_sim::{Run, run, surge};
+
+/// What nodes keep is made on one thread and freed on another, in small pieces by the million.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Whole flocks in one process, in virtual time, by seed.
 #[derive(Debug, Parser)]
@@ -27,6 +32,10 @@ struct Args {
     /// it plays the scenario crowd.
     #[arg(long)]
     report: bool,
+    /// How many threads one world works on; without it, one, or all processors where it has many
+    /// nodes. What happens does not depend on it.
+    #[arg(long)]
+    threads: Option<NonZero<usize>>,
     /// Print every event.
     #[arg(long)]
     trace: bool,
@@ -110,6 +119,7 @@ fn play(args: &Args, scenario: &'static Scenario, seed: u64) -> anyhow::Result<(
     let began = Instant::now();
     let mut asked = Run::new(scenario, seed);
     asked.nodes = args.nodes;
+    asked.threads = args.threads;
     if args.trace {
         asked.sink = Some(Box::new(|line| println!("{line}")));
     }

@@ -1,7 +1,7 @@
 //! What is still to happen, in the order in which it will.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 use skep_base::Time;
 
@@ -10,12 +10,14 @@ use skep_base::Time;
 #[derive(Debug)]
 pub(crate) struct Queue<E> {
     heap: BinaryHeap<Reverse<Entry<E>>>,
+    /// What was the first on the heap once, in order: it was looked at before its turn.
+    drawn: VecDeque<Entry<E>>,
     next: u64,
 }
 
 impl<E> Queue<E> {
     pub(crate) const fn new() -> Self {
-        Self { heap: BinaryHeap::new(), next: 0 }
+        Self { heap: BinaryHeap::new(), drawn: VecDeque::new(), next: 0 }
     }
 
     pub(crate) fn push(&mut self, at: Time, event: E) {
@@ -24,12 +26,41 @@ impl<E> Queue<E> {
         self.heap.push(Reverse(Entry { at, order, event }));
     }
 
-    pub(crate) fn next_at(&self) -> Option<Time> {
-        self.heap.peek().map(|Reverse(entry)| entry.at)
+    /// When the next event comes that was not drawn.
+    fn heap_key(&self) -> Option<(Time, u64)> {
+        self.heap.peek().map(|Reverse(entry)| entry.key())
     }
 
-    pub(crate) fn pop(&mut self) -> Option<(Time, E)> {
-        self.heap.pop().map(|Reverse(entry)| (entry.at, entry.event))
+    pub(crate) fn next_at(&self) -> Option<Time> {
+        let drawn = self.drawn.front().map(Entry::key);
+        drawn.into_iter().chain(self.heap_key()).min().map(|(at, _)| at)
+    }
+
+    /// The next event, its time and its place among those of one time.
+    pub(crate) fn pop(&mut self) -> Option<(Time, u64, E)> {
+        let heap_key = self.heap_key();
+        let is_next = |entry: &mut Entry<E>| heap_key.is_none_or(|first| entry.key() < first);
+        let entry = match self.drawn.pop_front_if(is_next) {
+            Some(entry) => entry,
+            None => self.heap.pop()?.0,
+        };
+        Some((entry.at, entry.order, entry.event))
+    }
+
+    /// Whether something is drawn that has not had its turn yet.
+    pub(crate) fn has_drawn(&self) -> bool {
+        !self.drawn.is_empty()
+    }
+
+    /// Looks at the next event that was not drawn yet, if it comes before `limit`. Its turn comes
+    /// all the same, and so does that of what is pushed meanwhile. What is drawn together is drawn
+    /// before anything else is pushed, and has gone before anything else is drawn.
+    pub(crate) fn draw(&mut self, limit: Time) -> Option<(Time, u64, &E)> {
+        self.heap_key().filter(|(at, _)| *at < limit)?;
+        let Reverse(entry) = self.heap.pop()?;
+        debug_assert!(self.drawn.back().is_none_or(|last| last.key() < entry.key()));
+        self.drawn.push_back(entry);
+        self.drawn.back().map(|entry| (entry.at, entry.order, &entry.event))
     }
 }
 
@@ -77,7 +108,26 @@ mod tests {
             queue.push(Time::from_millis(at), name);
         }
         assert_eq!(queue.next_at(), Some(Time::from_millis(1)));
-        let order: String = std::iter::from_fn(|| queue.pop()).map(|(_, name)| name).collect();
+        let order: String = std::iter::from_fn(|| queue.pop()).map(|(_, _, name)| name).collect();
         assert_eq!(order, "abcd");
+    }
+
+    #[test]
+    fn what_is_drawn_has_its_turn_and_so_has_what_comes_between() {
+        let mut queue = Queue::new();
+        for (at, name) in [(5, 'd'), (1, 'a'), (3, 'b'), (9, 'f')] {
+            queue.push(Time::from_millis(at), name);
+        }
+        let limit = Time::from_millis(9);
+        for name in ['a', 'b', 'd'] {
+            assert_eq!(queue.draw(limit).map(|(_, _, event)| *event), Some(name));
+        }
+        assert!(queue.draw(limit).is_none(), "what comes later is drawn");
+        queue.push(Time::from_millis(5), 'e');
+        queue.push(Time::from_millis(4), 'c');
+        assert_eq!(queue.next_at(), Some(Time::from_millis(1)));
+        let order: String = std::iter::from_fn(|| queue.pop()).map(|(_, _, name)| name).collect();
+        assert_eq!(order, "abcdef");
+        assert!(!queue.has_drawn());
     }
 }

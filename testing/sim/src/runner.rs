@@ -1,5 +1,6 @@
 //! Plays one scenario and writes the report.
 
+use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use skep_base::Time;
@@ -9,6 +10,9 @@ use crate::report::{Checker, Failure, Report};
 use crate::scenario::Scenario;
 use crate::trace::Sink;
 use crate::world::{Config, World};
+
+/// Nodes of a world that is worth several threads.
+const MANY: usize = 64;
 
 /// What to run.
 pub struct Run {
@@ -22,19 +26,28 @@ pub struct Run {
     pub sink: Option<Sink>,
     /// A bug to plant.
     pub bug: Option<Bug>,
+    /// Threads to work on; nothing: one, or as many as the machine has where nodes are many.
+    pub threads: Option<NonZero<usize>>,
 }
 
 impl Run {
     /// A run that nobody reads the trace of.
     #[must_use]
     pub const fn new(scenario: &'static Scenario, seed: u64) -> Self {
-        Self { scenario, seed, nodes: None, sink: None, bug: None }
+        Self { scenario, seed, nodes: None, sink: None, bug: None, threads: None }
     }
 
     /// The same with so many nodes.
     #[must_use]
     pub const fn with_nodes(mut self, nodes: usize) -> Self {
         self.nodes = Some(nodes);
+        self
+    }
+
+    /// The same on so many threads.
+    #[must_use]
+    pub const fn on_threads(mut self, threads: NonZero<usize>) -> Self {
+        self.threads = Some(threads);
         self
     }
 
@@ -51,9 +64,10 @@ impl Run {
 /// # Errors
 /// When the world cannot be made at all; what goes wrong in it is in the report.
 pub fn run(run: Run) -> anyhow::Result<Report> {
-    let Run { scenario, seed, nodes, sink, bug } = run;
+    let Run { scenario, seed, nodes, sink, bug, threads } = run;
     let nodes = nodes.unwrap_or(scenario.nodes).max(scenario.least);
-    let mut config = Config { bug, check_every: check_every(nodes), ..Config::default() };
+    let threads = threads.unwrap_or_else(|| threads_for(nodes)).get();
+    let mut config = Config { bug, threads, check_every: check_every(nodes), ..Config::default() };
     (scenario.configure)(&mut config);
     let mut world = World::new(config, seed, sink)?;
     let played = catch_unwind(AssertUnwindSafe(|| (scenario.play)(&mut world, nodes)));
@@ -85,13 +99,19 @@ pub fn run(run: Run) -> anyhow::Result<Report> {
     })
 }
 
-/// Checks cost as much as a large world's steps do: there they are made less often.
+/// Checks cost as much as a large world's calls do: there they are made less often.
 fn check_every(nodes: usize) -> u32 {
     match nodes {
         0..=32 => 1,
         33..=200 => 31,
         _ => 997,
     }
+}
+
+/// Few nodes are seldom busy at one time, and of small worlds many can be played side by side.
+fn threads_for(nodes: usize) -> NonZero<usize> {
+    let one = NonZero::<usize>::MIN;
+    if nodes < MANY { one } else { std::thread::available_parallelism().unwrap_or(one) }
 }
 
 fn machine_failure(at: Time, what: String) -> Failure {

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "this is a test, its own helpers included")]
 
+use std::num::NonZero;
+
 use skep_sim::plant::Bug;
 use skep_sim::scenario::{self, Scenario};
 use skep_sim::{Report, Run, run};
@@ -135,6 +137,45 @@ fn a_seed_is_a_run() {
         let other = play(scenario, 8, 12);
         assert_ne!(first.trace, other.trace, "{name}: two seeds, one run");
     }
+}
+
+/// What is called ahead on another thread is called with the same state and the same outcome: a
+/// run's trace says so, with every kind of fault in it.
+#[test]
+fn a_run_is_the_same_on_one_thread_and_on_several() {
+    let runs = [
+        ("form", 24),
+        ("form-regions", 16),
+        ("churn", 8),
+        ("halves", 16),
+        ("power-all", 12),
+        ("duplicate", 8),
+        ("updates", 10),
+    ];
+    for (name, nodes) in runs {
+        let scenario = scenario::named(name).unwrap();
+        let asked = || Run::new(scenario, 5).with_nodes(nodes);
+        let played = [1, 3].map(|threads| run_on(asked(), threads));
+        assert!(played[0].contains(": ok"), "{}", played[0]);
+        assert_eq!(played[0], played[1], "{name}: threads make a difference");
+    }
+}
+
+/// So is a run that fails, by a panic on whichever thread.
+#[test]
+fn a_failure_is_the_same_on_one_thread_and_on_several() {
+    for bug in [Bug::FailsItsCheck, Bug::Spins, Bug::Hermit] {
+        let played = [1, 3].map(|threads| {
+            let run = Run::new(scenario::named("form").unwrap(), 1).with_nodes(12).with_bug(bug);
+            run_on(run, threads)
+        });
+        assert!(played[0].contains("FAILED"), "{bug:?} is not found: {}", played[0]);
+        assert_eq!(played[0], played[1], "{bug:?} shows otherwise on three threads");
+    }
+}
+
+fn run_on(asked: Run, threads: usize) -> String {
+    run(asked.on_threads(NonZero::new(threads).unwrap())).unwrap().to_string()
 }
 
 #[test]

@@ -31,6 +31,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("hyper-util", &["edge/control"]),
     ("indicatif", &["cli", "agent"]),
     ("libc", &["edge/control", "edge/hostfs", "edge/transport", "testing/lab"]),
+    ("mimalloc", &["testing/sim"]),
     ("petgraph", &["core/topology", "testing/sim"]),
     ("postcard", &["core/wire"]),
     ("proptest", &["core/*", "edge/*", "agent", "testing/*"]),

@@ -15,6 +15,7 @@
 
 mod conn;
 mod dial;
+mod foresee;
 mod latency;
 mod network;
 mod reach;

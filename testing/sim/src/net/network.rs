@@ -589,7 +589,7 @@ impl Network {
         self.conns.get_mut(conn as usize)?.as_deref_mut()
     }
 
-    fn direction(&self, conn: u32, dir: u8) -> Option<(HostIx, HostIx)> {
+    pub(crate) fn direction(&self, conn: u32, dir: u8) -> Option<(HostIx, HostIx)> {
         let ends = &self.conn(conn)?.ends;
         Some((ends[dir as usize].host, ends[1 - dir as usize].host))
     }

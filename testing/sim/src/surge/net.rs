@@ -198,7 +198,7 @@ impl Net {
     pub(super) fn run(&mut self, span: Duration) {
         let end = self.now + span;
         while self.queue.next_at().is_some_and(|at| at <= end) {
-            if let Some((at, event)) = self.queue.pop() {
+            if let Some((at, _, event)) = self.queue.pop() {
                 self.now = self.now.max(at);
                 self.happen(event);
             }

@@ -49,12 +49,15 @@ impl World {
             Some(bug) => plant::plant(bug, host, node),
             None => Box::new(node),
         };
-        let now = self.now;
+        let (now, check_every) = (self.now, self.config.check_every.max(1));
         let state = self.host_mut(host);
         state.epoch += 1;
         state.disturbed = now;
         state.process = Some(Process {
-            machine,
+            machine: Some(machine),
+            foreseen: None,
+            calls: host.0,
+            check_every,
             tick_at: None,
             ticks_now: (now, 0),
             waiting: None,

@@ -1,5 +1,6 @@
 //! The world: hosts, their processes and disks, the network between them, and one clock.
 
+mod ahead;
 mod carry;
 mod costs;
 mod faults;
@@ -7,6 +8,7 @@ mod step;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZero;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,6 +20,8 @@ use skep_topology::adoption::Standing;
 use skep_topology::{Layout, LayoutCache, LayoutSource, Shape};
 use skep_wire::Address;
 
+pub(crate) use ahead::{Answer, Ask, Call, Foreseen};
+
 use crate::disk::{Disk, DiskModel};
 use crate::host::{Frames, Host, HostIx};
 use crate::invariants::Invariants;
@@ -27,6 +31,7 @@ use crate::plant::Bug;
 use crate::queue::Queue;
 use crate::report::{Checker, Costs, Failure, Traffic};
 use crate::trace::{Line, Sink, Trace};
+use ahead::Ahead;
 
 /// Wall time at the world's zero: far from 1970, so that ages and sentinels are told apart.
 pub(crate) const WALL_AT_ZERO_MS: u64 = 1_700_000_000_000;
@@ -49,12 +54,14 @@ pub struct Config {
     pub multicast: Option<Duration>,
     /// How often a node asks the beacon who else is there; nothing: there is no beacon.
     pub beacon: Option<Duration>,
-    /// A machine's `check` runs after every so manieth step.
+    /// A machine's `check` runs after every so manieth call of it.
     pub check_every: u32,
     /// The nodes' own settings.
     pub node: skep_node::Config,
     /// A bug to plant, and at how many nodes out of all.
     pub bug: Option<Bug>,
+    /// Threads to work on, this one included. What happens does not depend on it.
+    pub threads: usize,
 }
 
 impl Default for Config {
@@ -68,6 +75,7 @@ impl Default for Config {
             check_every: 1,
             node: skep_node::Config::default(),
             bug: None,
+            threads: 1,
         }
     }
 }
@@ -140,6 +148,7 @@ pub struct World {
     pub(crate) keep_events: bool,
     pub(crate) by_id: BTreeMap<NodeId, HostIx>,
     layouts: SharedLayouts,
+    ahead: Option<Ahead>,
     pub(crate) events: u64,
     pub(crate) failure: Option<Failure>,
     pub(crate) measured: Vec<(String, Duration)>,
@@ -150,10 +159,12 @@ impl World {
     /// A world without hosts.
     ///
     /// # Errors
-    /// When the table of regions cannot be read.
+    /// When the table of regions cannot be read, or no thread can be started.
     pub fn new(config: Config, seed: u64, sink: Option<Sink>) -> anyhow::Result<Self> {
         let mut rng = Rng::seeded(seed);
         let net = Network::new(&config.latency, config.loss, rng.fork());
+        let helpers = NonZero::new(config.threads.saturating_sub(1));
+        let ahead = helpers.map(Ahead::new).transpose().context("a thread could not be started")?;
         Ok(Self {
             net: net.context("the network could not be made")?,
             config,
@@ -169,6 +180,7 @@ impl World {
             keep_events: false,
             by_id: BTreeMap::new(),
             layouts: SharedLayouts(Arc::new(Mutex::new(LayoutCache::new(LAYOUTS)))),
+            ahead,
             events: 0,
             failure: None,
             measured: Vec::new(),

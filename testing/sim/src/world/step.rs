@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use skep_base::{Outbox, Time};
-use skep_node::{Input, Output, Source};
+use skep_base::Time;
+use skep_node::{Deadline, Input, Source};
 use skep_wire::kind;
 
-use super::{Happening, World};
-use crate::host::HostIx;
+use super::{Answer, Ask, Happening, World};
+use crate::host::{HostIx, Machine};
 use crate::report::{Checker, Failure};
 
 /// Ticks at one instant before a machine counts as spinning.
@@ -32,9 +32,11 @@ impl World {
     /// The first thing that went wrong.
     pub fn run_until(&mut self, end: Time) -> Result<(), Failure> {
         while self.queue.next_at().is_some_and(|at| at <= end) {
+            self.work_ahead(end);
             self.step();
-            if let Some(failure) = &self.failure {
-                return Err(failure.clone());
+            if let Some(failure) = self.failure.clone() {
+                self.call_off();
+                return Err(failure);
             }
         }
         self.now = self.now.max(end);
@@ -51,11 +53,12 @@ impl World {
     }
 
     fn step(&mut self) {
-        let Some((at, happening)) = self.queue.pop() else {
+        let Some((at, order, happening)) = self.queue.pop() else {
             return;
         };
         self.now = self.now.max(at);
         self.events += 1;
+        let foreseen = self.bring_back(order);
         match happening {
             Happening::Net(event) => self.net.handle(self.now, event),
             Happening::Tick { host, at } => self.tick(host, at),
@@ -96,6 +99,9 @@ impl World {
             }
         }
         self.hand_out();
+        if let Some(process) = foreseen.and_then(|host| self.host(host).process.as_ref()) {
+            assert!(process.foreseen.is_none(), "a call was foreseen and did not come");
+        }
     }
 
     /// Hands everything that arrived to its process, and brings the network's plans to the heap.
@@ -120,11 +126,10 @@ impl World {
             self.host_mut(host).frames.came(frame.kind);
         }
         let now = self.host(host).local(self.now);
-        let mut out = Outbox::new();
-        if let Some(process) = &mut self.host_mut(host).process {
-            process.machine.handle(now, input, &mut out);
+        let process = self.host_mut(host).process.as_mut();
+        if let Some(answer) = process.and_then(|process| process.ask(now, Ask::Input(input))) {
+            self.after_call(host, answer);
         }
-        self.after_call(host, out);
     }
 
     fn tick(&mut self, host: HostIx, at: Time) {
@@ -137,42 +142,39 @@ impl World {
             return;
         }
         process.tick_at = None;
-        let Some((due, why)) = process.machine.deadline() else {
+        let Some(answer) = process.ask(local, Ask::Tick) else {
             return;
         };
-        if due > local {
-            return self.plan_tick(host);
-        }
+        let Some(why) = answer.ticked else {
+            return self.plan_tick_at(host, answer.due);
+        };
         process.ticks_now = match process.ticks_now {
             (last, count) if last == world_now => (last, count + 1),
             _ => (world_now, 1),
         };
         let spins = process.ticks_now.1 > MAX_TICKS_AT_ONCE;
-        let mut out = Outbox::new();
-        process.machine.tick(local, &mut out);
         self.line(Some(host), "tick", None, (0, 0), || Some(why.to_owned()));
         if spins {
             let name = &self.host(host).name;
             let what = format!("{name} is never done: its deadline stays in the past ({why})");
             self.fail(Checker::Invariant, what);
         }
-        self.after_call(host, out);
+        self.after_call(host, answer);
     }
 
-    /// What a machine wants done is done, then what must hold is looked at, and its next tick
-    /// planned.
-    pub(crate) fn after_call(&mut self, host: HostIx, mut out: Outbox<Output>) {
+    /// What a machine wants done is done, and its next tick planned.
+    fn after_call(&mut self, host: HostIx, answer: Answer) {
+        let Answer { mut out, due, .. } = answer;
         if out.dropped() > 0 {
             let name = &self.host(host).name;
             let what = format!("{name} filled its outbox: {} outputs dropped", out.dropped());
             self.fail(Checker::Invariant, what);
         }
-        self.check(host);
         self.refresh_card(host);
         while let Some(output) = out.pop() {
             self.carry_out_in_turn(host, output);
         }
-        self.plan_tick(host);
+        self.plan_tick_at(host, due);
     }
 
     /// Before a node has begun, its hello names the life that it would begin now.
@@ -186,16 +188,13 @@ impl World {
         }
     }
 
-    fn check(&mut self, host: HostIx) {
-        let every = u64::from(self.config.check_every.max(1));
-        if self.events.is_multiple_of(every)
-            && let Some(machine) = self.host(host).machine()
-        {
-            machine.check();
-        }
+    /// Plans a process' next tick as its machine wants it.
+    pub(crate) fn plan_tick(&mut self, host: HostIx) {
+        let due = self.host(host).machine().and_then(Machine::deadline);
+        self.plan_tick_at(host, due);
     }
 
-    pub(crate) fn plan_tick(&mut self, host: HostIx) {
+    fn plan_tick_at(&mut self, host: HostIx, due: Option<Deadline>) {
         let now = self.now;
         let Self { hosts, queue, .. } = self;
         let state = &mut hosts[host.index()];
@@ -203,7 +202,7 @@ impl World {
         let Some(process) = &mut state.process else {
             return;
         };
-        if let Some((due, _)) = process.machine.deadline()
+        if let Some((due, _)) = due
             && due != Time::NEVER
         {
             let at = (due - ahead).max(now);
