@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::high::Format;
 use crate::discovery::Discovery;
-use crate::disk::{Disk, Found};
+use crate::disk::{BodyReader, Disk, Found};
 use crate::export::{Commands, Exports};
 use crate::keys::{BlocVerifier, NodeSigner};
 use crate::reach::Reach;
@@ -108,8 +108,8 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     let client_tls =
         skep_client_port::Tls { identity: identity.clone(), settings: judging.clone() };
     let commands = Commands::new(skep_runner::Runner::of_this_program());
-    let provenance = Arc::new(commands.clone());
-    let client_port = clients::port::open(&config, client_tls, provenance, client_asks).await?;
+    let behind = (Arc::new(commands.clone()) as _, disk.spools());
+    let client_port = clients::port::open(&config, client_tls, behind, client_asks).await?;
     client_port.announce(&requests).await;
 
     let control = skep_control::listen(&config.control).await?;
@@ -119,6 +119,7 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
 
     let (answers, answered) = mpsc::channel(CA_ANSWERS);
     let (tell_asking, asking) = watch::channel(None);
+    let bodies = disk.reader();
     let mut spine = Spine::new(
         clock,
         node,
@@ -138,7 +139,7 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     );
     spine.found_on_disk(problems);
     spine.generators = crate::topology::generators(&config);
-    let exports = exports(&config, &info.node, (&requests, commands))?;
+    let exports = exports(&config, &info.node, (&requests, commands, bodies))?;
     let cursors = spine.open_exports(exports, cursors).await;
     spine.open_cursors(cursors).await;
     let discovery = Discovery {
@@ -382,10 +383,11 @@ async fn watch_addresses(
 fn exports(
     config: &Config,
     node: &NodeName,
-    (requests, commands): (&mpsc::Sender<Request>, Commands),
+    (requests, commands, bodies): (&mpsc::Sender<Request>, Commands, BodyReader),
 ) -> anyhow::Result<Exports> {
     let parts = crate::export::Parts {
         commands,
+        bodies,
         requests: requests.clone(),
         node: node.clone(),
         socket: config.control.socket.display().to_string(),

@@ -25,6 +25,7 @@ use skep_store::state::{Change, SavedCursor, SavedPurged, SavedRecord, State};
 use skep_store::{Log, StateLock};
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::bodies::BodyReader;
 use self::bodies::{fetched, source};
 use self::gather::Gathered;
 use crate::clock::Clock;
@@ -87,19 +88,7 @@ pub struct Disk {
     jobs: std::sync::mpsc::Sender<Vec<Job>>,
     waiting: Vec<Job>,
     thread: Option<JoinHandle<()>>,
-}
-
-/// The way to the thread for those that read long bodies.
-#[derive(Clone)]
-pub struct BodyReader(std::sync::mpsc::Sender<Vec<Job>>);
-
-impl BodyReader {
-    /// Opens the body of a record of the log. Nothing where it is there no more.
-    pub async fn open(&self, position: Position) -> Option<BodyFile> {
-        let (tell, told) = oneshot::channel();
-        self.0.send(vec![Job::Open(position, tell)]).ok()?;
-        told.await.ok().flatten()
-    }
+    spools: Spools,
 }
 
 /// What the disk held at the start.
@@ -188,6 +177,7 @@ impl Disk {
             clock_went_back: wall < noted,
             problems: crate::problems::of_log(&opened),
         };
+        let spools = Spools::new(&incoming_dir);
         let (done, results) = mpsc::channel(1024);
         let (jobs, queue) = std::sync::mpsc::channel();
         let mut worker = Worker {
@@ -195,7 +185,7 @@ impl Disk {
             state,
             log,
             incoming,
-            spools: Spools::new(&incoming_dir),
+            spools: spools.clone(),
             clock,
             not_before,
             noted: wall,
@@ -208,7 +198,7 @@ impl Disk {
             .name("disk".into())
             .spawn(move || worker.run(&queue))
             .context("cannot start the disk's thread")?;
-        Ok((Self { jobs, waiting: Vec::new(), thread: Some(thread) }, found, results))
+        Ok((Self { jobs, waiting: Vec::new(), thread: Some(thread), spools }, found, results))
     }
 
     /// Notes the node's life, and waits until it is down.
@@ -272,7 +262,13 @@ impl Disk {
     /// For those that read long bodies.
     #[must_use]
     pub fn reader(&self) -> BodyReader {
-        BodyReader(self.jobs.clone())
+        BodyReader::new(self.jobs.clone())
+    }
+
+    /// Where long bodies are laid down that are to be published.
+    #[must_use]
+    pub fn spools(&self) -> Spools {
+        self.spools.clone()
     }
 
     /// Keeps what was purged of each origin. Said before [`Disk::purge`], so that the log never

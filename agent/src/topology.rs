@@ -132,7 +132,7 @@ async fn generate(job: &Job, generator: Generator) -> Result<Answer, String> {
         Command::Program(words) => Program::Direct(words),
     };
     let mut run = skep_runner::Job::new(program);
-    run.input = vec![job.question().into_bytes().into()];
+    run.input = vec![bytes::Bytes::from(job.question()).into()];
     run.stdout = Output::Whole { max: MAX_ANSWER_BYTES };
     run.stderr = Output::First(GENERATOR_STDERR);
     run.limits = Limits { time: limit, ..Limits::default() };

@@ -350,6 +350,10 @@ impl Spine {
                 logged: before(wall, update.logged),
                 late: update.late,
                 body: Body(in_memory(&update.body).to_vec()),
+                stored: match update.body {
+                    DeliveredBody::Here(_) => None,
+                    DeliveredBody::Stored { length } => Some(length),
+                },
             })
             .collect();
         let gaps = gaps.into_iter().map(|(position, missed)| self.missing(position, missed));
@@ -494,7 +498,7 @@ impl Spine {
     }
 }
 
-/// A body that is handed over in memory.
+/// A body that is handed over in memory; nothing of one that is read from the log.
 pub(crate) fn in_memory(body: &DeliveredBody) -> bytes::Bytes {
     match body {
         DeliveredBody::Here(bytes) => bytes.clone(),

@@ -36,6 +36,8 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
             skep_client::Error::Refused { .. } => Exit::Refused,
             skep_client::Error::Uncertain { .. }
             | skep_client::Error::NoAgent { .. }
+            | skep_client::Error::Source(_)
+            | skep_client::Error::BrokenOff { .. }
             | skep_client::Error::Identity(_)
             | skep_client::Error::Name(_)
             | skep_client::Error::Server(_)

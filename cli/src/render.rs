@@ -15,7 +15,7 @@ mod node;
 mod rollout;
 mod topology;
 
-pub use flood::{event, figures, gap, group, groups, pushed};
+pub use flood::{event, figures, gap, group, groups, long, pushed};
 pub use node::{ca, certificate, flock, health, links, members, metrics, status};
 pub use rollout::{image, images, pruned, wave, wave_node_line, waves};
 pub use topology::{round_trip, topology};

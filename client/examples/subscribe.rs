@@ -25,6 +25,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 writeln!(out, "{} {}", update.id, text.trim_end())?;
                 updates.ack(&update).await?;
             }
+            // Too long for memory: what to do with its parts is the application's affair.
+            Event::Long(long) => {
+                let mut bytes = 0;
+                while let Some(part) = updates.part().await? {
+                    bytes += part.len();
+                }
+                writeln!(out, "{} {bytes} bytes", long.id)?;
+                updates.ack_to(long.cursor).await?;
+            }
             Event::Gap(gap) => {
                 writeln!(out, "missing up to {}: {}", gap.up_to, gap.why)?;
                 updates.ack_to(gap.cursor).await?;

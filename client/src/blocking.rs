@@ -16,6 +16,7 @@
 //! ```
 
 use std::io::{self, Read, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -98,6 +99,18 @@ impl Client {
         body: impl Into<Bytes>,
     ) -> Result<Published, Error> {
         self.runtime.block_on(self.inner.publish(groups, body))
+    }
+
+    /// As [`crate::Client::publish_file`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn publish_file(
+        &self,
+        groups: &[GroupName],
+        path: impl AsRef<Path>,
+    ) -> Result<Published, Error> {
+        self.runtime.block_on(self.inner.publish_file(groups, path))
     }
 
     /// As [`crate::Client::send`].
@@ -243,6 +256,14 @@ impl Pending {
 }
 
 impl Subscription {
+    /// As [`crate::Subscription::part`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn part(&mut self) -> Result<Option<Bytes>, Error> {
+        self.runtime.block_on(self.inner.part())
+    }
+
     /// As [`crate::Subscription::ack`].
     ///
     /// # Errors

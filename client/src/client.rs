@@ -1,6 +1,7 @@
 //! The handle that an application holds.
 
 use std::fmt;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +11,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use skep_base::{ChannelName, GroupName, NodeName};
 use skep_lines::{Command, Group, Id, KEYS_A_PUBLISHER, Key, Publish, Reply, Statistic, code};
+use tokio::fs::File;
+use tokio::io::{AsyncRead, AsyncSeek};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::channel::Channel;
@@ -21,6 +24,7 @@ use crate::options::Options;
 use crate::publisher::{Publisher, Request};
 use crate::server::Server;
 use crate::subscription::{Subscribe, Subscription};
+use crate::upload::Upload;
 
 /// Publishes of one client without a reply: as many as the agent remembers the keys of.
 const WINDOW: usize = KEYS_A_PUBLISHER;
@@ -116,6 +120,38 @@ impl Client {
         body: impl Into<Bytes>,
     ) -> Result<Published, Error> {
         self.send(groups, body).await?.await
+    }
+
+    /// Publishes `size` bytes of a reader, from its beginning, and waits until they are durable.
+    /// For what should not be in memory: it goes over a connection of its own, a portion at a time.
+    /// Where a connection breaks, the reader is set back and all of it goes again, under the same
+    /// key; so what cannot be set back, such as a pipe, goes to a file first.
+    ///
+    /// # Errors
+    /// As [`Client::publish`]; [`Error::Source`] when the reader fails or has less than that.
+    pub async fn publish_from(
+        &self,
+        groups: &[GroupName],
+        size: u64,
+        reader: impl AsyncRead + AsyncSeek + Unpin,
+    ) -> Result<Published, Error> {
+        let with = (&self.shared.dialler, &self.shared.options);
+        let reply = Upload::new(with, groups, size, reader).run().await?;
+        published(&done(reply)?)
+    }
+
+    /// The same of a file.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn publish_file(
+        &self,
+        groups: &[GroupName],
+        path: impl AsRef<Path>,
+    ) -> Result<Published, Error> {
+        let file = File::open(path).await.map_err(Error::Source)?;
+        let size = file.metadata().await.map_err(Error::Source)?.len();
+        self.publish_from(groups, size, file).await
     }
 
     /// Sends an update ahead: waits only while the window of 1,024 updates or 16 MiB is full. The

@@ -41,6 +41,16 @@ pub enum Error {
         /// How long it was tried.
         patience: Duration,
     },
+    /// What was to be published could not be read.
+    #[error("cannot read what is to be published")]
+    Source(#[source] io::Error),
+    /// The connection broke within a long update. What came of it is to be dropped: all of it is
+    /// handed over again.
+    #[error("the connection to {server} broke within a long update, which will be given again")]
+    BrokenOff {
+        /// With whom.
+        server: Server,
+    },
     /// What answers is no agent.
     #[error("what answers at {server} is no agent's client port: {what}")]
     NoAgent {

@@ -35,6 +35,9 @@
 //! * **Channels**: [`Client::serve`] and [`Client::channel`] join two applications at two nodes by
 //!   a stream of bytes, through their agents and whatever lies between, so that they can bring
 //!   themselves back in step after a gap. One that broke off is told from one that has ended.
+//! * **Long updates** are never in memory as a whole: [`Client::publish_file`] and
+//!   [`Client::publish_from`] read them as the agent takes them, over a connection of their own;
+//!   a subscription hands them over as [`Event::Long`] and [`Subscription::part`].
 //! * **Near nodes**: [`Client::nearest`] asks the agent for hints, tries several at once and
 //!   remembers the answer (FLOOD-11).
 //!
@@ -56,6 +59,7 @@ mod server;
 mod subscription;
 #[cfg(test)]
 mod tests;
+mod upload;
 
 pub use channel::Channel;
 pub use client::{Client, Published, Publishing};
@@ -65,5 +69,5 @@ pub use nearest::Near;
 pub use options::Options;
 pub use server::{Server, ServerError};
 pub use skep_base::{ChannelName, GroupName, NodeName};
-pub use skep_lines::{Gap, Group, Id, Start, Statistic, Update};
+pub use skep_lines::{Gap, Group, Id, Long, Start, Statistic, Update};
 pub use subscription::{Event, Subscribe, Subscription};

@@ -33,7 +33,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 #[derive(Clone)]
 pub(crate) struct Dialler {
     tls: Option<Arc<Secure>>,
-    body_max: u64,
+    whole_max: u64,
 }
 
 struct Secure {
@@ -56,7 +56,7 @@ impl Dialler {
                 Some(Arc::new(Secure { identity, settings, connector }))
             }
         };
-        Ok(Self { tls, body_max: options.body_max })
+        Ok(Self { tls, whole_max: options.whole_max })
     }
 
     /// Whether TLS can be spoken.
@@ -71,14 +71,18 @@ impl Dialler {
                 stream: self.open(server).await?,
                 input: BytesMut::new(),
                 out: BytesMut::new(),
-                decoder: ReplyDecoder::new(self.body_max),
+                decoder: ReplyDecoder::new(self.whole_max),
             };
             match link.said().await? {
                 Said::Reply(reply) if reply.code == code::READY => Ok(link),
                 Said::Reply(reply) => Err(io::Error::other(reply.to_string())),
-                Said::Update(_) | Said::Gap(_) | Said::Lost { .. } | Said::CaughtUp { .. } => {
-                    Err(io::Error::other("it does not greet"))
-                }
+                Said::Update(_)
+                | Said::Long(_)
+                | Said::Part(_)
+                | Said::LongEnd
+                | Said::Gap(_)
+                | Said::Lost { .. }
+                | Said::CaughtUp { .. } => Err(io::Error::other("it does not greet")),
             }
         };
         match timeout(CONNECT_TIME, greeted).await {
@@ -185,27 +189,35 @@ impl Link {
     /// left at any point.
     pub(crate) async fn exchange(&mut self) -> io::Result<Said> {
         loop {
-            if let Some(said) = self.said_already()? {
+            if let Some(said) = self.exchange_some().await? {
                 return Ok(said);
             }
-            let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
-            self.input.reserve(READ_BYTES);
-            let writing = !self.out.is_empty();
-            tokio::select! {
-                read = reader.read_buf(&mut self.input) => {
-                    if read? == 0 {
-                        return Err(io::ErrorKind::UnexpectedEof.into());
-                    }
+        }
+    }
+
+    /// The same, but only until some of what waits was written or something was read.
+    pub(crate) async fn exchange_some(&mut self) -> io::Result<Option<Said>> {
+        if let Some(said) = self.said_already()? {
+            return Ok(Some(said));
+        }
+        let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
+        self.input.reserve(READ_BYTES);
+        let writing = !self.out.is_empty();
+        tokio::select! {
+            read = reader.read_buf(&mut self.input) => {
+                if read? == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
                 }
-                written = writer.write(&self.out), if writing => {
-                    let written = written?;
-                    self.out.advance(written);
-                    if self.out.is_empty() {
-                        writer.flush().await?;
-                    }
+            }
+            written = writer.write(&self.out), if writing => {
+                let written = written?;
+                self.out.advance(written);
+                if self.out.is_empty() {
+                    writer.flush().await?;
                 }
             }
         }
+        self.said_already()
     }
 
     /// One command and its reply, on a connection that nobody else uses.

@@ -12,9 +12,8 @@ const TRAIL: &str = "SKEP_TRAIL";
 
 /// How long a client tries before it gives up, unless it is chosen.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Longest update that is believed, unless it is chosen: what any configuration allows today, and
-/// room.
-const MAX_BODY_BYTES: u64 = 64 << 20;
+/// Longest update that is handed over whole, unless it is chosen.
+const WHOLE_BYTES: u64 = 8 << 20;
 
 /// How a client connects.
 #[derive(Clone, Debug)]
@@ -30,8 +29,9 @@ pub struct Options {
     /// How long the first connection is tried: a command for a person should say at once that
     /// nobody is there.
     pub first_patience: Duration,
-    /// Longest update that is believed when it is handed over.
-    pub body_max: u64,
+    /// Longest update that is handed over whole, in memory. A longer one is handed over as
+    /// [`crate::Event::Long`], and its body in parts.
+    pub whole_max: u64,
     /// The export commands that stand behind what is published (FLOOD-42). A program that an
     /// export command runs is told by `SKEP_TRAIL`, which is read here.
     pub trail: Trail,
@@ -46,7 +46,7 @@ impl Options {
             identity: None,
             patience: PATIENCE,
             first_patience: PATIENCE,
-            body_max: MAX_BODY_BYTES,
+            whole_max: WHOLE_BYTES,
             trail: told_trail(),
         }
     }

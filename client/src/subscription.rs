@@ -5,8 +5,9 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use skep_base::GroupName;
-use skep_lines::{Command, Gap, Reply, Said, Start, Update, code};
+use skep_lines::{Command, Gap, Long, Reply, Said, Start, Update, code};
 
 use crate::client::{done, reach};
 use crate::error::Error;
@@ -45,6 +46,9 @@ impl Subscribe {
 pub enum Event {
     /// An update.
     Update(Update),
+    /// An update that is longer than [`Options::whole_max`]: [`Subscription::part`] gives its body.
+    /// What is not taken of it before the next event is asked for is dropped.
+    Long(Long),
     /// Updates did not come to the agent's node, or were dropped before they were handed over. An
     /// application that must have all brings itself back in step with another site (FLOOD-2).
     Gap(Gap),
@@ -68,6 +72,8 @@ pub struct Subscription {
     link: Option<Link>,
     /// Where to go on after a broken connection, without a name.
     cursor: u64,
+    /// Of the long update whose body is coming in.
+    long: Option<u64>,
     /// Replies to acknowledgements that have not come.
     acks: VecDeque<u64>,
 }
@@ -93,6 +99,7 @@ impl Subscription {
             wanted,
             link: None,
             cursor: 0,
+            long: None,
             acks: VecDeque::new(),
         };
         let first = subscription.wanted.clone();
@@ -133,6 +140,12 @@ impl Subscription {
                     self.cursor = update.cursor;
                     return Ok(Event::Update(update));
                 }
+                Ok(Said::Long(long)) => {
+                    self.long = Some(long.cursor);
+                    return Ok(Event::Long(long));
+                }
+                Ok(Said::Part(_)) => {}
+                Ok(Said::LongEnd) => self.long_end(),
                 Ok(Said::Gap(gap)) => {
                     self.cursor = gap.cursor;
                     return Ok(Event::Gap(gap));
@@ -143,9 +156,44 @@ impl Subscription {
                     return Ok(Event::CaughtUp);
                 }
                 Ok(Said::Reply(reply)) => self.replied(reply)?,
-                Err(_) => self.link = None,
+                Err(_) => self.broken(),
             }
         }
+    }
+
+    /// The next part of the body of the long update that was handed over last; nothing when all of
+    /// it came. Can be left at any point and called again.
+    ///
+    /// # Errors
+    /// [`Error::BrokenOff`] when the connection broke: drop what came of it.
+    /// [`Subscription::next`] goes on, and gives the update again.
+    pub async fn part(&mut self) -> Result<Option<Bytes>, Error> {
+        while self.long.is_some() {
+            let Some(link) = &mut self.link else { break };
+            match link.exchange().await {
+                Ok(Said::Part(part)) => return Ok(Some(part)),
+                Ok(Said::LongEnd) => {
+                    self.long_end();
+                    return Ok(None);
+                }
+                // Nothing comes between the parts of a body.
+                Ok(_) => {}
+                Err(_) => {
+                    self.broken();
+                    return Err(Error::BrokenOff { server: self.server.clone() });
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Until all of its body came, an update was not handed over.
+    fn long_end(&mut self) {
+        self.cursor = self.long.take().unwrap_or(self.cursor);
+    }
+
+    fn broken(&mut self) {
+        (self.link, self.long) = (None, None);
     }
 
     /// Says that this update and all before it are dealt with: [`Subscription::ack_to`].
@@ -252,6 +300,7 @@ impl Subscription {
         let cursor = reply.text().split(' ').nth(1).and_then(|word| word.parse().ok());
         self.cursor = cursor.unwrap_or(self.cursor);
         self.acks.clear();
+        self.long = None;
         self.link = Some(link);
         Ok(())
     }

@@ -145,7 +145,7 @@ async fn a_subscription_goes_on_where_it_was() {
         match updates.next().await.unwrap() {
             Event::Update(update) => seen.push(update.cursor),
             Event::CaughtUp => break,
-            other @ (Event::Gap(_) | Event::Lost { .. }) => panic!("{other:?}"),
+            other @ (Event::Long(_) | Event::Gap(_) | Event::Lost { .. }) => panic!("{other:?}"),
         }
     }
     assert_eq!(seen, [17, 20]);
@@ -265,4 +265,80 @@ fn threads_share_a_channel_without_a_runtime() {
     writing.join().unwrap();
     drop(reader);
     assert_eq!(heard.join().unwrap(), [b"\0\0\0\x05hello\0\0\0\0".to_vec()]);
+}
+
+#[tokio::test]
+async fn a_long_update_is_read_again_when_the_connection_breaks_and_keeps_its_key() {
+    let (options, heard) = agent(vec![
+        vec![],
+        vec![("binary 3 web key=", "")],
+        vec![("binary 3 web key=", "452 too many long updates come in at once\r\n")],
+        vec![("binary 3 web key=", "250 web inferno:7:1\r\n")],
+    ]);
+    let client = Client::connect(options).await.unwrap();
+    let web = ["web".parse().unwrap()];
+    let published = client.publish_from(&web, 3, std::io::Cursor::new(b"abc")).await.unwrap();
+    assert_eq!(published.ids[0].1.sequence, 1);
+    let heard = heard.join().unwrap();
+    assert!(heard[0].ends_with(":1\r\nabc") && heard[0] == heard[1] && heard[1] == heard[2]);
+}
+
+#[tokio::test]
+async fn a_long_update_is_refused_while_it_is_sent_and_one_that_is_shorter_than_it_said_fails() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap().to_string();
+    let agent = std::thread::spawn(move || {
+        let _first = listener.accept().map(|(mut stream, _)| stream.write_all(GREETING)).unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(GREETING).unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap());
+        lines.read_line(&mut String::new()).unwrap();
+        // More is to come than would be read to its end.
+        stream.write_all(b"552 an update has at most 8 MiB; closing\r\n").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let said = lines.bytes().count();
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(GREETING).unwrap();
+        drop(stream.read_to_end(&mut Vec::new()));
+        said
+    });
+    let client = Client::connect(Options::to(server.parse().unwrap())).await.unwrap();
+    let body = std::io::Cursor::new(vec![b'x'; 100 << 20]);
+    let error = client.publish_from(&[], 100 << 20, body).await.unwrap_err();
+    assert!(matches!(error, Error::Refused { code: 552, .. }), "{error}");
+    let error = client.publish_from(&[], 4, std::io::Cursor::new(b"abc")).await.unwrap_err();
+    assert!(matches!(error, Error::Source(_)), "{error}");
+    assert!(agent.join().unwrap() < 50 << 20, "it was not sent to its end");
+}
+
+#[tokio::test]
+async fn a_long_update_comes_in_parts_and_again_where_it_broke_off() {
+    let (mut options, heard) = agent(vec![
+        vec![],
+        vec![("subscribe web", "250 web 4\r\n150 web 5 inferno:7:1 0 6\r\nabc")],
+        vec![(
+            "subscribe web from=4",
+            "250 web 4\r\n150 web 5 inferno:7:1 0 6\r\nabcdef\r\n150 web 6 inferno:7:2 0 5\r\n\
+             dropp\r\n150 web 7 inferno:7:3 0 1\r\nx\r\n",
+        )],
+    ]);
+    options.whole_max = 4;
+    let client = Client::connect(options).await.unwrap();
+    let mut updates = client.subscribe(Subscribe::to("web".parse().unwrap())).await.unwrap();
+    let Event::Long(long) = updates.next().await.unwrap() else { panic!("it is long") };
+    assert_eq!((long.cursor, long.size, updates.cursor()), (5, 6, 4));
+    assert_eq!(updates.part().await.unwrap().unwrap(), "abc");
+    assert!(matches!(updates.part().await, Err(Error::BrokenOff { .. })));
+    let again = updates.next().await.unwrap();
+    assert_eq!(again, Event::Long(long));
+    let mut body = Vec::new();
+    while let Some(part) = updates.part().await.unwrap() {
+        body.extend_from_slice(&part);
+    }
+    assert_eq!((&body[..], updates.cursor()), (&b"abcdef"[..], 5));
+    // What is not wanted is passed over.
+    assert!(matches!(updates.next().await.unwrap(), Event::Long(long) if long.cursor == 6));
+    let Event::Update(last) = updates.next().await.unwrap() else { panic!("it is short") };
+    assert_eq!(last.cursor, 7);
+    heard.join().unwrap();
 }

@@ -8,6 +8,7 @@
 mod channels;
 pub mod port;
 mod publish;
+mod spools;
 mod subscribe;
 mod views;
 

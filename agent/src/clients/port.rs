@@ -9,8 +9,10 @@ use skep_client_port::{Ask, ClientPort, Host, Listeners, Provenance, Tls, Who};
 use skep_control::SocketFile;
 use skep_lines::{MAX_PORT_ADDRESSES, Ports};
 use skep_records::kind as record;
+use skep_store::bodies::Spools;
 use tokio::sync::mpsc;
 
+use crate::clients::spools::BesideTheLog;
 use crate::config::Config;
 use crate::config::high::{Client, Who as Allowed};
 use crate::spine::Request;
@@ -33,12 +35,9 @@ pub struct Opened {
 pub async fn open(
     config: &Config,
     tls: Tls,
-    provenance: Arc<dyn Provenance>,
+    (provenance, spools): (Arc<dyn Provenance>, Spools),
     asks: mpsc::Sender<Ask>,
 ) -> anyhow::Result<Opened> {
-    let spool_dir = config.node.state_dir.join("spool");
-    std::fs::create_dir_all(&spool_dir)
-        .with_context(|| format!("cannot make the directory {}", spool_dir.display()))?;
     let Client { socket, group, listen, tls: over_tls, .. } = &config.client;
     let mut listeners = Listeners::default();
     let readers = skep_control::group_number(group).unwrap_or_default();
@@ -66,7 +65,7 @@ pub async fn open(
     let host = Host {
         node: tls.identity.current().info().node.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        spool_dir,
+        spools: Arc::new(BesideTheLog(spools)),
         may_exit: Arc::new(move |who| may_exit(&allowed, who)),
         provenance,
     };

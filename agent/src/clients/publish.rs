@@ -1,9 +1,10 @@
 //! Publishing for clients: each update once, whatever breaks in between.
 
+use bytes::Bytes;
 use skep_base::{GroupName, NodeId, Trail};
-use skep_client_port::{Answer, ClientId, Publication, Refusal, Slot};
+use skep_client_port::{Answer, ClientId, Content, LaidDown, Publication, Refusal, Slot};
 use skep_export::{Allowed, judge};
-use skep_flood::{Input, Label, PublishToken, Restored, Serial, UpdateId};
+use skep_flood::{Input, Label, PublishToken, Restored, Serial, SpoolId, Spooled, UpdateId};
 use skep_lines::{Found, Id, Key, Keys, Logged, Tag, code};
 use skep_node::Input as NodeInput;
 
@@ -26,6 +27,8 @@ pub(super) struct Pending {
     left: usize,
     refused: Option<Refusal>,
     key: Option<Key>,
+    /// The file of a long body, until the log has it.
+    _laid_down: Option<LaidDown>,
     /// Whoever waits: more than one where the same key came again.
     slots: Vec<Slot>,
 }
@@ -84,6 +87,10 @@ impl Spine {
             return;
         };
         self.exports.note_reflood(&trail);
+        let (body, laid_down) = match body {
+            Content::Here(bytes) => (Flooded::Here(bytes), None),
+            Content::LaidDown(laid) => (Flooded::Spooled(spooled(&laid)), Some(laid)),
+        };
         let number = self.clients.next_pending;
         self.clients.next_pending += 1;
         if let Some(key) = &key {
@@ -98,6 +105,7 @@ impl Spine {
             left: groups.len() - known.len(),
             refused: None,
             key: key.clone(),
+            _laid_down: laid_down,
             slots: vec![slot],
             groups: groups.clone(),
         };
@@ -109,7 +117,12 @@ impl Spine {
             self.publishing.insert(self.next_token, (publisher, self.clock.now()));
             let token = PublishToken(self.next_token);
             let label = label(key.as_ref(), &trail, (at, of));
-            self.take(NodeInput::Flood(Input::Publish { group, body: body.clone(), token, label }));
+            self.take(NodeInput::Flood(match &body {
+                Flooded::Here(body) => Input::Publish { group, body: body.clone(), token, label },
+                Flooded::Spooled(body) => {
+                    Input::PublishSpooled { group, body: *body, token, label }
+                }
+            }));
         }
     }
 
@@ -251,6 +264,16 @@ impl Clients {
             *first = key;
         }
     }
+}
+
+/// What the flood is given of a body.
+enum Flooded {
+    Here(Bytes),
+    Spooled(Spooled),
+}
+
+fn spooled(laid: &LaidDown) -> Spooled {
+    Spooled { spool: SpoolId(laid.number()), length: laid.length(), digest: laid.digest() }
 }
 
 /// What goes with the update to one of the groups of a publish.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use skep_base::GroupName;
-use skep_client_port::{Answer, ClientId, Push, Pusher, Refusal, Slot};
-use skep_flood::{Delivered, Input, Missed, Position};
+use skep_client_port::{Answer, ClientId, Push, Pushed, Pusher, Refusal, Slot, StoredBody};
+use skep_flood::{Delivered, DeliveredBody, Input, Missed, Position};
 use skep_lines::{Gap, Id, Start, Subscribe, Update, code};
 use skep_node::Input as NodeInput;
 
@@ -102,13 +102,17 @@ impl Spine {
         let group = &reader.group;
         let updates = updates
             .into_iter()
-            .map(|update| Update {
-                group: group.clone(),
-                cursor: update.position.next().0,
-                id: self.line_id(update.id),
-                age_ms: u64::try_from(update.age.as_millis()).unwrap_or(u64::MAX),
-                late: update.late,
-                body: crate::updates::in_memory(&update.body),
+            .map(|update| {
+                let stored = self.stored(&update);
+                let update = Update {
+                    group: group.clone(),
+                    cursor: update.position.next().0,
+                    id: self.line_id(update.id),
+                    age_ms: u64::try_from(update.age.as_millis()).unwrap_or(u64::MAX),
+                    late: update.late,
+                    body: crate::updates::in_memory(&update.body),
+                };
+                Pushed { update, stored }
             })
             .collect();
         let of = |origin, serial| self.line_id(skep_flood::UpdateId { origin, serial });
@@ -123,6 +127,16 @@ impl Spine {
             })
             .collect();
         follower.pusher.push(Push::Updates { updates, gaps });
+    }
+
+    /// A body that is read from the log as the client takes it.
+    fn stored(&self, update: &Delivered) -> Option<StoredBody> {
+        let DeliveredBody::Stored { length } = update.body else {
+            return None;
+        };
+        let (reader, position) = (self.disk.reader(), update.position);
+        let open = Box::pin(async move { reader.open_file(position).await });
+        Some(StoredBody { length, open })
     }
 
     fn line_id(&self, id: skep_flood::UpdateId) -> Id {

@@ -484,6 +484,10 @@ impl Build<'_> {
 
     fn flood(&mut self, low: low::Flood, groups: BTreeSet<GroupName>) -> skep_flood::Config {
         let normal = skep_flood::Config::default();
+        // A log that is small takes short updates.
+        let storage_max =
+            self.take("flood.storage_max", low.storage_max, Size(normal.storage_max), any).0;
+        let longest = ByteSize(normal.body_max.0.min(storage_max.0 / 4).max(1));
         let flood = skep_flood::Config {
             prune: normal.prune,
             groups,
@@ -506,15 +510,11 @@ impl Build<'_> {
                     (span.0 >= Duration::from_secs(1)).then_some(()).ok_or("must be at least 1s")
                 },
             ),
-            storage_max: self
-                .take("flood.storage_max", low.storage_max, Size(normal.storage_max), any)
-                .0,
+            storage_max,
             body_max: self
-                .take("flood.body_max", low.body_max, Size(normal.body_max), |size| {
-                    (1..=skep_flood::HAND_OVER_BYTES)
-                        .contains(&size.0.0)
-                        .then_some(())
-                        .ok_or("must be between 1 B and 8 MiB")
+                .take("flood.body_max", low.body_max, Size(longest), |size| {
+                    let most = skep_flood::MAX_BODY_BYTES;
+                    (1..=most).contains(&size.0.0).then_some(()).ok_or("must be 1 B to 4 GiB")
                 })
                 .0,
             eager_below: self

@@ -107,7 +107,8 @@ const WRONG: &[(&str, &str)] = &[
     ("silence before suspicion", "[timers]\nsilent_after = \"2s\"\n"),
     ("half a beacon", "[join.beacon]\nenabled = true\naddress = \"b:1\"\n"),
     ("a pull that outlasts the purge", "[flood]\npurge_age = \"20s\"\n"),
-    ("a log for three bodies", "[flood]\nstorage_max = \"20 MiB\"\n"),
+    ("a log for three bodies", "[flood]\nstorage_max = \"20 MiB\"\nbody_max = \"8 MiB\"\n"),
+    ("a body that no spool holds", "[client]\nspool_max = \"20 MiB\"\n"),
     ("a misspelt key of one group", "[group.web]\nconectivity = 2\n"),
     ("a group that cannot be", "[group.\"a b\"]\nconnectivity = 2\n"),
     (

@@ -1,6 +1,7 @@
 //! Long bodies: what comes in of them is kept piece by piece, and what the log holds is opened for
 //! those that read it part by part.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,33 @@ use skep_store::bodies::Verdict;
 use skep_store::log::{BodyFile, Source};
 use tokio::sync::oneshot;
 
-use super::{MAKE_ROOM, Worker};
+use super::{Job, MAKE_ROOM, Worker};
+
+/// The way to the thread for those that read long bodies.
+#[derive(Clone, Debug)]
+pub struct BodyReader(std::sync::mpsc::Sender<Vec<Job>>);
+
+impl BodyReader {
+    pub(super) const fn new(jobs: std::sync::mpsc::Sender<Vec<Job>>) -> Self {
+        Self(jobs)
+    }
+
+    /// Opens the body of a record of the log. Nothing where it is there no more.
+    pub async fn open(&self, position: Position) -> Option<BodyFile> {
+        let (tell, told) = oneshot::channel();
+        self.0.send(vec![Job::Open(position, tell)]).ok()?;
+        told.await.ok().flatten()
+    }
+
+    /// The same for those that take it from a file: what is handed over as stored is one, with the
+    /// body at its beginning.
+    pub async fn open_file(&self, position: Position) -> Option<File> {
+        match self.open(position).await? {
+            BodyFile::File { file, .. } => Some(file),
+            BodyFile::Bytes(_) => None,
+        }
+    }
+}
 
 impl Worker {
     /// Does what the flood machine wants with a body that is pulled, and tells it what came of it.

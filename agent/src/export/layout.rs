@@ -1,12 +1,17 @@
 //! A batch on the standard input of a command. docs/export.md states the three layouts.
 
+use std::fs::File;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
 use skep_base::Trail;
 use skep_control::api::{Body, UpdateId};
+use skep_flood::Position;
+use skep_runner::Input;
 
+use super::stored::{Encoding, Stored};
 use crate::config::high::ExportFormat;
 
 /// One entry of a batch.
@@ -23,7 +28,7 @@ pub enum Entry {
         /// The export commands that it has come through.
         trail: Trail,
         /// What was published.
-        body: Bytes,
+        body: EntryBody,
     },
     /// Updates of one origin that did not come, or were dropped before they were exported.
     Gap {
@@ -34,6 +39,22 @@ pub enum Entry {
         /// Why.
         why: String,
     },
+}
+
+/// The body of an update of a batch.
+#[derive(Clone, Debug)]
+pub enum EntryBody {
+    /// In memory.
+    Here(Bytes),
+    /// In the log, at this position: too long for memory.
+    Stored {
+        /// Where.
+        position: Position,
+        /// How long it is.
+        length: u64,
+    },
+    /// The same, open.
+    File(Arc<File>, u64),
 }
 
 /// What a line of `json-lines` says.
@@ -53,66 +74,109 @@ struct Gap<'a> {
     why: &'a str,
 }
 
-/// The pieces of the input, in order. Bodies are not copied where the layout lets them be.
+/// The pieces of the input, in order. Bodies are not copied where the layout lets them be, and
+/// those in files are read as the command takes them.
 #[must_use]
-pub fn lay_out(format: ExportFormat, batch: &[Entry]) -> Vec<Bytes> {
+pub fn lay_out(format: ExportFormat, batch: &[Entry]) -> Vec<Input> {
     let mut pieces = Vec::new();
     for entry in batch {
         match format {
             ExportFormat::Raw => pieces.extend(raw(entry)),
             ExportFormat::Framed => pieces.extend(framed(entry)),
-            ExportFormat::JsonLines => pieces.push(json_line(entry)),
+            ExportFormat::JsonLines => pieces.extend(json_line(entry)),
         }
     }
     pieces
 }
 
-fn raw(entry: &Entry) -> Option<Bytes> {
+fn raw(entry: &Entry) -> Option<Input> {
     match entry {
-        Entry::Update { body, .. } => Some(body.clone()),
+        Entry::Update { body, .. } => Some(input(body)),
         Entry::Gap { .. } => None,
     }
 }
 
-fn framed(entry: &Entry) -> [Bytes; 3] {
+fn input(body: &EntryBody) -> Input {
+    match body {
+        EntryBody::Here(bytes) => bytes.clone().into(),
+        // It was opened before.
+        EntryBody::Stored { .. } => Bytes::new().into(),
+        EntryBody::File(file, length) => Stored::input(file, *length, Encoding::AsItIs),
+    }
+}
+
+fn framed(entry: &Entry) -> Vec<Input> {
     match entry {
         Entry::Update { id, age, late, body, .. } => {
             let late = if *late { " late" } else { "" };
-            let head = format!("update {id} {} {}{late}\n", body.len(), millis(*age));
-            [head.into(), body.clone(), Bytes::from_static(b"\n")]
+            let head = format!("update {id} {} {}{late}\n", body.length(), millis(*age));
+            vec![text(head), input(body), Bytes::from_static(b"\n").into()]
         }
         Entry::Gap { after, up_to, why } => {
             let after = after.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
-            [format!("gap {after} {up_to} {why}\n").into(), Bytes::new(), Bytes::new()]
+            vec![text(format!("gap {after} {up_to} {why}\n"))]
         }
     }
 }
 
-fn json_line(entry: &Entry) -> Bytes {
+fn json_line(entry: &Entry) -> Vec<Input> {
     let line = match entry {
         Entry::Update { id, age, late, body, .. } => {
             let (age_ms, late) = (millis(*age), *late);
-            match std::str::from_utf8(body) {
-                Ok(text) => Line::Text { id, age_ms, late, text },
-                Err(_) => Line::Bytes { id, age_ms, late, base64: Body(body.to_vec()) },
+            let bytes = match body {
+                EntryBody::Here(bytes) => bytes.clone(),
+                EntryBody::Stored { .. } => Bytes::new(),
+                EntryBody::File(file, length) => {
+                    let base64 = Body::default();
+                    let line = line(&Line::Bytes { id, age_ms, late, base64 });
+                    // Whether it is text is known when all of it was read, so it goes as bytes;
+                    // the string stands last, and is filled in as it is read.
+                    let head = line.strip_suffix("\"}").unwrap_or_default().to_owned();
+                    let body = Stored::input(file, *length, Encoding::Base64);
+                    return vec![text(head), body, Bytes::from_static(b"\"}\n").into()];
+                }
+            };
+            match std::str::from_utf8(&bytes) {
+                Ok(text) => line(&Line::Text { id, age_ms, late, text }),
+                Err(_) => {
+                    let base64 = Body(bytes.to_vec());
+                    line(&Line::Bytes { id, age_ms, late, base64 })
+                }
             }
         }
         Entry::Gap { after, up_to, why } => {
-            Line::Gap { gap: Gap { after: after.as_ref(), up_to, why } }
+            line(&Line::Gap { gap: Gap { after: after.as_ref(), up_to, why } })
         }
     };
+    vec![text(line + "\n")]
+}
+
+fn line(line: &Line<'_>) -> String {
     // Strings and numbers, which always are JSON.
-    let mut line = serde_json::to_vec(&line).unwrap_or_default();
-    line.push(b'\n');
-    line.into()
+    serde_json::to_string(line).unwrap_or_default()
+}
+
+fn text(text: String) -> Input {
+    Bytes::from(text).into()
 }
 
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
+impl EntryBody {
+    fn length(&self) -> u64 {
+        match self {
+            Self::Here(bytes) => bytes.len() as u64,
+            Self::Stored { length, .. } | Self::File(_, length) => *length,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use expect_test::expect;
 
     use super::*;
@@ -123,7 +187,7 @@ mod tests {
             age: Duration::from_millis(120),
             late,
             trail: Trail::none(),
-            body: Bytes::from_static(body),
+            body: EntryBody::Here(Bytes::from_static(body)),
         };
         let gap = Entry::Gap {
             after: None,
@@ -133,8 +197,40 @@ mod tests {
         vec![update(41, false, b"one\ntwo"), update(40, true, b""), gap, update(42, false, b"\xff")]
     }
 
+    fn read(pieces: Vec<Input>) -> Vec<u8> {
+        let portions = |from: Arc<dyn skep_runner::Portions>| {
+            (0..).map_while(|number| from.portion(number).unwrap()).collect::<Vec<_>>().concat()
+        };
+        let bytes = pieces.into_iter().map(|piece| match piece {
+            Input::Bytes(bytes) => bytes.to_vec(),
+            Input::Portions(from) => portions(from),
+        });
+        bytes.collect::<Vec<_>>().concat()
+    }
+
+    #[test]
+    fn a_body_in_a_file_is_laid_out_like_one_in_memory() {
+        let mut file = tempfile::tempfile().unwrap();
+        let long: Vec<u8> = (0..1_000_001_u32).flat_map(|at| (at ^ 0xff).to_le_bytes()).collect();
+        file.write_all(&long).unwrap();
+        // What stands behind it in its file is no part of it.
+        file.write_all(b"leaves").unwrap();
+        let with = |body| {
+            let mut batch = batch();
+            let Entry::Update { body: old, .. } = &mut batch[0] else { panic!("an update") };
+            *old = body;
+            batch
+        };
+        let in_memory = with(EntryBody::Here(long.clone().into()));
+        let in_a_file = with(EntryBody::File(Arc::new(file), long.len() as u64));
+        for format in [ExportFormat::Raw, ExportFormat::Framed, ExportFormat::JsonLines] {
+            let (one, other) = (lay_out(format, &in_memory), lay_out(format, &in_a_file));
+            assert!(read(one) == read(other), "{format:?}");
+        }
+    }
+
     fn laid_out(format: ExportFormat) -> String {
-        let whole = lay_out(format, &batch()).concat();
+        let whole = read(lay_out(format, &batch()));
         whole.escape_ascii().to_string().replace("\\n", "\n").replace("\\\"", "\"")
     }
 

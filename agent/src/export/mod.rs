@@ -8,6 +8,7 @@
 
 mod commands;
 mod layout;
+mod stored;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,18 +18,19 @@ use skep_base::{GroupName, NodeName, Outbox, Rng, Time, Trail};
 use skep_client_port::{Caller, Provenance as _};
 use skep_control::api::{EventKind, Metric, MetricKind};
 use skep_export::{Came, Config, Handed, Input, Looped, Mark, Outcome, Output, RunId};
-use skep_flood::{Delivered, Input as FloodInput, LogEntry, Missed, Position};
+use skep_flood::{Delivered, DeliveredBody, Input as FloodInput, LogEntry, Missed, Position};
 use skep_node::Input as NodeInput;
-use skep_runner::{Job, Limits, Output as Kept, Program, RunError};
+use skep_runner::{Job, Limits, Output as Kept, Program, RunError, Runner};
 use skep_store::state::SavedCursor;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::high::{self, Command, ExportFormat};
+use crate::disk::BodyReader;
 use crate::spine::{Request, Spine};
 
 pub use commands::Commands;
-pub use layout::{Entry, lay_out};
+pub use layout::{Entry, EntryBody, lay_out};
 
 /// What stands behind the group in the name of an export's cursor. No subscriber can have it.
 const CURSOR: &str = "/@export";
@@ -50,6 +52,8 @@ pub struct Exports {
 pub struct Parts {
     /// Runs the commands, and knows them again.
     pub commands: Commands,
+    /// Where long bodies are read.
+    pub bodies: BodyReader,
     /// Where ends of runs are told.
     pub requests: mpsc::Sender<Request>,
     /// This node's name.
@@ -68,6 +72,7 @@ struct Exporter {
     machine: Option<skep_export::Export<Entry>>,
     rng: Rng,
     commands: Commands,
+    bodies: BodyReader,
     requests: mpsc::Sender<Request>,
     node: NodeName,
     socket: String,
@@ -93,6 +98,8 @@ pub struct Exported {
     run: RunId,
     /// Nothing where the command has the batch; else what happened.
     failed: Option<String>,
+    /// Long updates of the batch that were gone from the log.
+    lost: u64,
 }
 
 impl Exports {
@@ -113,6 +120,7 @@ impl Exports {
                 machine: None,
                 rng: parts.rng.fork(),
                 commands: parts.commands.clone(),
+                bodies: parts.bodies.clone(),
                 requests: parts.requests.clone(),
                 node: parts.node.clone(),
                 socket: parts.socket.clone(),
@@ -304,8 +312,11 @@ impl Spine {
             .into_iter()
             .map(|update| {
                 let Delivered { position, age, late, trail, body, .. } = update;
-                let body = crate::updates::in_memory(&body);
-                let (end, bytes) = (Mark(position.next().0), body.len() as u64);
+                let (end, bytes) = (Mark(position.next().0), body.length());
+                let body = match body {
+                    DeliveredBody::Here(bytes) => EntryBody::Here(bytes),
+                    DeliveredBody::Stored { length } => EntryBody::Stored { position, length },
+                };
                 let id = self.update_id(update.id);
                 let kind = kind(&trail);
                 let update = Entry::Update { id, age, late, trail, body };
@@ -343,7 +354,7 @@ impl Spine {
 
     /// Takes the end of a run.
     pub async fn exported(&mut self, exported: Exported) {
-        let Exported { cursor, run, failed } = exported;
+        let Exported { cursor, run, failed, lost } = exported;
         let now = self.clock.now();
         let Some(exporter) = self.exports.by_cursor.get_mut(&cursor) else {
             return;
@@ -363,11 +374,14 @@ impl Spine {
                 }
             }
             None => {
-                exporter.updates.1 += exporter.updates.0;
+                exporter.updates.1 += exporter.updates.0.saturating_sub(lost);
                 if exporter.trouble.take().is_some() {
                     tracing::info!(%group, "export works again");
                 }
             }
+        }
+        if lost > 0 && failed.is_none() {
+            self.export_lost(&cursor, lost);
         }
         let outcome = if failed.is_some() { Outcome::Failed } else { Outcome::Delivered };
         self.export_input(&cursor, Input::Ended { run, outcome });
@@ -411,7 +425,7 @@ impl Spine {
             match output {
                 Output::Run { run, attempt, updates } => {
                     if let Some(exporter) = self.exports.by_cursor.get_mut(name) {
-                        exporter.run(name, run, attempt, &updates);
+                        exporter.run(name, run, attempt, updates);
                     }
                 }
                 Output::Commit { up_to } => {
@@ -430,24 +444,24 @@ impl Exporter {
     }
 
     /// Starts the command with a batch.
-    fn run(&mut self, cursor: &Arc<str>, run: RunId, attempt: u32, batch: &[Entry]) {
-        let through = through(batch);
+    fn run(&mut self, cursor: &Arc<str>, run: RunId, attempt: u32, batch: Vec<Entry>) {
+        let through = through(&batch);
         self.commands.begins(cursor, &self.group, &through);
-        let mut job = self.job(attempt, batch);
+        let mut job = self.job(attempt, &batch);
         let trail = through.through(&self.group).to_string();
         job.environment.push(("SKEP_TRAIL".to_owned(), trail));
         job.purpose = Some(Arc::clone(cursor));
         let updates = batch.iter().filter(|entry| matches!(entry, Entry::Update { .. }));
         self.updates.0 = updates.count() as u64;
         let (runner, requests) = (self.commands.runner().clone(), self.requests.clone());
-        let cursor = Arc::clone(cursor);
+        let (cursor, bodies) = (Arc::clone(cursor), self.bodies.clone());
+        let format = self.settings.format;
         let task = tokio::spawn(async move {
-            let failed = match runner.run(job).await {
-                Ok(ended) if ended.succeeded() => None,
-                Ok(ended) => Some(format!("the command {} after {:?}", ended.status, ended.took)),
-                Err(error) => Some(explain(&error)),
-            };
-            let ended = Exported { cursor, run, failed };
+            let (batch, lost) = stored::open(batch, &bodies).await;
+            job.input = lay_out(format, &batch);
+            // In the raw layout nothing is said of what is gone.
+            let failed = if job.input.is_empty() { None } else { fails(&runner, job).await };
+            let ended = Exported { cursor, run, failed, lost };
             drop(requests.send(Request::Exported(Box::new(ended))).await);
         });
         self.running = Some(AbortOnDropHandle::new(task));
@@ -489,13 +503,21 @@ impl Exporter {
                 .into_iter()
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
-            input: lay_out(self.settings.format, batch),
             // FLOOD-41: whatever it says goes to /dev/null.
             stdout: Kept::Discard,
             stderr: Kept::Discard,
             limits,
             ..Job::new(program)
         }
+    }
+}
+
+/// Runs a command; says what went wrong.
+async fn fails(runner: &Runner, job: Job) -> Option<String> {
+    match runner.run(job).await {
+        Ok(ended) if ended.succeeded() => None,
+        Ok(ended) => Some(format!("the command {} after {:?}", ended.status, ended.took)),
+        Err(error) => Some(explain(&error)),
     }
 }
 

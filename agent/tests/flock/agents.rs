@@ -104,6 +104,14 @@ impl Agent {
         }
     }
 
+    /// The most memory that the process ever had, in bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let pid = self.child.as_ref().unwrap().id();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+    }
+
     fn command(&self) -> Command {
         let mut command = program();
         command.env("SKEP_TEST_CLOCK_OFFSET_MS", self.ahead_ms.to_string());

@@ -6,12 +6,14 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
+use skep_base::Digest;
+
 use crate::agents::{Agent, Bloc};
 use crate::clients::port;
 
-/// Of the largest update that these agents take.
+/// What is handed over in memory at most.
 const BODY_BYTES: usize = 8 << 20;
-const PIECE_BYTES: u64 = 256 * 1024;
+pub(crate) const PIECE_BYTES: u64 = 256 * 1024;
 
 /// A body in which each piece is another.
 fn body(number: u8) -> Vec<u8> {
@@ -37,19 +39,19 @@ fn publish(port: u16, body: &[u8]) -> bool {
 }
 
 /// Updates in the log.
-fn held(agent: &Agent) -> u64 {
+pub(crate) fn held(agent: &Agent) -> u64 {
     agent.ask(&["group", "all"])["updates"].as_u64().unwrap()
 }
 
 /// Bytes that the agent received over all its links.
-fn received(agent: &Agent) -> u64 {
+pub(crate) fn received(agent: &Agent) -> u64 {
     let metrics = agent.ask(&["metrics"]);
     let found = metrics.as_array().unwrap().iter().find(|it| it["name"] == "received");
     found.unwrap()["value"].as_u64().unwrap()
 }
 
 /// Pieces of the update that is coming in.
-fn kept(agent: &Agent) -> u64 {
+pub(crate) fn kept(agent: &Agent) -> u64 {
     let Ok(incoming) = fs::read_dir(agent.dir.join("state/incoming")) else {
         return 0;
     };
@@ -65,9 +67,10 @@ fn kept(agent: &Agent) -> u64 {
 }
 
 /// The large bodies in the log.
-fn bodies(agent: &Agent) -> BTreeMap<OsString, Vec<u8>> {
+fn bodies(agent: &Agent) -> BTreeMap<OsString, (usize, Digest)> {
     let bodies = fs::read_dir(agent.dir.join("state/log/bodies")).unwrap().map(Result::unwrap);
-    bodies.map(|entry| (entry.file_name(), fs::read(entry.path()).unwrap())).collect()
+    let shown = |bytes: Vec<u8>| (bytes.len(), Digest::of(&bytes));
+    bodies.map(|entry| (entry.file_name(), shown(fs::read(entry.path()).unwrap()))).collect()
 }
 
 /// Bytes of large bodies that are whole.
@@ -98,6 +101,8 @@ fn what_came_of_large_updates_before_a_kill_does_not_come_again() {
     assert!(pieces >= 4 || before > 0, "something was kept");
     inferno.start();
     inferno.until("all are here", || held(&inferno) == u64::from(UPDATES));
+    // What is counted may still be on its way to the disk.
+    inferno.until("all are on the disk", || whole(&inferno) == total && kept(&inferno) == 0);
     let rest = total.saturating_sub(before + pieces * PIECE_BYTES);
     let again = received(&inferno);
     assert!(again < rest + 16 * PIECE_BYTES, "{again} bytes came for the {rest} that were missing");

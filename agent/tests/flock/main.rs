@@ -5,6 +5,7 @@
 mod agents;
 mod clients;
 mod grace;
+mod huge;
 mod keys;
 mod large;
 mod limits;

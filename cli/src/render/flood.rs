@@ -2,7 +2,7 @@
 
 use comfy_table::Color;
 use skep_base::ByteSize;
-use skep_client::{Gap, Update};
+use skep_client::{Gap, Long, Update};
 use skep_control::api::{Event, EventKind, Group, Presence};
 
 use super::{Style, clean, count, facts, finish, joined, names, right};
@@ -98,6 +98,15 @@ pub fn pushed(update: &Update) -> String {
         }
         Ok(_) | Err(_) => format!("{head}\n(binary; --json prints it in base64)\n"),
     }
+}
+
+/// A long update: a line about it, and how to have its body.
+#[must_use]
+pub fn long(update: &Long) -> String {
+    let late = if update.late { " late" } else { "" };
+    let Long { cursor, id, size, .. } = update;
+    let (size, age) = (ByteSize(*size), human::span(update.age_ms));
+    format!("{cursor} {id} {size}, {age} old{late}\n(long; --json prints it in base64)\n")
 }
 
 /// What a subscriber will not get, or not in its place.

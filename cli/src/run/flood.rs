@@ -1,17 +1,20 @@
 //! Publishing and reading updates, by the library that any application uses.
 
+use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use serde::Serialize;
-use skep_base::ByteSize;
-use skep_client::{Client, Event, Gap, Start, Subscribe, Update};
-use skep_control::api::{Body, MAX_UPDATE_BYTES};
+use skep_client::{Client, Event, Gap, Long, Start, Subscribe, Subscription, Update};
+use skep_control::api::Body;
 
 use super::Screen;
-use crate::args::{FloodSend, FloodStats, FloodTail};
+use crate::args::{FloodSend, FloodStats, FloodTail, Json};
 use crate::render;
+
+/// What is longer is sent as it is read.
+const IN_MEMORY_BYTES: u64 = 1 << 20;
 
 /// A published update, as JSON.
 #[derive(Serialize)]
@@ -21,17 +24,18 @@ struct Sent {
 }
 
 pub(super) async fn send(args: FloodSend, screen: &mut Screen<'_>) -> anyhow::Result<()> {
-    let body = match (args.text, args.file.as_deref()) {
-        (Some(text), _) => text.into_bytes(),
-        (None, Some(path)) if path != Path::new("-") => {
-            let file = std::fs::File::open(path)
-                .with_context(|| format!("cannot open {}", path.display()))?;
-            bounded(file).with_context(|| format!("cannot publish {}", path.display()))?
-        }
-        (None, _) => bounded(io::stdin().lock()).context("cannot publish standard input")?,
+    let what = match (args.text, args.file.as_deref()) {
+        (Some(text), _) => What::Here(text.into_bytes()),
+        (None, Some(path)) if path != Path::new("-") => of_file(path)?,
+        (None, _) => of_input(io::stdin().lock()).context("cannot publish standard input")?,
     };
     let client = Client::connect(args.connect.options()).await?;
-    let published = client.publish(&args.group, body).await?;
+    let published = match what {
+        What::Here(body) => client.publish(&args.group, body).await?,
+        What::Long(file, size) => {
+            client.publish_from(&args.group, size, tokio::fs::File::from_std(file)).await?
+        }
+    };
     let sent: Vec<Sent> = published
         .ids
         .iter()
@@ -42,17 +46,34 @@ pub(super) async fn send(args: FloodSend, screen: &mut Screen<'_>) -> anyhow::Re
     })
 }
 
-/// All of `from`, unless it is longer than an update may be.
-fn bounded(from: impl Read) -> anyhow::Result<Vec<u8>> {
-    let mut body = Vec::new();
-    from.take(MAX_UPDATE_BYTES as u64 + 1).read_to_end(&mut body)?;
-    if body.len() > MAX_UPDATE_BYTES {
-        bail!(
-            "it is longer than {}, the most an update may have: roll it out as an image",
-            ByteSize(MAX_UPDATE_BYTES as u64)
-        );
+/// What is published.
+enum What {
+    Here(Vec<u8>),
+    /// A file, and its length: it is sent as it is read.
+    Long(File, u64),
+}
+
+fn of_file(path: &Path) -> anyhow::Result<What> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let about = file.metadata().with_context(|| format!("cannot look at {}", path.display()))?;
+    if about.is_file() && about.len() > IN_MEMORY_BYTES {
+        return Ok(What::Long(file, about.len()));
     }
-    Ok(body)
+    of_input(file).with_context(|| format!("cannot publish {}", path.display()))
+}
+
+/// All of `from`: where it is long, through a file that nobody else sees, as its length must be
+/// said before it.
+fn of_input(mut from: impl Read) -> anyhow::Result<What> {
+    let mut body = Vec::new();
+    from.by_ref().take(IN_MEMORY_BYTES + 1).read_to_end(&mut body)?;
+    if body.len() as u64 <= IN_MEMORY_BYTES {
+        return Ok(What::Here(body));
+    }
+    let mut file = tempfile::tempfile().context("cannot make a file in the directory TMPDIR")?;
+    file.write_all(&body)?;
+    let rest = io::copy(&mut from, &mut file).context("cannot keep it in a file in TMPDIR")?;
+    Ok(What::Long(file, body.len() as u64 + rest))
 }
 
 /// What is printed as JSON, one a line.
@@ -89,6 +110,18 @@ impl Told {
         }
     }
 
+    /// Without its body.
+    fn long(long: &Long) -> Self {
+        Self::Update {
+            group: long.group.to_string(),
+            cursor: long.cursor,
+            id: long.id.to_string(),
+            age_ms: long.age_ms,
+            late: long.late,
+            body: Body::default(),
+        }
+    }
+
     fn gap(gap: &Gap) -> Self {
         Self::Gap {
             group: gap.group.to_string(),
@@ -115,6 +148,11 @@ pub(super) async fn tail(args: FloodTail, screen: &mut Screen<'_>) -> anyhow::Re
                 updates.ack(&update).await?;
                 left -= 1;
             }
+            Event::Long(long) => {
+                print_long(&mut updates, &long, args.json, screen).await?;
+                updates.ack_to(long.cursor).await?;
+                left -= 1;
+            }
             Event::Gap(gap) => {
                 screen.line(args.json, &Told::gap(&gap), |_, _| render::gap(&gap))?;
                 updates.ack_to(gap.cursor).await?;
@@ -130,6 +168,29 @@ pub(super) async fn tail(args: FloodTail, screen: &mut Screen<'_>) -> anyhow::Re
     // What was printed last must reach the agent before the connection is gone.
     updates.close().await?;
     Ok(())
+}
+
+/// Prints a long update as it comes in.
+async fn print_long(
+    updates: &mut Subscription,
+    long: &Long,
+    json: Json,
+    screen: &mut Screen<'_>,
+) -> anyhow::Result<()> {
+    if !json.json {
+        return screen.text(&render::long(long));
+    }
+    let head = serde_json::to_string(&Told::long(long))?;
+    // The body stands last in it.
+    screen.text(head.strip_suffix("\"}").unwrap_or(&head))?;
+    let mut rest = Vec::new();
+    while let Some(part) = updates.part().await? {
+        rest.extend_from_slice(&part);
+        // In base64 three bytes are four characters, so whatever such portions end with fits.
+        let later = rest.split_off(rest.len() / 3 * 3);
+        screen.text(&Body(std::mem::replace(&mut rest, later)).to_string())?;
+    }
+    screen.text(&format!("{}\"}}\n", Body(rest)))
 }
 
 /// One figure, as JSON.

@@ -49,6 +49,56 @@ pub fn leaf(length: u64, piece: u32, bytes: &[u8]) -> Digest {
     Digest(hasher.finalize_non_root())
 }
 
+/// Makes the leaves of a body while it comes in, however it is cut and however long it will be.
+/// Each byte is hashed once.
+#[derive(Clone, Debug, Default)]
+pub struct Growing {
+    /// Of the piece that is coming in.
+    piece: Hasher,
+    /// How much of it is there.
+    filled: usize,
+    /// Of the pieces before it.
+    leaves: Vec<Digest>,
+}
+
+impl Growing {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// More of the body.
+    pub fn update(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            // A piece is ended by what follows it: the only one of a body has no leaf.
+            if self.filled == PIECE_BYTES {
+                self.leaves.push(Digest(self.piece.finalize_non_root()));
+                self.piece = Hasher::new();
+                let next = piece_offset(u32::try_from(self.leaves.len()).unwrap_or(u32::MAX));
+                self.piece.set_input_offset(next);
+                self.filled = 0;
+            }
+            let (now, later) = bytes.split_at(bytes.len().min(PIECE_BYTES - self.filled));
+            self.piece.update(now);
+            self.filled += now.len();
+            bytes = later;
+        }
+    }
+
+    /// The leaves of what came, and its digest.
+    #[must_use]
+    pub fn finish(mut self) -> (Vec<Digest>, Digest) {
+        if self.leaves.is_empty() {
+            let digest = Digest(*self.piece.finalize().as_bytes());
+            return (alloc::vec![digest], digest);
+        }
+        self.leaves.push(Digest(self.piece.finalize_non_root()));
+        let digest = root(&self.leaves).unwrap_or(Digest([0; Digest::LEN]));
+        (self.leaves, digest)
+    }
+}
+
 /// The digest of the body with these leaves; nothing without any.
 #[must_use]
 pub fn root(leaves: &[Digest]) -> Option<Digest> {
@@ -108,6 +158,12 @@ mod tests {
                     })
                     .collect();
                 assert_eq!(root(&leaves), Some(Digest::of(body)), "{length} bytes");
+                for portion in [7777, PIECE_BYTES, length.max(1)] {
+                    let mut growing = Growing::new();
+                    body.chunks(portion).for_each(|part| growing.update(part));
+                    let (grown, digest) = growing.finish();
+                    assert_eq!((grown, digest), (leaves.clone(), Digest::of(body)), "{length}");
+                }
                 assert_eq!(piece_bytes(whole, pieces(whole)), None);
             }
         }

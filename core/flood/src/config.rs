@@ -13,6 +13,9 @@ pub const EAGER_BELOW_BYTES: u64 = 16 * 1024;
 pub const MAX_EAGER_BYTES: usize = 32 * 1024;
 /// Longest body that any configuration allows: the leaves of its pieces fit one frame of bulk.
 pub const MAX_BODY_BYTES: u64 = 4 << 30;
+/// Longest body unless the configuration says otherwise: a small disk, or the dump of a database.
+/// With the room that there is by default, four of them.
+pub const BODY_BYTES: u64 = 1 << 30;
 /// Bodies up to this are handed to subscribers in memory; longer ones are read from the log.
 pub const HAND_OVER_BYTES: u64 = 8 << 20;
 
@@ -36,7 +39,8 @@ pub struct Config {
     pub storage_max: ByteSize,
     /// Updates kept in the log at most: each takes about 40 bytes of memory.
     pub index_max: usize,
-    /// Longest body accepted, at most [`MAX_BODY_BYTES`]. It never is in memory.
+    /// Longest body accepted, at most [`MAX_BODY_BYTES`]. Only short ones ever are in memory, so
+    /// choose it by the room on the disk and by what a link can carry in the time there is.
     pub body_max: ByteSize,
     /// Bodies below this are sent to every neighbour at once; longer ones are announced, and pulled
     /// by each member from the nearest that has them. At most [`MAX_EAGER_BYTES`]. Larger means
@@ -59,7 +63,7 @@ impl Default for Config {
             compare_period: Duration::from_secs(60),
             storage_max: ByteSize(4 << 30),
             index_max: 1 << 20,
-            body_max: ByteSize(HAND_OVER_BYTES),
+            body_max: ByteSize(BODY_BYTES),
             eager_below: ByteSize(EAGER_BELOW_BYTES),
             prune: true,
             cache_max: ByteSize(2 << 20),

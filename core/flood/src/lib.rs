@@ -69,7 +69,8 @@ mod stats;
 mod tests;
 
 pub use config::{
-    Config, ConfigError, EAGER_BELOW_BYTES, HAND_OVER_BYTES, MAX_BODY_BYTES, MAX_EAGER_BYTES,
+    BODY_BYTES, Config, ConfigError, EAGER_BELOW_BYTES, HAND_OVER_BYTES, MAX_BODY_BYTES,
+    MAX_EAGER_BYTES,
 };
 pub use cursor::CursorView;
 pub use event::{

@@ -50,7 +50,7 @@ pub use ports::{MAX_PORT_ADDRESSES, Ports};
 pub use reply::{Reply, code};
 pub use rows::{Group, Hint, Statistic};
 pub use said::{
-    Gap, MAX_REPLY_BYTES, Malformed, ReplyDecoder, Said, Update, write_gap, write_update_head,
+    Gap, Long, MAX_REPLY_BYTES, Malformed, ReplyDecoder, Said, Update, write_gap, write_update_head,
 };
 pub use tag::Tag;
 pub use text::stuff;

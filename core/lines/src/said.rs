@@ -23,6 +23,12 @@ pub enum Said {
     Reply(Reply),
     /// An update of a group that was subscribed to.
     Update(Update),
+    /// One that is too long to be told whole: its body follows in parts.
+    Long(Long),
+    /// Some of its body.
+    Part(Bytes),
+    /// All of its body came.
+    LongEnd,
     /// Updates did not come to this node, or were dropped before the subscriber had them.
     Gap(Gap),
     /// So much is gone from the log that nobody knows which updates it was (FLOOD-1).
@@ -58,6 +64,23 @@ pub struct Update {
     pub body: Bytes,
 }
 
+/// An update as a subscriber gets it, without its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Long {
+    /// To which group it was published.
+    pub group: GroupName,
+    /// What to acknowledge when it is dealt with.
+    pub cursor: u64,
+    /// The same on every node and at every hand-over.
+    pub id: Id,
+    /// Milliseconds since it was published.
+    pub age_ms: u64,
+    /// Whether a later one of the same origin was handed over before it.
+    pub late: bool,
+    /// The length of its body.
+    pub size: u64,
+}
+
 /// Updates of one origin that a subscriber does not get; what to do about it is the application's
 /// to say (FLOOD-2).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,19 +108,28 @@ pub struct Malformed {
 /// Cuts an agent's bytes into what was [`Said`].
 #[derive(Debug)]
 pub struct ReplyDecoder {
-    max_body: u64,
+    whole_max: u64,
     /// The lines of a reply whose last has not come.
     open: Option<Reply>,
     open_bytes: usize,
-    /// An update whose body is coming in, and its length.
-    head: Option<(Update, usize)>,
+    /// An update whose body is coming in.
+    body: Option<Coming>,
+}
+
+#[derive(Debug)]
+enum Coming {
+    /// To be told whole, and its length.
+    Whole(Update, usize),
+    /// In parts, of which so much is left.
+    Parts(u64),
 }
 
 impl ReplyDecoder {
-    /// A decoder that believes in updates of at most `max_body` bytes.
+    /// A decoder that tells updates of at most `whole_max` bytes whole, and longer ones in parts:
+    /// so much it may keep in memory.
     #[must_use]
-    pub const fn new(max_body: u64) -> Self {
-        Self { max_body, open: None, open_bytes: 0, head: None }
+    pub const fn new(whole_max: u64) -> Self {
+        Self { whole_max, open: None, open_bytes: 0, body: None }
     }
 
     /// The next thing said, or nothing until more has come in.
@@ -106,7 +138,7 @@ impl ReplyDecoder {
     /// [`Malformed`], after which nothing can be read any more.
     pub fn next(&mut self, input: &mut BytesMut) -> Result<Option<Said>, Malformed> {
         loop {
-            if self.head.is_some() {
+            if self.body.is_some() {
                 return self.body(input);
             }
             let Some(line) = take_line(input)? else {
@@ -121,8 +153,10 @@ impl ReplyDecoder {
                 match number {
                     code::UPDATE => {
                         self.open_bytes = 0;
-                        self.head = Some(update(text, self.max_body)?);
-                        continue;
+                        match self.begun(text)? {
+                            Some(long) => return Ok(Some(Said::Long(long))),
+                            None => continue,
+                        }
                     }
                     code::GAP | code::LOST | code::CAUGHT_UP => {
                         self.open_bytes = 0;
@@ -143,24 +177,58 @@ impl ReplyDecoder {
         }
     }
 
-    fn body(&mut self, input: &mut BytesMut) -> Result<Option<Said>, Malformed> {
-        let length = self.head.as_ref().map_or(0, |(_, length)| *length);
-        if input.len() < length + 2 {
+    /// An update begins; gives what is told of a long one before its body.
+    fn begun(&mut self, text: &str) -> Result<Option<Long>, Malformed> {
+        let long = long(text)?;
+        let whole = Some(long.size).filter(|size| *size <= self.whole_max);
+        if let Some(size) = whole.and_then(|size| usize::try_from(size).ok()) {
+            let Long { group, cursor, id, age_ms, late, .. } = long;
+            let update = Update { group, cursor, id, age_ms, late, body: Bytes::new() };
+            self.body = Some(Coming::Whole(update, size));
             return Ok(None);
         }
-        let body = input.split_to(length).freeze();
+        self.body = Some(Coming::Parts(long.size));
+        Ok(Some(long))
+    }
+
+    fn body(&mut self, input: &mut BytesMut) -> Result<Option<Said>, Malformed> {
+        let said = match &mut self.body {
+            Some(Coming::Parts(left)) if *left > 0 => {
+                if input.is_empty() {
+                    return Ok(None);
+                }
+                let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                *left -= taken as u64;
+                return Ok(Some(Said::Part(input.split_to(taken).freeze())));
+            }
+            Some(Coming::Whole(_, length)) if input.len() < *length + 2 => return Ok(None),
+            _ if input.len() < 2 => return Ok(None),
+            Some(Coming::Whole(update, length)) => {
+                let body = input.split_to(*length).freeze();
+                Said::Update(Update { body, ..update.clone() })
+            }
+            Some(Coming::Parts(_)) | None => Said::LongEnd,
+        };
         if *input.split_to(2) != *b"\r\n" {
             return Err(wrong("an update longer than it said"));
         }
-        Ok(self.head.take().map(|(update, _)| Said::Update(Update { body, ..update })))
+        self.body = None;
+        Ok(Some(said))
     }
 }
 
-/// Writes the line before an update's body: `150 GROUP CURSOR ID AGE SIZE [late]`. The body
-/// follows, and a line end.
-pub fn write_update_head(update: &Update, out: &mut impl core::fmt::Write) -> core::fmt::Result {
-    let Update { group, cursor, id, age_ms, late, body } = update;
-    let (size, late) = (body.len(), if *late { " late" } else { "" });
+/// Writes the line before an update's body of `size` bytes: `150 GROUP CURSOR ID AGE SIZE [late]`.
+/// The body follows, and a line end.
+///
+/// # Errors
+/// The writer's.
+pub fn write_update_head(
+    update: &Update,
+    size: u64,
+    out: &mut impl core::fmt::Write,
+) -> core::fmt::Result {
+    let Update { group, cursor, id, age_ms, late, .. } = update;
+    let late = if *late { " late" } else { "" };
     write!(out, "{} {group} {cursor} {id} {age_ms} {size}{late}\r\n", code::UPDATE)
 }
 
@@ -206,23 +274,17 @@ fn parts(line: &str) -> Result<(u16, bool, &str), Malformed> {
     }
 }
 
-fn update(text: &str, max_body: u64) -> Result<(Update, usize), Malformed> {
+fn long(text: &str) -> Result<Long, Malformed> {
     let mut words = text.split(' ');
-    let update = Update {
+    let long = Long {
         group: word(&mut words)?,
         cursor: word(&mut words)?,
         id: word(&mut words)?,
         age_ms: word(&mut words)?,
         late: false,
-        body: Bytes::new(),
+        size: word(&mut words)?,
     };
-    let size: u64 = word(&mut words)?;
-    if size > max_body {
-        return Err(wrong("an update over the limit"));
-    }
-    let late = words.any(|word| word == "late");
-    let size = usize::try_from(size).map_err(|_| wrong("an update over the limit"))?;
-    Ok((Update { late, ..update }, size))
+    Ok(Long { late: words.any(|word| word == "late"), ..long })
 }
 
 fn pushed(number: u16, text: &str) -> Result<Said, Malformed> {
@@ -287,7 +349,7 @@ mod tests {
         let mut wire = Vec::new();
         Reply::new(code::READY, "ready").write(&mut wire);
         let mut head = String::new();
-        write_update_head(&sample(), &mut head).unwrap();
+        write_update_head(&sample(), sample().body.len() as u64, &mut head).unwrap();
         wire.extend_from_slice(head.as_bytes());
         wire.extend_from_slice(&sample().body);
         wire.extend_from_slice(b"\r\n153 web 17 lost\r\n152 web 99 all\r\n");
@@ -320,13 +382,37 @@ mod tests {
     }
 
     #[test]
+    fn a_long_update_comes_in_parts_that_take_no_memory() {
+        let body: Vec<u8> = (0..10_000_u32).map(|at| at.to_le_bytes()[0]).collect();
+        let mut wire = b"150 web 7 inferno:7:1 3 10000 late\r\n".to_vec();
+        wire.extend_from_slice(&body);
+        wire.extend_from_slice(b"\r\n152 web 7 all\r\n");
+        for portion in [1, 999, 20_000] {
+            let mut said = said(&wire, portion).unwrap();
+            let Said::Long(long) = said.remove(0) else { panic!("its head comes first") };
+            assert_eq!((long.cursor, long.size, long.late), (7, 10_000, true));
+            let group = "web".parse().unwrap();
+            assert_eq!(said.pop(), Some(Said::CaughtUp { group, cursor: 7 }));
+            assert_eq!(said.pop(), Some(Said::LongEnd));
+            let mut parts = Vec::new();
+            for part in said {
+                let Said::Part(part) = part else { panic!("{part:?} between parts") };
+                parts.extend_from_slice(&part);
+            }
+            assert_eq!(parts, body, "{portion}");
+        }
+    }
+
+    #[test]
     fn what_no_agent_says_is_refused_within_bounds() {
         let wrong = |wire: &[u8]| said(wire, 100).unwrap_err().what;
         assert_eq!(wrong(b"HTTP/1.1 400 Bad Request\r\n"), "a line without a number");
         assert_eq!(wrong(b"250x\n"), "a number without its blank");
         assert_eq!(wrong(b"250-a\n251 b\n"), "a reply with two numbers");
         assert_eq!(wrong(&[b'1'; 5000]), "a line without end");
-        assert_eq!(wrong(b"150 web 1 a:1:1 0 1001\n"), "an update over the limit");
+        assert_eq!(wrong(b"150 web 1 a:1:1 0 -1\n"), "a push that says something else");
+        let long = [&b"150 web 1 a:1:1 0 1001\n"[..], &[b'x'; 1001], b"abcd"].concat();
+        assert_eq!(wrong(&long), "an update longer than it said");
         assert_eq!(wrong(b"150 web 1 a:1:1 0 1\nabcd"), "an update longer than it said");
         assert_eq!(wrong(b"150 web\n"), "a push that says something else");
         let endless = format!("250-{}\r\n", "x".repeat(1000)).repeat(5000);

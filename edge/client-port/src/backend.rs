@@ -1,17 +1,21 @@
 //! The seam to the agent: what a session asks, and the way back.
 
+use std::any::Any;
 use std::fmt;
+use std::fs::File;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use skep_base::{ChannelName, GroupName, NodeName, Trail};
+use skep_base::{ChannelName, Digest, GroupName, NodeName, Trail};
 use skep_export::Came;
 use skep_lines::{Gap, Key, Subscribe, Update};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::answer::{Answer, Refusal};
+use crate::body::Content;
 
 /// Asks that may wait for the agent. A session that finds no room waits, and reads nothing.
 const ASK_QUEUE: usize = 1024;
@@ -78,6 +82,41 @@ pub trait Provenance: Send + Sync {
 
     /// The batches that this one seems to belong to. May block.
     fn of(&self, caller: Caller) -> Vec<Came>;
+}
+
+/// Where the bodies of long updates are laid down while they come in. What is dropped before it is
+/// published leaves nothing behind, also over a kill.
+pub trait Spools: Send + Sync + fmt::Debug {
+    /// Begins with one. May block.
+    ///
+    /// # Errors
+    /// The system's: the disk may be full.
+    fn begin(&self) -> io::Result<Box<dyn Laying>>;
+}
+
+/// A body that is being laid down.
+pub trait Laying: Send {
+    /// Lays down what follows. May block.
+    ///
+    /// # Errors
+    /// The system's: the disk may be full.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// That was all: it is to survive a power cut. May block.
+    ///
+    /// # Errors
+    /// The system's: the disk may be full.
+    fn finish(self: Box<Self>) -> io::Result<Laid>;
+}
+
+/// A body that was laid down.
+pub struct Laid {
+    /// Names it.
+    pub number: u64,
+    /// Its digest.
+    pub digest: Digest,
+    /// Dropped when nobody needs the file any more.
+    pub keep: Box<dyn Any + Send>,
 }
 
 /// What a session asks of the agent.
@@ -204,7 +243,7 @@ pub struct Publication {
     /// The batches of export commands that the client seems to belong to.
     pub came: Arc<[Came]>,
     /// What.
-    pub body: Bytes,
+    pub body: Content,
     /// For [`Answer::Published`].
     pub slot: Slot,
 }
@@ -216,13 +255,39 @@ pub(crate) enum Note {
     Push(Push),
 }
 
+/// An update for a subscriber.
+#[derive(Debug)]
+pub struct Pushed {
+    /// Which. Without its body, where that is stored.
+    pub update: Update,
+    /// Where its body is, if it is too long to be in memory.
+    pub stored: Option<StoredBody>,
+}
+
+/// The file with a body at its beginning; nothing where it is there no more.
+pub type Opening = Pin<Box<dyn Future<Output = Option<File>> + Send>>;
+
+/// A long body, read from its file as the client takes it.
+pub struct StoredBody {
+    /// How long it is.
+    pub length: u64,
+    /// Opens it, when its turn comes.
+    pub open: Opening,
+}
+
+impl fmt::Debug for StoredBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoredBody({} bytes)", self.length)
+    }
+}
+
 /// What is pushed to a subscriber.
 #[derive(Debug)]
 pub enum Push {
     /// A batch, each kind in the order of the log.
     Updates {
         /// Updates.
-        updates: Vec<Update>,
+        updates: Vec<Pushed>,
         /// What stands in the place of updates that there are not.
         gaps: Vec<Gap>,
     },
@@ -257,7 +322,7 @@ impl Push {
     pub(crate) fn group(&self) -> Option<GroupName> {
         match self {
             Self::Updates { updates, gaps } => {
-                let group = updates.first().map(|update| &update.group);
+                let group = updates.first().map(|pushed| &pushed.update.group);
                 group.or_else(|| gaps.first().map(|gap| &gap.group)).cloned()
             }
             Self::Lost { group, .. }

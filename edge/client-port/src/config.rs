@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+use crate::body::MEMORY_BYTES;
+use crate::session::PUBLICATION_BYTES;
+
+/// Least memory for bodies on their way to the log: one that is as long as any in memory.
+pub const MEMORY_LEAST_BYTES: usize = MEMORY_BYTES + PUBLICATION_BYTES;
+
 /// How the client port is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -16,9 +22,10 @@ pub struct Config {
     /// How long a client may take nothing of what was sent to it.
     pub stall: Duration,
     /// Bytes of all clients' bodies that may be in memory on their way to the log. Whoever comes
-    /// when it is full waits; at least the longest body.
+    /// when it is full waits; at least the longest body that is not laid down in a file.
     pub memory: usize,
-    /// Bytes of all clients' long bodies that may be in files while they come in.
+    /// Bytes of all clients' long bodies that may be in files until the log has them; at least the
+    /// longest body.
     pub spool: u64,
     /// Longest body: what the flood takes.
     pub body_max: u64,
@@ -33,7 +40,7 @@ impl Default for Config {
             stall: Duration::from_secs(60),
             memory: 64 << 20,
             spool: 1 << 30,
-            body_max: 8 << 20,
+            body_max: 1 << 30,
         }
     }
 }
@@ -48,12 +55,12 @@ pub enum ConfigError {
     #[error("idle of {0:?} must be between 1 s and a day")]
     Idle(Duration),
     /// Somebody's update would wait for ever.
-    #[error("memory of {memory} bytes must hold the longest update, {body_max} bytes")]
+    #[error("memory of {memory} bytes must hold the longest update in memory, {least} bytes")]
     Memory {
         /// What was chosen.
         memory: usize,
         /// What must fit.
-        body_max: u64,
+        least: usize,
     },
     /// Likewise.
     #[error("spool of {spool} bytes must hold the longest update, {body_max} bytes")]
@@ -77,8 +84,9 @@ impl Config {
         if self.idle < Duration::from_secs(1) || self.idle > Duration::from_secs(86_400) {
             return Err(ConfigError::Idle(self.idle));
         }
-        if (self.memory as u64) < self.body_max {
-            return Err(ConfigError::Memory { memory: self.memory, body_max: self.body_max });
+        if self.memory < MEMORY_LEAST_BYTES {
+            let (memory, least) = (self.memory, MEMORY_LEAST_BYTES);
+            return Err(ConfigError::Memory { memory, least });
         }
         if self.spool < self.body_max {
             return Err(ConfigError::Spool { spool: self.spool, body_max: self.body_max });
@@ -94,7 +102,7 @@ mod tests {
     #[test]
     fn what_cannot_work_is_refused() {
         assert_eq!(Config::default().validate(), Ok(()));
-        let memory = Config { memory: 1 << 20, ..Config::default() };
+        let memory = Config { memory: 1 << 16, ..Config::default() };
         assert!(memory.validate().unwrap_err().to_string().contains("must hold the longest"));
         let clients = Config { clients: 0, ..Config::default() };
         assert_eq!(clients.validate(), Err(ConfigError::Clients(0)));

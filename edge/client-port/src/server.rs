@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use crate::backend::{Ask, Caller, ClientId, Provenance, Who};
+use crate::backend::{Ask, Caller, ClientId, Provenance, Spools, Who};
 use crate::body::Spool;
 use crate::config::Config;
 use crate::session::Session;
@@ -69,8 +68,8 @@ pub struct Host {
     pub node: NodeName,
     /// And its build.
     pub version: String,
-    /// Where long bodies wait while they come in; a directory that is there.
-    pub spool_dir: PathBuf,
+    /// Where long bodies are laid down while they come in.
+    pub spools: Arc<dyn Spools>,
     /// Who may stop it.
     pub may_exit: MayExit,
     /// Which clients belong to export commands.
@@ -79,8 +78,8 @@ pub struct Host {
 
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { node, version, spool_dir, .. } = self;
-        write!(f, "Host({node}, {version}, {})", spool_dir.display())
+        let Self { node, version, spools, .. } = self;
+        write!(f, "Host({node}, {version}, {spools:?})")
     }
 }
 
@@ -143,7 +142,7 @@ pub fn start(
     let shared = Arc::new(Shared {
         asks,
         memory: Arc::new(Semaphore::new(config.memory.min(Semaphore::MAX_PERMITS))),
-        spool: Spool::new(&host.spool_dir, config.spool),
+        spool: Spool::new(Arc::clone(&host.spools), config.spool),
         host,
         counts: Counts::default(),
         own_uid: own_uid()?,

@@ -1,5 +1,7 @@
 //! The port over real sockets, with an agent that keeps its log in a list.
 
+mod long;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -8,14 +10,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use skep_base::{GroupName, Trail};
+use skep_base::{Digest, GroupName, Trail};
 use skep_export::{Came, judge};
 use skep_lines::{Id, Keys, Logged, Update};
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use self::long::Files;
 use crate::{
-    Answer, Ask, Caller, ClientId, ClientPort, Config, Host, Joined, Listeners, LocalEnd,
-    Provenance, Publication, Push, Pusher, Refusal, Who, asks, start,
+    Answer, Ask, Caller, ClientId, ClientPort, Config, Content, Host, Joined, Listeners, LocalEnd,
+    Provenance, Publication, Push, Pushed, Pusher, Refusal, Who, asks, start,
 };
 
 /// How long anything may take before a test fails.
@@ -33,7 +36,7 @@ struct Place {
     /// Whoever connects belongs to the export command of the group web.
     commanded: Arc<AtomicBool>,
     runtime: tokio::runtime::Runtime,
-    spool: tempfile::TempDir,
+    files: Files,
 }
 
 /// Whether clients are programs of an export command.
@@ -52,7 +55,7 @@ impl Provenance for Commands {
 
 impl Place {
     fn new(config: Config) -> Self {
-        let spool = tempfile::tempdir().unwrap();
+        let files = Files::new();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -66,11 +69,11 @@ impl Place {
         let may_exit = Arc::new(AtomicBool::new(false));
         let allowed = Arc::clone(&may_exit);
         let commanded = Arc::new(AtomicBool::new(false));
-        runtime.spawn(agent(asked, Arc::clone(&log), Arc::clone(&exits)));
+        runtime.spawn(agent(asked, (Arc::clone(&log), files.clone()), Arc::clone(&exits)));
         let host = Host {
             node: "inferno".parse().unwrap(),
             version: "0.0.0".to_owned(),
-            spool_dir: spool.path().to_owned(),
+            spools: Arc::new(files.clone()),
             may_exit: Arc::new(move |who| {
                 matches!(who, Who::Plain(_)) && allowed.load(Ordering::Relaxed)
             }),
@@ -81,7 +84,7 @@ impl Place {
             let _inside = runtime.enter();
             start(listeners, None, config, host, ask).unwrap()
         };
-        Self { port: Some(port), address, log, exits, may_exit, commanded, runtime, spool }
+        Self { port: Some(port), address, log, exits, may_exit, commanded, runtime, files }
     }
 
     fn client(&self) -> Client {
@@ -140,8 +143,16 @@ fn id(sequence: usize) -> Id {
 }
 
 /// Puts an update into the log of the agent, or refuses it.
-fn take(publication: Publication, keys: &mut Keys, log: &Log) {
+fn take(publication: Publication, keys: &mut Keys, log: &Log, files: &Files) {
     let Publication { groups, key, trail, came, body, slot, .. } = publication;
+    let body = match &body {
+        Content::Here(bytes) => bytes.clone(),
+        Content::LaidDown(laid) => {
+            let bytes = files.read(laid.number());
+            assert_eq!((bytes.len() as u64, Digest::of(&bytes)), (laid.length(), laid.digest()));
+            bytes.into()
+        }
+    };
     let everywhere = || KNOWN.iter().rev().map(|name| name.parse().unwrap()).collect();
     let groups: Vec<GroupName> = if groups.is_empty() { everywhere() } else { groups };
     if let Some(wrong) = groups.iter().find(|group| !KNOWN.contains(&group.as_str())) {
@@ -169,7 +180,11 @@ fn take(publication: Publication, keys: &mut Keys, log: &Log) {
 }
 
 /// An agent in few words: groups `web` and `all`, the body `later` is refused for now.
-async fn agent(mut asked: mpsc::Receiver<Ask>, log: Log, exits: Arc<Mutex<Vec<Who>>>) {
+async fn agent(
+    mut asked: mpsc::Receiver<Ask>,
+    (log, files): (Log, Files),
+    exits: Arc<Mutex<Vec<Who>>>,
+) {
     let mut keys = Keys::new();
     let mut followers: BTreeMap<(ClientId, GroupName), (Pusher, usize)> = BTreeMap::new();
     let mut serving = Waits::new();
@@ -177,7 +192,7 @@ async fn agent(mut asked: mpsc::Receiver<Ask>, log: Log, exits: Arc<Mutex<Vec<Wh
         match ask {
             Ask::Publish(batch) => {
                 for publication in batch {
-                    take(publication, &mut keys, &log);
+                    take(publication, &mut keys, &log, &files);
                 }
             }
             Ask::Subscribe { client, subscribe, pusher, slot } => {
@@ -217,14 +232,12 @@ async fn agent(mut asked: mpsc::Receiver<Ask>, log: Log, exits: Arc<Mutex<Vec<Wh
         for ((_, group), (pusher, at)) in &mut followers {
             let log = log.lock().unwrap();
             let more = log.iter().enumerate().skip(*at).take(64);
-            let more: Vec<Update> = more
-                .map(|(at, (_, body))| Update {
-                    group: group.clone(),
-                    cursor: at as u64 + 1,
-                    id: id(at + 1),
-                    age_ms: 0,
-                    late: false,
-                    body: body.clone(),
+            let more: Vec<Pushed> = more
+                .map(|(at, (_, body))| {
+                    let (here, stored) = long::stored(body);
+                    let (group, cursor, id) = (group.clone(), at as u64 + 1, id(at + 1));
+                    let update = Update { group, cursor, id, age_ms: 0, late: false, body: here };
+                    Pushed { update, stored }
                 })
                 .collect();
             // One batch before the next acknowledgement.
@@ -396,59 +409,6 @@ fn a_silent_client_is_let_go_also_within_a_body_and_a_subscriber_is_not() {
     other.expect(&["250 web inferno:7:1"]);
     listens.expect(&["150 web 1 inferno:7:1 0 1", "x"]);
     assert_eq!(place.logged(), ["web: x"]);
-}
-
-#[test]
-fn a_long_body_is_spooled_and_comes_whole() {
-    let place = Place::new(Config::default());
-    let mut client = place.client();
-    let body: Vec<u8> =
-        (0..3_000_000_u32).flat_map(|n| (n % 251).to_le_bytes()).take(5 << 20).collect();
-    client.say(format!("binary {} web\n", body.len()));
-    client.say(&body[..1 << 20]);
-    // It comes in; nobody else minds.
-    let mut other = place.client();
-    other.say("data web\nshort\n.\n");
-    other.expect(&["354 end with a line that holds one dot", "250 web inferno:7:1"]);
-    client.say(&body[1 << 20..]);
-    client.expect(&["250 web inferno:7:2"]);
-    assert_eq!(place.log.lock().unwrap()[1].1, body);
-    assert_eq!(std::fs::read_dir(place.spool.path()).unwrap().count(), 0);
-}
-
-#[test]
-fn a_spool_that_is_full_turns_updates_away_and_gives_room_back() {
-    let config = Config { spool: 8 << 20, body_max: 8 << 20, ..Config::default() };
-    let place = Place::new(config);
-    let (mut first, mut second) = (place.client(), place.client());
-    first.say("binary 6000000 web\n");
-    first.say(vec![b'a'; 5_900_000]);
-    // Its answers come when what it sent before was taken in.
-    let mut statistics = place.client();
-    loop {
-        statistics.say("statistics\n");
-        let mut spooled = 0;
-        loop {
-            let line = statistics.line();
-            if let Some(rest) = line.strip_prefix("250-client_spool_bytes ") {
-                spooled = rest.split(' ').next().unwrap().parse().unwrap();
-            }
-            if line.starts_with("250 ") {
-                break;
-            }
-        }
-        if spooled > 5_500_000 {
-            break;
-        }
-    }
-    second.say("binary 6000000 web\n");
-    second.say(vec![b'b'; 6_000_000]);
-    assert!(second.line().starts_with("452 too many long updates come in at once"));
-    first.say(vec![b'a'; 100_000]);
-    first.expect(&["250 web inferno:7:1"]);
-    second.say("binary 6000000 web\n");
-    second.say(vec![b'b'; 6_000_000]);
-    second.expect(&["250 web inferno:7:2"]);
 }
 
 #[test]

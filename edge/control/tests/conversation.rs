@@ -74,6 +74,7 @@ async fn log_keeper(BackendSide { mut calls, appended }: BackendSide) {
                     logged: WallTime::default(),
                     late: false,
                     body: Body(body.to_vec()),
+                    stored: None,
                 });
                 reply.ok(Published { id, cursor });
                 appended.send_modify(|count| *count += 1);

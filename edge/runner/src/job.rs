@@ -1,5 +1,7 @@
 //! What is to be run.
 
+use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,6 +92,30 @@ pub enum Output {
     },
 }
 
+/// Input that is read while the command takes it. Once for each run.
+pub trait Portions: Send + Sync + fmt::Debug {
+    /// The portion of this number, from nought on; nothing after the last. May block.
+    ///
+    /// # Errors
+    /// The system's: then the command is ended, and its run has failed.
+    fn portion(&self, number: u64) -> io::Result<Option<Bytes>>;
+}
+
+/// Some of what a command reads.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// In memory.
+    Bytes(Bytes),
+    /// Too long for that.
+    Portions(Arc<dyn Portions>),
+}
+
+impl From<Bytes> for Input {
+    fn from(bytes: Bytes) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
 /// A command with everything around it. [`Job::new`] has it in `/`, as the agent's own user, with
 /// nothing on its standard input and its output discarded.
 #[derive(Clone, Debug)]
@@ -110,7 +136,7 @@ pub struct Job {
     /// nowhere; needs root.
     pub network: bool,
     /// What it reads: these, one after the other, then the end.
-    pub input: Vec<Bytes>,
+    pub input: Vec<Input>,
     /// What becomes of its standard output.
     pub stdout: Output,
     /// What becomes of its standard error.

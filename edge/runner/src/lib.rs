@@ -25,7 +25,7 @@
 //! |---|---|
 //! | time | [`Limits::time`], then SIGTERM, and SIGKILL after [`Limits::grace`] |
 //! | memory, processor time, open files, processes, size of a file | `setrlimit`, of each process |
-//! | standard input | given whole by the caller; what is not read is left |
+//! | standard input | given by the caller, whole or a portion at a time; what is not read is left |
 //! | standard output and error | nowhere, or the first so many bytes: [`Output`] |
 //! | what can be reached | [`Job::root`] (chroot), [`Job::network`] |
 
@@ -36,7 +36,7 @@ mod run;
 mod supervisor;
 mod user;
 
-pub use job::{Job, Limits, Output, Program};
+pub use job::{Input, Job, Limits, Output, Portions, Program};
 pub use origin::{Origin, Peer};
 pub use own::{let_go_of_start, take_all_files};
 pub use run::{Captured, Ended, RunError, Runner, Status};

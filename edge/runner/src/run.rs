@@ -7,9 +7,9 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::pipe::PipeFlags;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 
-use crate::job::{Job, Output};
+use crate::job::{Input, Job, Output};
 use crate::origin::{Origin, Peer, Remembered, Running};
 use crate::supervisor::{ASK, FILES, WORD, limit_word};
 use crate::user::{User, UserError};
@@ -131,6 +131,14 @@ pub enum RunError {
         command: String,
         /// How much it may say.
         max: usize,
+    },
+    /// Its input could not be read, so it was ended.
+    #[error("cannot read the input of `{command}`")]
+    Input {
+        /// Its beginning.
+        command: String,
+        /// Why.
+        source: io::Error,
     },
     /// The process between us and it went away without a word.
     #[error("the supervisor of `{command}` was killed, and the command with it")]
@@ -305,6 +313,7 @@ impl Run {
         let (stdout_wanted, stderr_wanted) = (self.job.stdout, self.job.stderr);
         let mut too_much = None;
         let mut timed_out = false;
+        let mut unread = None;
         let ended = {
             let feed = feed(ends.input, input);
             let stdout = collect(ends.stdout, stdout_wanted);
@@ -317,7 +326,10 @@ impl Run {
             // The supervisor speaks last of all; what a command left in the pipes is read first.
             while end.is_none() || out.is_none() || error.is_none() {
                 tokio::select! {
-                    it = &mut feed, if fed.is_none() => fed = Some(it),
+                    it = &mut feed, if fed.is_none() => {
+                        unread = it.as_ref().err().map(|error| error.kind());
+                        fed = Some(it.unwrap_or(false));
+                    }
                     it = &mut stdout, if out.is_none() => {
                         too_much = too_much.or(it.1);
                         out = Some(it.0);
@@ -332,7 +344,7 @@ impl Run {
                         break;
                     }
                 }
-                if too_much.is_some() {
+                if too_much.is_some() || unread.is_some() {
                     break;
                 }
             }
@@ -341,6 +353,11 @@ impl Run {
         let took = self.started.elapsed();
         if let Some(max) = too_much {
             return Err(RunError::TooMuchOutput { command: self.command, max });
+        }
+        if let Some(source) = unread {
+            let command = self.command.clone();
+            self.end(limits.grace).await;
+            return Err(RunError::Input { command, source: source.into() });
         }
         if timed_out {
             let (command, limit) = (self.command.clone(), limits.time);
@@ -397,14 +414,26 @@ async fn wait(mut supervisor: Child) {
 }
 
 /// Writes the input; whether all of it was taken.
-async fn feed(mut to: pipe::Sender, input: Vec<Bytes>) -> bool {
+async fn feed(mut to: pipe::Sender, input: Vec<Input>) -> io::Result<bool> {
     for piece in input {
-        // Closed by the command, which wants no more.
-        if to.write_all(&piece).await.is_err() {
-            return false;
+        let portions = match piece {
+            // Closed by the command, which wants no more.
+            Input::Bytes(bytes) if to.write_all(&bytes).await.is_err() => return Ok(false),
+            Input::Bytes(_) => continue,
+            Input::Portions(portions) => portions,
+        };
+        for number in 0.. {
+            let from = Arc::clone(&portions);
+            let read = tokio::task::spawn_blocking(move || from.portion(number)).await;
+            let Some(bytes) = read.map_err(io::Error::other)?? else {
+                break;
+            };
+            if to.write_all(&bytes).await.is_err() {
+                return Ok(false);
+            }
         }
     }
-    true
+    Ok(true)
 }
 
 /// Reads an output to its end; with how much it may have at most, where it had more.

@@ -4,10 +4,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use skep_runner::{Ended, Job, Origin, Output, Peer, Program, RunError, Runner, Status, User};
+use skep_runner::{
+    Ended, Input, Job, Origin, Output, Peer, Portions, Program, RunError, Runner, Status, User,
+};
 
 /// Whatever is waited for comes sooner on any machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -59,7 +62,7 @@ fn lives(file: &Path) -> bool {
 #[tokio::test]
 async fn what_is_given_is_read_and_what_is_said_is_kept() {
     let mut job = script("cat; echo done >&2; exit 3");
-    job.input = vec![Bytes::from_static(b"one "), Bytes::new(), Bytes::from_static(b"two")];
+    job.input = [&b"one "[..], b"", b"two"].map(|part| Bytes::from_static(part).into()).into();
     let ended = ended(job).await;
     assert_eq!(said(&ended), "one two");
     assert_eq!(ended.stderr.bytes, b"done\n");
@@ -200,7 +203,7 @@ async fn floods_of_output_take_no_memory_and_no_time() {
 #[tokio::test]
 async fn input_that_nobody_reads_is_left() {
     // More than any pipe holds.
-    let input = vec![Bytes::from(vec![b'x'; 8 << 20])];
+    let input = vec![Input::from(Bytes::from(vec![b'x'; 8 << 20]))];
     for text in ["exit 0", "exec 0<&-; head -c 0 /dev/null", "head -c 10 >/dev/null"] {
         let mut job = script(text);
         job.input = input.clone();
@@ -215,6 +218,38 @@ async fn input_that_nobody_reads_is_left() {
     job.input = input;
     let ended = ended(job).await;
     assert_eq!((said(&ended).trim(), ended.input_written), ("8388608", true));
+}
+
+/// So many portions of a mebibyte, and then the end, or a disk that fails.
+#[derive(Debug)]
+struct Mebibytes {
+    count: u64,
+    fails: bool,
+}
+
+impl Portions for Mebibytes {
+    fn portion(&self, number: u64) -> std::io::Result<Option<Bytes>> {
+        if number < self.count {
+            return Ok(Some(vec![b'x'; 1 << 20].into()));
+        }
+        if self.fails { Err(std::io::ErrorKind::StaleNetworkFileHandle.into()) } else { Ok(None) }
+    }
+}
+
+#[tokio::test]
+async fn input_in_portions_is_read_as_it_is_taken_and_one_that_breaks_off_fails_the_run() {
+    let of = |fails| {
+        let portions = Input::Portions(Arc::new(Mebibytes { count: 20, fails }));
+        let ends = [&b"a"[..], b"z"].map(|part| Input::from(Bytes::from_static(part)));
+        let [first, last] = ends;
+        let mut job = script("wc -c");
+        job.input = vec![first, portions, last];
+        job
+    };
+    let ended = ended(of(false)).await;
+    assert_eq!((said(&ended).trim(), ended.input_written), ("20971522", true));
+    let error = runner().run(of(true)).await.unwrap_err();
+    assert_eq!(error.to_string(), "cannot read the input of `wc -c`");
 }
 
 #[tokio::test]
@@ -299,7 +334,7 @@ async fn a_hundred_at_once_end_well() {
     let runs: Vec<_> = (0..100)
         .map(|number| {
             let mut job = script(&format!("cat; exit {number}"));
-            job.input = vec![Bytes::from(format!("{number}"))];
+            job.input = vec![Bytes::from(format!("{number}")).into()];
             tokio::spawn(async move { runner().run(job).await.unwrap() })
         })
         .collect();

@@ -14,7 +14,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,6 +32,10 @@ const MAP_HEADER_BYTES: usize = 8 + Digest::LEN + 8;
 const MAX_OPEN: usize = 16;
 /// How long what came of a body is kept after its last piece, when the log does not say otherwise.
 const KEEP: Duration = Duration::from_secs(72 * 3600);
+
+/// How much of a body that is laid down may be in the kernel's hands only: what piles up there
+/// makes every other sync of the disk slow.
+const WRITE_OUT_BYTES: u64 = 16 << 20;
 
 /// What was done with a piece, or with leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -316,33 +320,63 @@ impl Spools {
         Self { dir: dir.to_owned(), next: Arc::default() }
     }
 
-    /// Lays down `length` bytes of `from`, from its beginning. Waits for the disk.
+    /// Begins to lay a body down, of which nobody knows yet how long it is.
     ///
     /// # Errors
-    /// The system's: the disk may be full. Nothing is left then.
-    pub fn lay_down(&self, from: &mut File, length: u64) -> io::Result<SpooledBody> {
+    /// The system's: the disk may be full.
+    pub fn begin(&self) -> io::Result<Laying> {
         let number = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         let path = self.path(number);
         let file = files::new_private_file(&path)?;
-        let mut body = SpooledBody { number, length, digest: Digest([0; Digest::LEN]), path };
-        let mut leaves = Vec::new();
-        let mut buffer = vec![0; tree::PIECE_BYTES];
-        io::Seek::rewind(from)?;
-        for piece in 0..tree::pieces(length) {
-            let bytes = tree::piece_bytes(length, piece).unwrap_or(0);
-            from.read_exact(&mut buffer[..bytes])?;
-            leaves.push(tree::leaf(length, piece, &buffer[..bytes]));
-            file.write_all_at(&buffer[..bytes], tree::piece_offset(piece))?;
-        }
-        write_leaves(&file, length, &leaves)?;
-        body.digest = tree::root(&leaves).unwrap_or(body.digest);
-        Ok(body)
+        let digest = Digest([0; Digest::LEN]);
+        let body = SpooledBody { number, length: 0, digest, path };
+        Ok(Laying { file, body, growing: tree::Growing::new(), synced: 0 })
     }
 
     /// The file of a body that was laid down.
     #[must_use]
     pub fn path(&self, number: u64) -> PathBuf {
         self.dir.join(format!("{number}.spool"))
+    }
+}
+
+/// A body that is being laid down. Dropped before it is whole, nothing is left of it.
+#[derive(Debug)]
+pub struct Laying {
+    file: File,
+    body: SpooledBody,
+    growing: tree::Growing,
+    /// Bytes that are on the disk.
+    synced: u64,
+}
+
+impl Laying {
+    /// Lays down what follows. Waits for the disk.
+    ///
+    /// # Errors
+    /// The system's: the disk may be full.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, self.body.length)?;
+        self.growing.update(bytes);
+        self.body.length += bytes.len() as u64;
+        if self.body.length - self.synced >= WRITE_OUT_BYTES {
+            self.file.sync_data()?;
+            self.synced = self.body.length;
+        }
+        Ok(())
+    }
+
+    /// That was all: what is given is whole, and would survive a power cut. Waits for the disk.
+    ///
+    /// # Errors
+    /// The system's: the disk may be full.
+    pub fn finish(mut self) -> io::Result<SpooledBody> {
+        let (leaves, digest) = self.growing.finish();
+        write_leaves(&self.file, self.body.length, &leaves)?;
+        // Here, where only this publisher waits: the log finds nothing left to sync.
+        self.file.sync_data()?;
+        self.body.digest = digest;
+        Ok(self.body)
     }
 }
 

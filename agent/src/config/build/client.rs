@@ -181,18 +181,22 @@ impl Build<'_> {
 
     fn client_room(
         &mut self,
-        memory: Maybe<Size>,
-        spool: Maybe<Size>,
+        memory_max: Maybe<Size>,
+        spool_max: Maybe<Size>,
         body_max: ByteSize,
     ) -> (ByteSize, ByteSize) {
-        let memory = self.take("client.memory_max", memory, Size(ByteSize(64 << 20)), any);
-        let spool = self.take("client.spool_max", spool, Size(ByteSize(1 << 30)), any);
-        for (key, size) in [("client.memory_max", memory), ("client.spool_max", spool)] {
-            if size.0 < body_max {
-                let body_max = Size(body_max);
-                let message = format!("{key} ({size}) must hold flood.body_max ({body_max})");
-                self.contradiction(&[key, "flood.body_max"], message);
-            }
+        let memory = Size(ByteSize(64 << 20));
+        let memory = self.take("client.memory_max", memory_max, memory, |size| {
+            let least = skep_client_port::MEMORY_LEAST_BYTES as u64;
+            (size.0.0 >= least).then_some(()).ok_or("must be at least 65 KiB")
+        });
+        let spool = Size(ByteSize(body_max.0.max(1 << 30)));
+        let spool = self.take("client.spool_max", spool_max, spool, any);
+        if spool.0 < body_max {
+            let body_max = Size(body_max);
+            let message =
+                format!("client.spool_max ({spool}) must hold flood.body_max ({body_max})");
+            self.contradiction(&["client.spool_max", "flood.body_max"], message);
         }
         (memory.0, spool.0)
     }

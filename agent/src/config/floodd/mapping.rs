@@ -228,12 +228,11 @@ impl Mapping<'_> {
             let text = format!("data-storage-max {bytes} becomes {kept}: the least that works");
             self.notice(at, text);
         }
-        let size = |bytes: u64| Size(ByteSize(bytes)).to_string();
-        self.set("flood.storage_max", size(kept), at);
+        self.set("flood.storage_max", Size(ByteSize(kept)).to_string(), at);
         let normal = skep_flood::Config::default();
         if kept / 4 < normal.body_max.0 {
+            // Which is what it is without a word, too.
             let longest = kept / 4;
-            self.set("flood.body_max", size(longest), at);
             let text = format!(
                 "with data-storage-max {bytes} an update may have {longest} bytes: a quarter of it"
             );

@@ -107,8 +107,8 @@ fn every_parameter_has_its_setting() {
         export.command = 'cat >> "/srv/web/updates"'  # floodd.conf:36
         timers.redial_late = "45s"  # floodd.conf:28
         timers.purge_after = "24h"  # floodd.conf:38
-        flood.purge_age = "2h"  # floodd.conf:37
         flood.storage_max = "100000000 B"  # floodd.conf:35
+        flood.purge_age = "2h"  # floodd.conf:37
         client.enabled = true  # floodd.conf:12
         client.port = 2100  # floodd.conf:12
     "#]]

@@ -112,8 +112,11 @@ pub struct Update {
     pub logged: WallTime,
     /// Whether an earlier update of its origin was reported as missing before it came.
     pub late: bool,
-    /// What was published.
+    /// What was published; empty where it is `stored`.
     pub body: Body,
+    /// The length of a body that is too long for an answer: it is read over the client port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<u64>,
 }
 
 /// Query of `POST /v1/groups/{group}/updates`.

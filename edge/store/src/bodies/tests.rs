@@ -108,9 +108,9 @@ fn the_log_takes_a_body_over_and_gives_it_with_its_leaves() {
     let bytes = body(2 * PIECE + 9);
     let mut incoming = incoming(dir.path());
     let spools = Spools::new(&dir.path().join("incoming"));
-    let mut file = tempfile::tempfile().unwrap();
-    io::Write::write_all(&mut file, &bytes).unwrap();
-    let spooled = spools.lay_down(&mut file, bytes.len() as u64).unwrap();
+    let mut laying = spools.begin().unwrap();
+    bytes.chunks(99_999).for_each(|part| laying.write(part).unwrap());
+    let spooled = laying.finish().unwrap();
     assert_eq!(spooled.digest, Digest::of(&bytes));
     let path = spools.path(spooled.number);
     let (mut log, _) = Log::open(&dir.path().join("log"), Options::default(), |_| {}).unwrap();
@@ -139,6 +139,25 @@ fn the_log_takes_a_body_over_and_gives_it_with_its_leaves() {
         assert_eq!(whole, [&bytes[..], &leaves_of(&bytes)].concat());
         assert_eq!(log.read(position, u32::MAX).unwrap().unwrap().body, bytes);
     }
+}
+
+#[test]
+fn of_a_body_that_is_not_laid_down_whole_nothing_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let incoming = incoming(dir.path());
+    let place = dir.path().join("incoming");
+    let spools = Spools::new(&place);
+    let left = || fs::read_dir(&place).unwrap().count();
+    let mut laying = spools.begin().unwrap();
+    laying.write(&body(PIECE)).unwrap();
+    assert_eq!(left(), 1);
+    drop(laying);
+    assert_eq!(left(), 0, "the publisher went away");
+    // What a kill leaves is removed at the next start.
+    fs::write(spools.path(77), body(9)).unwrap();
+    drop(incoming);
+    drop(Incoming::open(&place, 0).unwrap());
+    assert_eq!(left(), 0);
 }
 
 #[test]
