@@ -136,7 +136,8 @@ async fn generate(job: &Job, generator: Generator) -> Result<Answer, String> {
     run.stdout = Output::Whole { max: MAX_ANSWER_BYTES };
     run.stderr = Output::First(GENERATOR_STDERR);
     run.limits = Limits { time: limit, ..Limits::default() };
-    let ended = Runner::of_this_program().run(run).await.map_err(|error| in_full(&error))?;
+    let ran = Runner::of_this_program().run(run).await;
+    let ended = ran.map_err(|error| format!("the topology-generator: {}", in_full(&error)))?;
     if !ended.succeeded() {
         let said = String::from_utf8_lossy(&ended.stderr.bytes).trim().to_owned();
         let said = if said.is_empty() { said } else { format!(": {said}") };

@@ -47,6 +47,10 @@ pub(crate) struct Settings {
     pub(crate) anywhere: bool,
     /// Groups besides `all`.
     pub(crate) groups: Vec<String>,
+    /// More lines of the section `[groups]`.
+    pub(crate) in_groups: String,
+    /// More sections.
+    pub(crate) more: String,
 }
 
 impl Settings {
@@ -69,10 +73,10 @@ impl Settings {
         format!(
             "[node]\nidentity_dir = {identity:?}\n{state}\
              [listen]\naddresses = {listen:?}\n\
-             [groups]\nextra = {:?}\n\
+             [groups]\nextra = {:?}\n{}\
              [join]\naddresses = {:?}\n\
-             [join.multicast]\nenabled = {}\n{beacon}",
-            self.groups, self.join, self.multicast
+             [join.multicast]\nenabled = {}\n{beacon}{}",
+            self.groups, self.in_groups, self.join, self.multicast, self.more
         )
     }
 }

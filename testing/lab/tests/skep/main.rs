@@ -12,6 +12,7 @@ mod merge;
 mod names;
 mod slow;
 mod strangers;
+mod topology;
 mod transcript;
 mod tree;
 mod walk;
