@@ -13,8 +13,8 @@ use crate::config::floodd::{Floodd, Mapped};
 use crate::config::{self, Config, Override};
 
 pub(super) fn check(args: &ConfigCheck) -> anyhow::Result<()> {
-    let config = config::load(Some(&args.file), &[])?;
-    let file = shell(&args.file);
+    let config = config::load(Some(args.path()), &[])?;
+    let file = shell(args.path());
     let set = config.settings.iter();
     let set = set.filter(|setting| setting.origin != config::Origin::Default).count();
     say(&format!(

@@ -1,7 +1,7 @@
 //! Arguments of the verbs that need no agent, or are one.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -37,7 +37,18 @@ pub struct AgentArgs {
 pub struct ConfigCheck {
     /// Which file
     #[arg(value_name = "FILE", default_value = super::DEFAULT_CONFIG)]
-    pub file: PathBuf,
+    file: PathBuf,
+    /// The same, as the commands name it that use a configuration
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigCheck {
+    /// The configuration to be checked, however it was named.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.config.as_deref().unwrap_or(&self.file)
+    }
 }
 
 /// `skep config import`
