@@ -185,7 +185,7 @@ impl Flow {
             self.before[vertex as usize] = NONE;
             self.after[vertex as usize] = NONE;
         }
-        let mut paths = 0;
+        let mut paths = self.take_all_direct(graph, source, wanted);
         while paths < wanted && self.search(graph, source) {
             self.lay_path();
             paths += 1;
@@ -198,6 +198,18 @@ impl Flow {
         self.before[goal as usize] = source;
         self.after[goal as usize] = END;
         self.touched.push(goal);
+    }
+
+    /// The paths of one edge, which a search would find first and in this order.
+    fn take_all_direct(&mut self, graph: &Graph, source: u32, wanted: usize) -> usize {
+        let mut paths = 0;
+        for goal in graph.neighbours(source).iter().copied() {
+            if paths < wanted && self.is_goal(goal) && !self.is_out_of_bounds(goal) {
+                self.take_direct(source, goal);
+                paths += 1;
+            }
+        }
+        paths
     }
 
     /// Leaves in `trail` the halves from the source's exit to the exit of a goal.
