@@ -11,6 +11,7 @@
 
 extern crate alloc;
 
+pub mod by_id;
 pub mod digest;
 pub mod id;
 pub mod name;
@@ -21,6 +22,7 @@ pub mod time;
 pub mod trail;
 pub mod tree;
 
+pub use by_id::ById;
 pub use digest::Digest;
 pub use id::{Incarnation, NodeId, Nonce};
 pub use name::{BlocName, ChannelName, GroupName, ImageName, NameError, NetworkName, NodeName};

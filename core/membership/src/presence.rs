@@ -1,10 +1,9 @@
 //! Presence: every member, and what follows for each from who is reached.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use core::time::Duration;
-use skep_base::{Incarnation, NodeId, NodeName, Outbox, Time};
+use skep_base::{ById, Incarnation, NodeId, NodeName, Outbox, Time};
 
 use crate::event::Output;
 use crate::facts::{NodeFacts, NodeState, Verdict, Watch, short_nonce};
@@ -33,7 +32,7 @@ pub(crate) struct Member {
 /// All members by number and by identity.
 #[derive(Debug, Default)]
 pub(crate) struct Members {
-    index: BTreeMap<NodeId, Index>,
+    index: ById<Index>,
     pub(crate) list: Vec<Member>,
     /// Members of whom something has changed since presence was derived.
     pub(crate) touched: Vec<Index>,
@@ -54,7 +53,7 @@ impl Members {
             return None;
         }
         let at = Index::try_from(self.list.len()).ok()?;
-        self.index.insert(id, at);
+        self.index.get_or_insert_with(id, || at);
         self.list.push(Member {
             id,
             name: None,
@@ -153,6 +152,7 @@ impl Members {
     pub(crate) fn check(&self, me: NodeId) {
         self.check_reach();
         assert!(self.list.len() <= MAX_MEMBERS, "too many members");
+        self.index.check();
         assert_eq!(self.index.len(), self.list.len(), "a member without a number");
         assert!(self.present.is_sorted(), "the present are not sorted");
         assert!(

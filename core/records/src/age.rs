@@ -23,7 +23,8 @@ impl Records {
         let old: Vec<NodeId> = self
             .store
             .owners
-            .keys()
+            .iter()
+            .map(|(id, _)| id)
             .filter(|id| **id != self.me && self.store.age(**id, now) > self.config.purge_after)
             .copied()
             .collect();

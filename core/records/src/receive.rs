@@ -155,7 +155,7 @@ impl Records {
         let Some(state) = self.store.owners.get_mut(&owner) else {
             return false;
         };
-        let Some(known) = state.get(kind).map(|stored| stored.version) else {
+        let Some(known) = state.version(kind) else {
             return false;
         };
         if known < version {

@@ -1,14 +1,11 @@
 //! The records that a node holds, and the sums by which two nodes find out where they differ.
 
-use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
-use alloc::collections::btree_map::Entry;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
-use skep_base::{Digest, NodeId, Time};
+use skep_base::{ById, Digest, NodeId, Time};
 
 use crate::{Item, Record, Signatory, Version, kind};
 
@@ -40,8 +37,11 @@ pub struct Stored {
 
 #[derive(Debug)]
 pub(crate) struct Owner {
-    /// By kind. There are few, and what a thousand owners take counts.
-    records: Vec<(u16, Stored)>,
+    /// The kinds of its records, in order. There are few, and what a thousand owners take counts.
+    /// Which version is held is asked for each record that comes, so that is kept together.
+    held: Vec<(u16, Version)>,
+    /// The records, in the same order.
+    records: Vec<Stored>,
     certificates: Vec<(Digest, Signatory)>,
     /// When a present watcher last heard the owner, by this node's clock; now, while `present`.
     pub(crate) last_heard: Time,
@@ -51,21 +51,42 @@ pub(crate) struct Owner {
 impl Owner {
     fn new(last_heard: Time) -> Self {
         // Of a living node there are these three at least, and one certificate.
-        let (records, certificates) = (Vec::with_capacity(3), Vec::with_capacity(1));
-        Self { records, certificates, last_heard, present: false }
+        let (held, records) = (Vec::with_capacity(3), Vec::with_capacity(3));
+        Self { held, records, certificates: Vec::with_capacity(1), last_heard, present: false }
     }
 
     pub(crate) fn get(&self, kind: u16) -> Option<&Stored> {
-        let found = self.records.iter().find(|(known, _)| *known == kind);
-        found.map(|(_, stored)| stored)
+        self.records.get(self.place(kind).ok()?)
+    }
+
+    /// Which version of a record is held.
+    pub(crate) fn version(&self, kind: u16) -> Option<Version> {
+        let (_, version) = self.held.iter().find(|(known, _)| *known == kind)?;
+        Some(*version)
     }
 
     pub(crate) fn records(&self) -> impl Iterator<Item = (u16, &Stored)> + '_ {
-        self.records.iter().map(|(kind, stored)| (*kind, stored))
+        self.held.iter().zip(&self.records).map(|((kind, _), stored)| (*kind, stored))
     }
 
     fn place(&self, kind: u16) -> Result<usize, usize> {
-        self.records.binary_search_by_key(&kind, |(known, _)| *known)
+        self.held.binary_search_by_key(&kind, |(known, _)| *known)
+    }
+
+    /// Keeps a record. Returns the sum of the one whose place it takes.
+    fn put(&mut self, kind: u16, stored: Stored) -> Option<u64> {
+        let held = (kind, stored.version);
+        match self.place(kind) {
+            Ok(at) => {
+                self.held[at] = held;
+                Some(core::mem::replace(&mut self.records[at], stored).sum)
+            }
+            Err(at) => {
+                self.held.insert(at, held);
+                self.records.insert(at, stored);
+                None
+            }
+        }
     }
 }
 
@@ -78,8 +99,7 @@ pub(crate) enum Full {
 
 #[derive(Debug)]
 pub(crate) struct Store {
-    /// Behind pointers, so that the tree that is searched for each record that comes stays small.
-    pub(crate) owners: BTreeMap<NodeId, Box<Owner>>,
+    pub(crate) owners: ById<Owner>,
     buckets: Vec<u64>,
     root: u64,
     count: u32,
@@ -87,7 +107,7 @@ pub(crate) struct Store {
 
 impl Store {
     pub(crate) fn new() -> Self {
-        Self { owners: BTreeMap::new(), buckets: vec![0; BUCKETS], root: 0, count: 0 }
+        Self { owners: ById::new(), buckets: vec![0; BUCKETS], root: 0, count: 0 }
     }
 
     pub(crate) fn root(&self) -> (u64, u32) {
@@ -99,7 +119,7 @@ impl Store {
     }
 
     pub(crate) fn version(&self, owner: NodeId, kind: u16) -> Option<Version> {
-        self.get(owner, kind).map(|stored| stored.version)
+        self.owners.get(&owner)?.version(kind)
     }
 
     /// Whom the certificate with this hash names, if the store knows it.
@@ -117,14 +137,11 @@ impl Store {
         last_heard: Time,
     ) -> Result<(), Full> {
         let content = &record.content;
-        let full = self.owners.len() >= MAX_OWNERS;
-        let owner = match self.owners.entry(content.owner) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(_) if full => return Err(Full::Owners),
-            Entry::Vacant(new) => new.insert(Box::new(Owner::new(last_heard))),
-        };
-        let place = owner.place(content.kind);
-        if place.is_err() && owner.records.len() >= MAX_KINDS_PER_OWNER {
+        if self.owners.len() >= MAX_OWNERS && self.owners.get(&content.owner).is_none() {
+            return Err(Full::Owners);
+        }
+        let owner = self.owners.get_or_insert_with(content.owner, || Owner::new(last_heard));
+        if owner.records.len() >= MAX_KINDS_PER_OWNER && owner.place(content.kind).is_err() {
             return Err(Full::Kinds);
         }
         owner.last_heard = owner.last_heard.max(last_heard);
@@ -142,13 +159,7 @@ impl Store {
             raw: record.raw().clone(),
             sum,
         };
-        let old = match place {
-            Ok(at) => Some(core::mem::replace(&mut owner.records[at].1, stored).sum),
-            Err(at) => {
-                owner.records.insert(at, (content.kind, stored));
-                None
-            }
-        };
+        let old = owner.put(content.kind, stored);
         self.count(content.owner, old, Some(sum));
         Ok(())
     }
@@ -158,10 +169,10 @@ impl Store {
         let Some(gone) = self.owners.remove(&owner) else {
             return Vec::new();
         };
-        for (_, stored) in &gone.records {
+        for stored in &gone.records {
             self.count(owner, Some(stored.sum), None);
         }
-        gone.records.into_iter().map(|(kind, _)| kind).collect()
+        gone.held.into_iter().map(|(kind, _)| kind).collect()
     }
 
     fn count(&mut self, owner: NodeId, old: Option<u64>, new: Option<u64>) {
@@ -195,8 +206,12 @@ impl Store {
     /// What is held in one bucket, certificates first within each owner.
     pub(crate) fn items_in(&self, bucket: u16) -> impl Iterator<Item = Item> + '_ {
         let (first, last) = owners_of(bucket);
-        self.owners.range(first..=last).flat_map(|(id, owner)| {
-            owner.records().map(|(kind, stored)| Item { owner: *id, kind, version: stored.version })
+        self.owners.between(first, last).flat_map(|(id, owner)| {
+            owner.held.iter().map(|(kind, version)| Item {
+                owner: *id,
+                kind: *kind,
+                version: *version,
+            })
         })
     }
 
@@ -204,13 +219,16 @@ impl Store {
     pub(crate) fn check(&self) {
         let mut buckets = vec![0_u64; BUCKETS];
         let (mut root, mut count) = (0_u64, 0_u32);
-        for (id, owner) in &self.owners {
+        self.owners.check();
+        for (id, owner) in self.owners.iter() {
             assert!(owner.records.len() <= MAX_KINDS_PER_OWNER, "too many kinds of {id:?}");
+            assert!(owner.held.is_sorted_by_key(|(kind, _)| *kind), "kinds of {id:?} in disorder");
+            let versions = owner.records.iter().map(|stored| stored.version);
             assert!(
-                owner.records.is_sorted_by_key(|(kind, _)| *kind),
-                "kinds of {id:?} in disorder"
+                owner.held.iter().map(|(_, version)| *version).eq(versions),
+                "another version of {id:?} is held than is said"
             );
-            for (_, stored) in &owner.records {
+            for stored in &owner.records {
                 let bucket = &mut buckets[usize::from(bucket_of(*id))];
                 *bucket = bucket.wrapping_add(stored.sum);
                 root = root.wrapping_add(stored.sum);

@@ -1,12 +1,11 @@
 //! A virtual disk: what a node asked to keep, and what of it survives a power cut.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use skep_base::{GroupName, Incarnation, NodeId, NodeName, Time};
+use skep_base::{ById, GroupName, Incarnation, NodeId, NodeName, Time};
 use skep_flood::shelf::Shelf;
 use skep_flood::{LogEntry, LogRecord, Position, PurgedMark, ReadItem, Restored, UpdateId};
 
@@ -55,7 +54,8 @@ struct Row {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Disk {
     pub(crate) incarnation: Incarnation,
-    records: BTreeMap<(NodeId, u16), Cell<Bytes>>,
+    /// By owner and then by kind, of which there are few.
+    records: ById<Vec<(u16, Cell<Bytes>)>>,
     book: BTreeMap<NodeId, (NodeName, Vec<SocketAddr>)>,
     log: BTreeMap<Position, Row>,
     /// Large bodies that are being pulled. A power cut leaves them: a disk checks what it finds.
@@ -85,24 +85,20 @@ impl Disk {
     ) {
         let durable_at = now + model.sync;
         let new = Cell { value: raw, written: now, durable_at, before: None };
-        match self.records.entry(key) {
-            Entry::Vacant(place) => {
-                place.insert(new);
-            }
-            Entry::Occupied(mut cell) => {
-                let old = cell.insert(new);
+        let (owner, kind) = key;
+        let kinds = self.records.get_or_insert_with(owner, Vec::new);
+        match kinds.iter_mut().find(|(known, _)| *known == kind) {
+            None => kinds.push((kind, new)),
+            Some((_, cell)) => {
+                let old = std::mem::replace(cell, new);
                 let durable = old.durable_at <= now;
-                cell.get_mut().before = durable.then_some((old.value, old.written)).or(old.before);
+                cell.before = durable.then_some((old.value, old.written)).or(old.before);
             }
         }
     }
 
     pub(crate) fn forget_records(&mut self, owner: NodeId) {
-        let keys = self.records.range((owner, 0)..=(owner, u16::MAX));
-        let keys: Vec<_> = keys.map(|(key, _)| *key).collect();
-        for key in keys {
-            self.records.remove(&key);
-        }
+        self.records.remove(&owner);
     }
 
     pub(crate) fn put_address(&mut self, node: NodeId, name: NodeName, at: Vec<SocketAddr>) {
@@ -164,20 +160,17 @@ impl Disk {
     /// What is left when the power is cut: what was durable.
     pub(crate) fn lose_power(&mut self, now: Time) {
         self.busy_until = now;
-        let keys: Vec<_> = self.records.keys().copied().collect();
-        for key in keys {
-            if let Some(cell) = self.records.get_mut(&key)
-                && cell.durable_at > now
-            {
-                match cell.before.take() {
-                    Some((value, written)) => {
-                        *cell = Cell { value, written, durable_at: written, before: None };
-                    }
-                    None => {
-                        self.records.remove(&key);
-                    }
+        for kinds in self.records.values_mut() {
+            kinds.retain_mut(|(_, cell)| {
+                if cell.durable_at <= now {
+                    return true;
                 }
-            }
+                let Some((value, written)) = cell.before.take() else {
+                    return false;
+                };
+                *cell = Cell { value, written, durable_at: written, before: None };
+                true
+            });
         }
         let torn = self.log.iter().find(|(_, row)| row.durable_at > now);
         if let Some((torn, _)) = torn {
@@ -190,8 +183,8 @@ impl Disk {
 
     /// Records with their owner's age as far as the disk knows it.
     pub(crate) fn restored_records(&self, now: Time) -> Vec<(Bytes, Duration)> {
-        let cells = self.records.values();
-        cells.map(|cell| (cell.value.clone(), now.since(cell.written))).collect()
+        let cells = self.records.iter().flat_map(|(_, kinds)| kinds);
+        cells.map(|(_, cell)| (cell.value.clone(), now.since(cell.written))).collect()
     }
 
     pub(crate) fn address_book(&self) -> Vec<(NodeId, NodeName, Vec<SocketAddr>)> {
