@@ -1,6 +1,7 @@
 //! One computation of a topology, ready to be carried out somewhere else: on another thread, by an
 //! external command, or at once in the simulator.
 
+use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
@@ -16,7 +17,7 @@ use skep_topology::computed::{
 /// twice over, so that old and new neighbours fit while an overlay changes.
 pub const MAX_LINKS: u16 = 60;
 /// Groups of up to so many members show an external command every pair; larger ones what was
-/// measured.
+/// measured, and what must be known.
 const ALL_PAIRS_UP_TO: usize = 300;
 
 /// What is to be computed, and everything that is known for it.
@@ -174,9 +175,12 @@ impl Job {
     pub fn question(&self) -> String {
         let n = self.sites.len();
         let pairs: Vec<(usize, usize)> = if n <= ALL_PAIRS_UP_TO {
-            (0..n).flat_map(|b| (0..b).map(move |a| (a, b))).collect()
+            (0..n).flat_map(|a| (a + 1..n).map(move |b| (a, b))).collect()
         } else {
-            self.prices.estimates.pairs().collect()
+            // Who may not be joined, and who is joined already, is told of any pair.
+            let Prices { estimates, known } = &self.prices;
+            let pairs: BTreeSet<(usize, usize)> = estimates.pairs().chain(known.pairs()).collect();
+            pairs.into_iter().collect()
         };
         let question = Question {
             group: &self.wanted.group,
@@ -214,6 +218,64 @@ impl Job {
             k: self.wanted.k,
             degree_bound: MAX_LINKS,
             weights: Weights::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+
+    fn id(at: usize) -> skep_base::NodeId {
+        skep_base::NodeId::from_bytes(u128::try_from(at + 1).unwrap_or(0).to_be_bytes())
+    }
+
+    /// A flock of `n`, of which nothing was measured.
+    fn job(n: usize, apart: (usize, usize), shared: &[(usize, usize)]) -> Job {
+        let wanted = Wanted {
+            group: GroupName::all(),
+            job: 1,
+            members: (0..n).map(id).collect(),
+            standing: None,
+            margin: Margin::Settling,
+            k: 2,
+            apart: alloc::vec![(id(apart.0), id(apart.1))],
+        };
+        let names = (0..n).map(|at| format!("s{at}").parse().unwrap()).collect();
+        let nothing = Costs::new(&wanted.members, &|_: skep_base::NodeId| None);
+        Job::new(wanted, names, nothing, shared, 7)
+    }
+
+    /// What a command is told of pairs.
+    fn told(n: usize) -> Vec<String> {
+        let text = job(n, (n - 2, 0), &[(n - 2, n - 1), (1, n - 1)]).question();
+        let lines = text.lines().filter(|line| !line.starts_with("site "));
+        lines.filter(|line| line.split(' ').count() == 3).map(Into::into).collect()
+    }
+
+    #[test]
+    fn a_command_is_told_of_every_pair_that_matters_however_large_the_group() {
+        for n in [6, ALL_PAIRS_UP_TO, ALL_PAIRS_UP_TO + 1] {
+            let (before, last) = (n - 2, n - 1);
+            let expected = [
+                format!("apart s0 s{before}"),
+                format!("shared s1 s{last}"),
+                format!("shared s{before} s{last}"),
+            ];
+            assert_eq!(told(n), expected, "in the order of sites");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_joins_who_cannot_meet_is_refused() {
+        let n = 5;
+        let edge = |at: usize| format!("edge s{at} s{}", (at + 1) % n);
+        let answer: Vec<String> = (0..n).map(edge).collect();
+        let answer = format!("topology-generator 1\n{}\nend\n", answer.join("\n"));
+        for (apart, used) in [((0, 2), true), ((0, 1), false)] {
+            let job = job(n, apart, &[]);
+            assert_eq!(job.accept(answer.as_bytes()).is_ok(), used, "{apart:?} cannot meet");
         }
     }
 }

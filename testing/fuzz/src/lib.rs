@@ -13,8 +13,8 @@
 //! * the binary `skep-fuzz`, which runs a target for as long as one likes: see `docs/lab.md`.
 //!
 //! Covered are the formats behind DLIF-16 to DLIF-24 (manifest, seal) and FLOOD-33 (the update
-//! log's headers), FLOOD-27 and FLOOD-30 (topologies), and those of the spine: frame, hello,
-//! records, membership, enrolment.
+//! log's headers), FLOOD-24 (estimates), FLOOD-27 and FLOOD-30 (topologies), and those of the
+//! spine: frame, hello, records, membership, enrolment.
 
 pub mod corpus;
 mod memory;

@@ -1,6 +1,7 @@
 //! The decoders, with what must hold of them.
 
 mod discovery;
+mod estimates;
 mod flood;
 mod identity;
 mod image;
@@ -57,6 +58,9 @@ pub const TARGETS: &[Target] = &[
     image::PATH,
     topology::DECREE,
     topology::ANSWER,
+    topology::MESSAGE,
+    estimates::RECORD,
+    estimates::MESSAGE,
     wave::CHUNKS,
     wave::WAVE,
     lines::COMMANDS,

@@ -201,7 +201,7 @@ pub fn parse_answer(answer: &[u8]) -> Result<Vec<NamedEdge<'_>>, Unfit> {
         if text.is_empty() || text.starts_with('#') {
             continue;
         }
-        let mut words = text.split_ascii_whitespace();
+        let mut words = text.split_whitespace();
         let words = [words.next(), words.next(), words.next(), words.next()];
         if !greeted {
             let version = words[1].and_then(|word| word.parse::<u32>().ok());
