@@ -214,16 +214,17 @@ pub(super) async fn stats(args: FloodStats, screen: &mut Screen<'_>) -> anyhow::
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::io::{BufRead as _, BufReader, Read as _, Seek as _, Write as _};
     use std::net::TcpListener;
 
     use clap::Parser as _;
 
+    use super::*;
     use crate::args::{Cli, Task};
     use crate::exit::Exit;
     use crate::exit_of;
     use crate::render::Style;
-    use crate::run::{Screen, carry_out};
+    use crate::run::carry_out;
 
     /// Runs `skep WORDS` against an agent that greets, then expects each line and answers it.
     async fn skep(
@@ -312,6 +313,38 @@ mod tests {
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines[0]["missing_up_to"], "inferno:7:1");
         assert_eq!(lines[1]["body"], "aGk=");
+    }
+
+    #[tokio::test]
+    async fn a_long_update_is_printed_as_it_comes_like_a_short_one() {
+        let long = "0123456789abcdef".repeat((8 << 20) / 16) + "!";
+        let answer = format!(
+            "250 all 0\r\n150 all 1 inferno:7:1 0 {}\r\n{long}\r\n152 all 1 caught up\r\n",
+            long.len()
+        );
+        let script: &[_] =
+            vec![("subscribe all from=first", &*answer.leak()), ("quit", "221 good-bye\r\n")]
+                .leak();
+        let words = ["flood", "tail", "--from", "first", "--no-follow", "--json"];
+        let (text, end) = skep(&words, script).await;
+        assert_eq!(end.unwrap(), Exit::Done);
+        let line: serde_json::Value = serde_json::from_str(text.trim_end()).unwrap();
+        assert_eq!((&line["cursor"], &line["late"]), (&1.into(), &false.into()));
+        let body: Body = line["body"].as_str().unwrap().parse().unwrap();
+        assert!(body.0 == long.as_bytes());
+    }
+
+    #[test]
+    fn what_is_long_is_published_from_a_file_also_from_a_pipe() {
+        let long = vec![7; (1 << 20) + 5];
+        let What::Long(mut file, size) = of_input(&long[..]).unwrap() else {
+            panic!("it is long");
+        };
+        let mut kept = Vec::new();
+        file.rewind().unwrap();
+        file.read_to_end(&mut kept).unwrap();
+        assert!(kept == long && size == long.len() as u64);
+        assert!(matches!(of_input(&long[5..]).unwrap(), What::Here(body) if body.len() == 1 << 20));
     }
 
     #[tokio::test]
