@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// Jobs handed out at once. More than this are seldom known ahead even among a thousand nodes.
+/// Jobs that may be handed out and not taken back. More than this are seldom known ahead even among
+/// a thousand nodes.
 pub(crate) const SLOTS: usize = 128;
-/// A thread that sleeps is woken for so many jobs: waking takes as long as some of them.
-const WORTH_WAKING: usize = 6;
+/// A thread that sleeps is woken once so many jobs wait: waking takes as long as some of them.
+const WORTH_WAKING: u64 = 6;
 /// How often a thread looks for work before it sleeps: some 20 µs. The next round is nearly always
 /// nearer than that.
 const LOOKS: u32 = 1_000;
@@ -21,7 +22,10 @@ const LOOKS: u32 = 1_000;
 pub(crate) struct Crew<J, D> {
     shared: Arc<Shared<J, D>>,
     threads: Vec<JoinHandle<()>>,
-    round: u64,
+    /// Jobs handed out so far.
+    put: u64,
+    /// Jobs handed out and not taken back.
+    waiting: u64,
 }
 
 /// One job in its slot.
@@ -42,15 +46,12 @@ pub(crate) enum Outcome<J, D> {
 struct Shared<J, D> {
     work: fn(J) -> D,
     slots: Vec<Mutex<Slot<J, D>>>,
-    /// The number of the round, times [`SLOTS`] twice over, and how many slots it fills.
-    round: AtomicU64,
+    /// Jobs handed out so far: the newest is in the slot before this one.
+    put: AtomicU64,
     /// Some thread sleeps, or is about to.
     asleep: AtomicBool,
     over: AtomicBool,
 }
-
-/// What the round's number is multiplied by, so that the count of its jobs has room below it.
-const ROUND: u64 = 2 * SLOTS as u64;
 
 impl<J: Send + 'static, D: Send + 'static> Crew<J, D> {
     /// So many threads beside the caller's. `work` must not panic.
@@ -59,7 +60,7 @@ impl<J: Send + 'static, D: Send + 'static> Crew<J, D> {
         let shared = Arc::new(Shared {
             work,
             slots,
-            round: AtomicU64::new(0),
+            put: AtomicU64::new(0),
             asleep: AtomicBool::new(false),
             over: AtomicBool::new(false),
         });
@@ -69,27 +70,30 @@ impl<J: Send + 'static, D: Send + 'static> Crew<J, D> {
             thread.spawn(move || shared.live())
         };
         let threads = (1..=threads.get()).map(start).collect::<Result<_, _>>()?;
-        Ok(Self { shared, threads, round: 0 })
+        Ok(Self { shared, threads, put: 0, waiting: 0 })
     }
 
-    /// Puts a job into a slot, of which everything was taken before. Nobody looks at it before
-    /// [`Crew::begin`].
-    pub(crate) fn put(&self, slot: usize, job: J) {
+    /// Hands a job out, and says in which slot it lies. No more than [`SLOTS`] may, and they are
+    /// taken back in the order in which they were put.
+    pub(crate) fn put(&mut self, job: J) -> usize {
+        let slot = slot_of(self.put);
+        self.put += 1;
+        self.waiting += 1;
         *self.shared.lock(slot) = Slot::Todo(job);
+        slot
     }
 
-    /// The jobs in the first `count` slots may be done.
-    pub(crate) fn begin(&mut self, count: usize) {
-        self.round += 1;
-        let round = self.round * ROUND + count as u64;
-        self.shared.round.store(round, Ordering::SeqCst);
-        if count >= WORTH_WAKING && self.shared.asleep.swap(false, Ordering::SeqCst) {
+    /// Lets the threads know what was put.
+    pub(crate) fn begin(&self) {
+        self.shared.put.store(self.put, Ordering::SeqCst);
+        if self.waiting >= WORTH_WAKING && self.shared.asleep.swap(false, Ordering::SeqCst) {
             self.threads.iter().for_each(|thread| thread.thread().unpark());
         }
     }
 
     /// Takes what is in a slot, once nobody works on it.
-    pub(crate) fn take(&self, slot: usize) -> Option<Outcome<J, D>> {
+    pub(crate) fn take(&mut self, slot: usize) -> Option<Outcome<J, D>> {
+        self.waiting = self.waiting.saturating_sub(1);
         match std::mem::replace(&mut *self.shared.wait_for(slot), Slot::Empty) {
             Slot::Empty => None,
             Slot::Todo(job) => Some(Outcome::Untouched(job)),
@@ -114,35 +118,39 @@ impl<J, D> Shared<J, D> {
         let mut seen = 0;
         let mut looks = 0;
         while !self.over.load(Ordering::Relaxed) {
-            let round = self.round.load(Ordering::Acquire);
-            if round != seen {
-                seen = round;
+            let put = self.put.load(Ordering::Acquire);
+            if put != seen {
+                seen = put;
                 looks = 0;
-                self.work_through(usize::try_from(round % ROUND).unwrap_or(0));
+                self.work_through(put);
             } else if looks < LOOKS {
                 looks += 1;
                 std::hint::spin_loop();
             } else {
                 looks = 0;
                 self.asleep.store(true, Ordering::SeqCst);
-                if self.round.load(Ordering::SeqCst) == seen && !self.over.load(Ordering::SeqCst) {
+                if self.put.load(Ordering::SeqCst) == seen && !self.over.load(Ordering::SeqCst) {
                     std::thread::park();
                 }
             }
         }
     }
 
-    /// Does jobs from the last one on, as their owner takes them back from the first one on. Where
-    /// the two meet there is nothing left to do.
-    fn work_through(&self, count: usize) {
-        for slot in (0..count).rev() {
-            let Ok(mut place) = self.slots[slot].try_lock() else {
+    /// Does jobs from the newest on, as their owner takes them back from the oldest on, until there
+    /// are newer ones. Whoever comes upon nothing has met the owner.
+    fn work_through(&self, put: u64) {
+        for job in (put.saturating_sub(SLOTS as u64)..put).rev() {
+            let Ok(mut place) = self.slots[slot_of(job)].try_lock() else {
                 continue;
             };
             match std::mem::replace(&mut *place, Slot::Empty) {
                 Slot::Todo(job) => *place = Slot::Done((self.work)(job)),
                 Slot::Empty => return,
                 done @ Slot::Done(_) => *place = done,
+            }
+            drop(place);
+            if self.put.load(Ordering::Acquire) != put {
+                return;
             }
         }
     }
@@ -163,8 +171,14 @@ impl<J, D> Shared<J, D> {
     }
 }
 
+fn slot_of(job: u64) -> usize {
+    usize::try_from(job % SLOTS as u64).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
 
     fn squared(job: u64) -> u64 {
@@ -175,18 +189,24 @@ mod tests {
     fn rounds(threads: usize, sizes: impl Iterator<Item = usize>) {
         let threads = NonZero::new(threads).unwrap();
         let mut crew = Crew::new(threads, squared).unwrap();
+        let mut under_way = VecDeque::new();
         for (round, size) in (0..).zip(sizes) {
-            let job = |slot: usize| round * 1_000 + slot as u64;
-            (0..size).for_each(|slot| crew.put(slot, job(slot)));
-            crew.begin(size);
-            for slot in 0..size {
+            for n in 0..size.min(SLOTS - under_way.len()) {
+                let job = round * 1_000 + n as u64;
+                under_way.push_back((crew.put(job), job));
+            }
+            crew.begin();
+            // Some are left for the next round, and in the end none.
+            let kept = if round % 16 == 15 { 0 } else { under_way.len() / 3 };
+            for (slot, job) in under_way.drain(..under_way.len() - kept) {
                 let done = match crew.take(slot).expect("a job is lost") {
                     Outcome::Untouched(job) => squared(job),
                     Outcome::Done(done) => done,
                 };
-                assert_eq!(done, job(slot) * job(slot));
+                assert_eq!(done, job * job);
             }
-            assert!((0..SLOTS).all(|slot| crew.take(slot).is_none()), "a job is done twice");
+            let free = (0..SLOTS).filter(|slot| under_way.iter().all(|(kept, _)| kept != slot));
+            assert!(free.into_iter().all(|slot| crew.take(slot).is_none()), "done twice");
         }
     }
 

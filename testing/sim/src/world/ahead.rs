@@ -1,8 +1,8 @@
 //! Working ahead: what nodes will be asked next is asked on several threads, and nobody can tell.
 //!
 //! What a node does reaches another no sooner than the quickest packet. So of all that is planned
-//! for less than that time, the first call of each node is known before any of it has happened:
-//! nothing that happens meanwhile to others can change it. These calls are made ahead, by a
+//! for less than that time from now on, the next call of each node is known before any of it has
+//! happened: nothing that happens meanwhile to others can change it. These calls are made ahead, by a
 //! [`Crew`](crate::crew::Crew), while the world does everything in its order: it traces, checks
 //! and carries out, and where it would call a node it finds that call's outcome. The trace is the
 //! same, whoever made which call and when.
@@ -118,22 +118,30 @@ impl Foreseen {
     }
 }
 
-/// A call on its way, in the order of the events that make it.
-struct Planned {
+/// An event that was looked at and whose turn has not come.
+struct Drawn {
     order: u64,
-    host: HostIx,
+    /// To whom it happens, if it is to one host only.
+    host: Option<HostIx>,
+    /// The call that it makes, if that was handed out.
+    call: Option<Planned>,
+}
+
+/// A call that was handed out.
+struct Planned {
+    slot: usize,
     frame: Option<(LinkId, Bytes)>,
 }
 
 /// Everything that is done ahead.
 pub(super) struct Ahead {
     crew: Crew<Job, Made>,
-    planned: VecDeque<Planned>,
-    /// The slot of the first of them.
-    slot: usize,
-    /// The last search in which each host was met.
-    met: Vec<u64>,
-    search: u64,
+    /// In the order in which their turns come.
+    drawn: VecDeque<Drawn>,
+    /// How many of them happen to each host.
+    to_host: Vec<u32>,
+    /// One of them may touch any host: nothing behind it can be foreseen.
+    blocked: bool,
 }
 
 /// What an event does, as far as can be foreseen.
@@ -149,69 +157,66 @@ enum Prospect {
 impl Ahead {
     pub(super) fn new(threads: std::num::NonZero<usize>) -> std::io::Result<Self> {
         let crew = Crew::new(threads, make)?;
-        Ok(Self { crew, planned: VecDeque::new(), slot: 0, met: Vec::new(), search: 0 })
+        Ok(Self { crew, drawn: VecDeque::new(), to_host: Vec::new(), blocked: false })
     }
 
-    /// Whether this is the first that happens to a host in this search.
-    fn meets(&mut self, host: HostIx) -> bool {
-        if self.met.len() <= host.index() {
-            self.met.resize(host.index() + 1, 0);
+    /// Takes note of an event that was looked at.
+    fn note(&mut self, drawn: Drawn) {
+        match drawn.host {
+            Some(host) => *self.count(host) += 1,
+            None => self.blocked = true,
         }
-        std::mem::replace(&mut self.met[host.index()], self.search) != self.search
+        self.drawn.push_back(drawn);
+    }
+
+    fn count(&mut self, host: HostIx) -> &mut u32 {
+        if self.to_host.len() <= host.index() {
+            self.to_host.resize(host.index() + 1, 0);
+        }
+        &mut self.to_host[host.index()]
+    }
+
+    /// The turn of an event has come.
+    fn turn(&mut self, order: u64) -> Option<Drawn> {
+        let drawn = self.drawn.pop_front_if(|drawn| drawn.order == order)?;
+        match drawn.host {
+            Some(host) => *self.count(host) -= 1,
+            None => self.blocked = false,
+        }
+        Some(drawn)
     }
 }
 
 impl World {
-    /// Hands out the calls that will come for sure.
+    /// Hands out the calls that will come for sure. The first that comes is left to the caller.
     pub(super) fn work_ahead(&mut self, end: Time) {
         let Self { ahead: Some(ahead), queue, hosts, net, now, .. } = self else {
             return;
         };
-        if queue.has_drawn() {
-            return;
-        }
         let Some(first) = queue.next_at() else {
             return;
         };
-        ahead.search += 1;
         let horizon = (first.max(*now) + net.quickest()).min(end + Duration::from_nanos(1));
-        let mut calls: Vec<(Time, Ask)> = Vec::new();
-        while calls.len() < SLOTS
+        let mut handed_out = false;
+        while !ahead.blocked
+            && ahead.drawn.len() < SLOTS
             && let Some((at, order, happening)) = queue.draw(horizon)
         {
-            match prospect(hosts, net, (*now).max(at), happening) {
-                Prospect::Calls(host, local, ask) if ahead.meets(host) => {
-                    let frame = match &ask {
-                        Ask::Input(Input::Frame { link, frame }) => {
-                            Some((*link, frame.body.clone()))
-                        }
-                        Ask::Input(_) | Ask::Tick => None,
-                    };
-                    calls.push((local, ask));
-                    ahead.planned.push_back(Planned { order, host, frame });
+            let local = (*now).max(at);
+            let (host, call) = match prospect(hosts, net, local, happening) {
+                Prospect::Calls(host, ..) if ahead.drawn.is_empty() => (Some(host), None),
+                Prospect::Calls(host, local, ask) if *ahead.count(host) == 0 => {
+                    (Some(host), hosts[host.index()].hand_out(&mut ahead.crew, local, ask))
                 }
-                Prospect::Calls(..) => {}
-                Prospect::Touches(host) => {
-                    ahead.meets(host);
-                }
-                Prospect::Unknown => break,
-            }
+                Prospect::Calls(host, ..) | Prospect::Touches(host) => (Some(host), None),
+                Prospect::Unknown => (None, None),
+            };
+            handed_out |= call.is_some();
+            ahead.note(Drawn { order, host, call });
         }
-        if calls.len() < 2 {
-            return ahead.planned.clear();
+        if handed_out {
+            ahead.crew.begin();
         }
-        let count = calls.len();
-        for (slot, ((now, ask), planned)) in calls.into_iter().zip(&ahead.planned).enumerate() {
-            let process = hosts[planned.host.index()].process.as_mut();
-            if let Some(process) = process
-                && let Some(machine) = process.machine.take()
-            {
-                let call = Call { now, ask, check: process.is_checked_next() };
-                ahead.crew.put(slot, Job { machine, call });
-            }
-        }
-        ahead.slot = 0;
-        ahead.crew.begin(count);
     }
 
     /// An event's turn has come: the machine that it was foreseen to call is back in its process,
@@ -220,10 +225,8 @@ impl World {
         let Self { ahead: Some(ahead), hosts, .. } = self else {
             return None;
         };
-        let Planned { host, frame, .. } =
-            ahead.planned.pop_front_if(|planned| planned.order == order)?;
-        let slot = ahead.slot;
-        ahead.slot += 1;
+        let Drawn { host, call, .. } = ahead.turn(order)?;
+        let (host, Planned { slot, frame }) = (host?, call?);
         let (machine, answer) = match ahead.crew.take(slot)? {
             Outcome::Untouched(Job { machine, .. }) => (machine, None),
             Outcome::Done(Made { machine, answer }) => (machine, Some(answer)),
@@ -238,7 +241,7 @@ impl World {
     /// Something went wrong: what was foreseen never comes, and the machines are back for whoever
     /// looks at the wreck.
     pub(super) fn call_off(&mut self) {
-        let next = |world: &Self| Some(world.ahead.as_ref()?.planned.front()?.order);
+        let next = |world: &Self| Some(world.ahead.as_ref()?.drawn.front()?.order);
         while let Some(order) = next(self) {
             if let Some(host) = self.bring_back(order)
                 && let Some(process) = &mut self.host_mut(host).process
@@ -246,6 +249,20 @@ impl World {
                 process.foreseen = None;
             }
         }
+    }
+}
+
+impl Host {
+    /// Hands a call of this host's machine out, together with the machine.
+    fn hand_out(&mut self, crew: &mut Crew<Job, Made>, now: Time, ask: Ask) -> Option<Planned> {
+        let process = self.process.as_mut()?;
+        let machine = process.machine.take()?;
+        let frame = match &ask {
+            Ask::Input(Input::Frame { link, frame }) => Some((*link, frame.body.clone())),
+            Ask::Input(_) | Ask::Tick => None,
+        };
+        let call = Call { now, ask, check: process.is_checked_next() };
+        Some(Planned { slot: crew.put(Job { machine, call }), frame })
     }
 }
 
