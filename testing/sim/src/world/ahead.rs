@@ -2,8 +2,8 @@
 //!
 //! What a node does reaches another no sooner than the quickest packet. So of all that is planned
 //! for less than that time from now on, the next call of each node is known before any of it has
-//! happened: nothing that happens meanwhile to others can change it. These calls are made ahead, by a
-//! [`Crew`](crate::crew::Crew), while the world does everything in its order: it traces, checks
+//! happened: nothing that happens meanwhile to others can change it. These calls are made ahead, by
+//! a [`Crew`](crate::crew::Crew), while the world does everything in its order: it traces, checks
 //! and carries out, and where it would call a node it finds that call's outcome. The trace is the
 //! same, whoever made which call and when.
 //!
