@@ -19,6 +19,8 @@ mod shown;
 
 /// Each member has told what it measured after so many periods of telling, if it had anything.
 const REPORTS: u32 = 3;
+/// First reports of so many members go in a period: those of a large flock are spread over more.
+const REPORTS_A_PERIOD: u32 = 10;
 /// What is kept of what a generator says on standard error, to be shown with its failure.
 const GENERATOR_STDERR: usize = 512;
 
@@ -33,11 +35,14 @@ pub fn config(config: &Config, bloc: &BlocName) -> adoption::Config {
     let usual = adoption::Config::default();
     // Who wants to know every second, and to compute every five, would not wait so long as others.
     let least = |period: fn(&Group) -> Duration| config.groups.values().map(period).min();
-    let told = least(|group| group.estimates_period).map(|period| period * REPORTS);
+    let period = least(|group| group.estimates_period);
+    let told = period.map(|period| period * REPORTS);
+    let each = period.map(|period| period / REPORTS_A_PERIOD);
     let update = least(|group| group.update_period);
     adoption::Config {
         plans: config.groups.iter().map(plan).collect(),
         listen_first: told.map_or(usual.listen_first, |told| told.min(usual.listen_first)),
+        listen_of_each: each.map_or(usual.listen_of_each, |each| each.min(usual.listen_of_each)),
         calm: update.map_or(usual.calm, |update| update.min(usual.calm)),
         ..usual
     }

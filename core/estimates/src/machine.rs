@@ -36,8 +36,16 @@ const FORGET_AFTER: Duration = Duration::from_secs(6 * 3600);
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// The first look, when there is anything to see.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
-/// The first report goes after about this long: when a flock has formed, and it is worth the bytes.
+/// The first report goes no sooner than about this long: when a flock has formed, and it is worth
+/// the bytes.
 const FIRST_REPORT: Duration = Duration::from_secs(20);
+/// Each first report costs every member about a kilobyte, headers and relaying in. So those of a
+/// flock that was started at once are spread over this share of the estimates period, but no more
+/// than that, for each that is still to come: 140 bytes a second,
+const FIRST_REPORT_OF_EACH: u32 = 8;
+const FIRST_REPORT_OF_EACH_AT_MOST: Duration = Duration::from_secs(8);
+/// and at most over this: no coordinate comes to rest sooner.
+const FIRST_REPORTS: Duration = Duration::from_secs(900);
 /// A node that is new asks its neighbours where they are, so that it soon knows where it is itself:
 /// after this long,
 const FIRST_EXCHANGE: Duration = Duration::from_secs(1);
@@ -179,6 +187,18 @@ pub(crate) struct Node {
     pub(crate) place: Option<Place>,
     /// When its report came.
     pub(crate) at: Time,
+    /// Whether one did: a node's answer to a ping says as well where it is.
+    pub(crate) reported: bool,
+}
+
+/// When the first report goes.
+#[derive(Clone, Copy, Debug)]
+struct FirstReport {
+    /// No sooner than this.
+    from: Time,
+    /// After this share of the time over which the first reports of all are spread.
+    share: f64,
+    due: bool,
 }
 
 /// The estimates of one node.
@@ -202,6 +222,7 @@ pub struct Estimates {
     next_ping: Time,
     next_probe: Time,
     next_report: Time,
+    first_report: FirstReport,
     next_look: Time,
     next_exchange: Time,
     exchange_wait: Duration,
@@ -220,10 +241,12 @@ impl Estimates {
         } else {
             Time::NEVER
         };
+        let from = now + FIRST_REPORT + rng.jitter(FIRST_REPORT, 0.5);
         Self {
             next_ping,
             next_probe,
-            next_report: now + FIRST_REPORT + rng.jitter(FIRST_REPORT, 0.5),
+            next_report: from,
+            first_report: FirstReport { from, share: rng.unit(), due: true },
             next_look: now + rng.jitter(FIRST_LOOK, JITTER),
             next_exchange: now + rng.jitter(FIRST_EXCHANGE, JITTER),
             exchange_wait: FIRST_EXCHANGE,
@@ -248,7 +271,10 @@ impl Estimates {
     /// Lets `input` happen.
     pub fn handle(&mut self, now: Time, input: Input, out: &mut Outbox<Output>) {
         match input {
-            Input::Present(present) => self.present = present,
+            Input::Present(present) => {
+                self.present = present;
+                self.plan_first_report();
+            }
             Input::Link { peer, up: true } => self.link_up(now, peer, out),
             Input::Link { peer, up: false } => self.link_down(now, peer),
             Input::Message { from, body } => self.message(now, from, &body, out),
@@ -298,6 +324,7 @@ impl Estimates {
             self.exchange(now, out);
         }
         if now >= self.next_report {
+            self.first_report.due = false;
             self.next_report = now + self.rng.jitter(self.config.estimates_period, JITTER);
             if let Some(report) = self.consider_publishing(now) {
                 out.push(Output::Publish { body: report.to_body().into() });
@@ -349,6 +376,26 @@ impl Estimates {
     #[must_use]
     pub const fn probed_bytes(&self) -> u64 {
         self.probed_bytes
+    }
+
+    #[cfg(test)]
+    pub(crate) fn first_report_due(&self) -> Option<Time> {
+        self.first_report.due.then_some(self.next_report)
+    }
+
+    /// Who comes last of a thousand has nobody to share the wires with, and who starts as one of a
+    /// thousand has all of them.
+    fn plan_first_report(&mut self) {
+        if !self.first_report.due {
+            return;
+        }
+        let reported = |id: &NodeId| self.nodes.get(id).is_some_and(|node| node.reported);
+        let to_come = self.present.iter().filter(|id| **id != self.me && !reported(id)).count();
+        let to_come = u32::try_from(to_come).unwrap_or(u32::MAX);
+        let each = self.config.estimates_period / FIRST_REPORT_OF_EACH;
+        let each = each.min(FIRST_REPORT_OF_EACH_AT_MOST);
+        let spread = each.saturating_mul(to_come).min(FIRST_REPORTS);
+        self.next_report = self.first_report.from + spread.mul_f64(self.first_report.share);
     }
 
     fn link_up(&mut self, now: Time, peer: NodeId, out: &mut Outbox<Output>) {
@@ -418,6 +465,7 @@ impl Estimates {
     }
 
     fn exchange(&mut self, now: Time, out: &mut Outbox<Output>) {
+        self.plan_first_report();
         self.next_exchange = now + self.rng.jitter(self.exchange_wait, JITTER);
         let wait = self.exchange_wait.mul_f64(EXCHANGE_GROWTH);
         self.exchange_wait = wait.min(self.config.ping_period.max(FIRST_EXCHANGE));
@@ -605,6 +653,7 @@ impl Estimates {
             node.coordinate = report.coordinate().or(node.coordinate);
             node.place = report.place();
             node.at = now;
+            node.reported = true;
         });
     }
 
@@ -612,7 +661,7 @@ impl Estimates {
         if self.nodes.len() >= MAX_NODES && !self.nodes.contains_key(&id) {
             return;
         }
-        let unknown = Node { coordinate: None, place: None, at: now };
+        let unknown = Node { coordinate: None, place: None, at: now, reported: false };
         change(self.nodes.entry(id).or_insert(unknown));
     }
 }

@@ -7,6 +7,7 @@ use core::time::Duration;
 use skep_base::{NodeId, Rng, Time};
 
 use crate::machine::{MAX_MEASURED, Sample};
+use crate::publish::Restless;
 use crate::window::{Window, micros};
 
 /// A link whose peer acknowledged this much between two looks carried bulk, so that the rate which
@@ -18,6 +19,8 @@ const BULK: u64 = 256 * 1024;
 pub(crate) struct Measured {
     pub(crate) rtt: Option<Window>,
     pub(crate) rate: Option<Window>,
+    /// By how much the round trip that was told has wandered.
+    pub(crate) restless: Restless,
     /// Not probed again before.
     pub(crate) rests_until: Time,
     /// Bytes that the peer had acknowledged at the last look: on the control and on the bulk lane.
@@ -68,6 +71,12 @@ impl Peers {
         match &mut entry.rate {
             Some(window) => window.add(now, rate),
             None => entry.rate = Some(Window::new(now, rate)),
+        }
+    }
+
+    pub(crate) fn restless(&mut self, peer: NodeId, change: impl FnOnce(&mut Restless)) {
+        if let Some(measured) = self.measured.get_mut(&peer) {
+            change(&mut measured.restless);
         }
     }
 

@@ -143,8 +143,8 @@ pub enum Input {
     Heartbeat {
         /// Over which link.
         link: LinkId,
-        /// What it says.
-        heartbeat: Heartbeat,
+        /// What it says; nothing where that is the same as the one before it said.
+        heartbeat: Option<Heartbeat>,
     },
     /// An attempt to dial came to nothing.
     DialFailed {
@@ -238,8 +238,8 @@ pub enum Output {
     Heartbeat {
         /// Over which link.
         link: LinkId,
-        /// What it says.
-        heartbeat: Heartbeat,
+        /// What it says; nothing where that is the same as the one before it said.
+        heartbeat: Option<Heartbeat>,
     },
     /// Close a link, with a goodbye.
     Close {

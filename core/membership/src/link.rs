@@ -38,6 +38,10 @@ const RELEASE_WAIT: Duration = Duration::from_millis(200);
 /// flooded, whatever the overlay says.
 const DISAGREE_BEATS: u32 = 2;
 
+/// The lower identity begins: the higher one leaves it this share of a beat, and then answers. Two
+/// that begin at once acknowledge each other twice. Three such beats still fit into a silence.
+const COURTESY_SHARE: u32 = 20;
+
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) id: LinkId,
@@ -196,7 +200,7 @@ impl Membership {
         &mut self,
         now: Time,
         id: LinkId,
-        heartbeat: Heartbeat,
+        heartbeat: Option<Heartbeat>,
         out: &mut Outbox<Output>,
     ) {
         self.heard(now, id);
@@ -205,6 +209,10 @@ impl Membership {
         };
         let half_a_beat = self.config.heartbeat / 2;
         let Some(link) = self.links.get_mut(&peer) else {
+            return;
+        };
+        // Who says the same as before and never said anything is heard, and no more than that.
+        let Some(heartbeat) = heartbeat.or(link.peer_says) else {
             return;
         };
         let before = link.peer_says.replace(heartbeat);
@@ -263,6 +271,14 @@ impl Membership {
         }
     }
 
+    /// Somebody hears others than before. Of a link for an errand nothing was said: that must be
+    /// made up for when this node is left alone with it.
+    pub(crate) fn watchers_changed(&mut self, now: Time) {
+        if self.watch_withholds && self.hears_alone() {
+            self.watch_gain = Some(now);
+        }
+    }
+
     /// Whether this node alone hears somebody, and has not said so.
     fn hears_alone(&self) -> bool {
         self.links.iter().any(|(peer, link)| {
@@ -308,7 +324,7 @@ impl Membership {
         let due: Vec<NodeId> = self
             .links
             .iter()
-            .filter(|(_, link)| now >= self.beat_due(link))
+            .filter(|(peer, link)| now >= self.beat_due(**peer, link))
             .map(|(peer, _)| *peer)
             .collect();
         for peer in due {
@@ -323,13 +339,13 @@ impl Membership {
         if let Some(at) = self.beat_plan {
             return at;
         }
-        let beats = self.links.values().map(|link| {
+        let beats = self.links.iter().map(|(peer, link)| {
             let verdict_due = match link.verdict {
                 Verdict::Heard => link.last_heard + self.config.suspect_after,
                 Verdict::Suspect => link.last_heard + self.config.silent_after,
                 Verdict::Silent => link.last_heard + self.config.silent_after * CLOSE_SILENT,
             };
-            self.beat_due(link).min(verdict_due)
+            self.beat_due(*peer, link).min(verdict_due)
         });
         let doubts = self.lost.values().map(|lost| match lost.verdict {
             Verdict::Silent => lost.at + self.config.silent_after * LOST_SPAN,
@@ -339,12 +355,13 @@ impl Membership {
     }
 
     /// When the next beat on a link is due: each beat, and soon when it has something new to say.
-    fn beat_due(&self, link: &Link) -> Time {
+    fn beat_due(&self, peer: NodeId, link: &Link) -> Time {
         let Some(last) = link.last_beat else {
             return Time::ZERO;
         };
         let soon = last + self.config.heartbeat / 10;
-        let usual = last + self.config.heartbeat;
+        let courtesy = if self.me.id > peer { COURTESY_SHARE } else { u32::MAX };
+        let usual = last + self.config.heartbeat + self.config.heartbeat / courtesy;
         if link.said == link.to_say {
             usual
         } else if link.said == (Heartbeat { members: link.said.members, ..link.to_say }) {
@@ -437,10 +454,12 @@ impl Membership {
     fn send_beat(&mut self, now: Time, peer: NodeId, out: &mut Outbox<Output>) {
         let heartbeat = self.to_say(peer);
         if let Some(link) = self.links.get_mut(&peer) {
+            let again = link.last_beat.is_some() && link.said == heartbeat;
             link.last_beat = Some(now);
             link.said = heartbeat;
             link.to_say = heartbeat;
             self.statistics.beats += 1;
+            let heartbeat = (!again).then_some(heartbeat);
             out.push(Output::Heartbeat { link: link.id, heartbeat });
         }
     }
@@ -616,6 +635,7 @@ impl Membership {
         self.watch_urgent = false;
         self.watch_stale = false;
         let watch = self.watch();
+        self.watch_withholds = self.links.keys().any(|peer| watch.edge(*peer).is_none());
         if self.published.as_ref() != Some(&watch) {
             self.next_watch = now + self.config.watch_every;
             self.statistics.watches += 1;
@@ -624,8 +644,18 @@ impl Membership {
         }
     }
 
+    /// Whom this node hears. A link for an errand is not spoken of while somebody else hears the
+    /// peer: it will be gone in a moment. What was said of a link is said until it goes.
     fn watch(&self) -> Watch {
         let wanted = |peer: &NodeId| self.neighbours.contains(peer) || self.watched.contains(peer);
+        let said = |peer: &NodeId| {
+            self.published.as_ref().is_some_and(|watch| watch.edge(*peer).is_some())
+        };
+        let theirs =
+            |link: &Link| link.peer_says.is_none_or(|heartbeat| heartbeat.has(Heartbeat::WANTED));
+        let spoken_of = |(peer, link): &(&NodeId, &Link)| {
+            theirs(link) || said(peer) || !self.heard_by_another(**peer)
+        };
         let edge = |node: &NodeId, incarnation, nonce, verdict| Edge {
             node: *node,
             incarnation,
@@ -636,7 +666,7 @@ impl Membership {
             edge(peer, link.incarnation, short_nonce(link.nonce), link.verdict)
         };
         let first = self.links.iter().filter(|(peer, _)| wanted(peer));
-        let then = self.links.iter().filter(|(peer, _)| !wanted(peer));
+        let then = self.links.iter().filter(|(peer, _)| !wanted(peer)).filter(spoken_of);
         let lost = self
             .lost
             .iter()

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use skep_base::Incarnation;
 
 /// Sent every beat, answered at once when the last one lies half a beat back, so that the two
-/// directions share their acknowledgements.
+/// directions share their acknowledgements. One that says the same as the one before it on the link
+/// is a frame without a body: a flock at rest sends nothing else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// Which members the sender sees, as a digest. 0 before it knows.

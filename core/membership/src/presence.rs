@@ -282,6 +282,7 @@ impl Membership {
         if lost {
             self.watchers_lost(now);
         }
+        self.watchers_changed(now);
         if some || others {
             self.statistics.changed += 1;
             let (present, absent) = (self.members.present.clone(), self.members.absent.clone());

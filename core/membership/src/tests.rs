@@ -139,6 +139,73 @@ fn presence_is_a_chain_of_present_watchers() {
 }
 
 #[test]
+fn a_beat_that_says_nothing_new_says_nothing() {
+    let mut one = chain();
+    let beats = |one: &mut One| {
+        let beats = one.out.drain(..).filter_map(|output| {
+            if let Output::Heartbeat { heartbeat, .. } = output { Some(heartbeat) } else { None }
+        });
+        beats.collect::<Vec<_>>()
+    };
+    let first = beats(&mut one);
+    assert!(first[0].is_some(), "the first on a link says everything: {first:?}");
+    one.pass(Duration::from_secs(3));
+    beats(&mut one);
+    // Kept alive by a peer that says nothing new either, and never did say anything.
+    for _ in 0..4 {
+        one.pass(Duration::from_millis(1000));
+        one.give(Input::Heartbeat { link: LinkId(1), heartbeat: None });
+    }
+    let idle = beats(&mut one);
+    assert!(idle.len() >= 4 && idle.iter().all(Option::is_none), "{idle:?}");
+    assert_eq!(one.status(1), Status::Present);
+    let digest = 7;
+    one.give(Input::Layout(Layout { digest, ..Layout::default() }));
+    one.pass(Duration::from_millis(1500));
+    let said: Vec<u64> = beats(&mut one).into_iter().flatten().map(|beat| beat.members).collect();
+    assert_eq!(said, [digest], "news are said once");
+}
+
+/// Whom the newest watch record names, of those published since this was asked last.
+fn published(one: &mut One) -> Option<Vec<NodeId>> {
+    let watches = one.out.drain(..).filter_map(|output| {
+        let Output::Publish { watch } = output else { return None };
+        Some(Watch::from_body(&watch).unwrap().edges.iter().map(|edge| edge.node).collect())
+    });
+    watches.last()
+}
+
+#[test]
+fn an_errand_is_spoken_of_only_when_nobody_else_hears_the_peer() {
+    let mut one = chain();
+    one.give(Input::Synced);
+    let beats = |one: &mut One, links: &[u64]| {
+        for _ in 0..6 {
+            one.pass(Duration::from_secs(1));
+            let heard = links.iter().map(|link| Input::Heard { link: LinkId(*link) });
+            heard.for_each(|input| one.give(input));
+        }
+    };
+    beats(&mut one, &[1]);
+    assert_eq!(published(&mut one), Some(vec![id(1)]));
+    // 3 is heard by 2, and neither it nor this node wants the link.
+    one.link(3, 3);
+    let idle = Heartbeat { members: 0, incarnation: Incarnation(1), flags: 0 };
+    one.give(Input::Heartbeat { link: LinkId(3), heartbeat: Some(idle) });
+    beats(&mut one, &[1, 3]);
+    assert_eq!(published(&mut one), None);
+    one.watch(2, &[]);
+    one.pass(Duration::from_millis(1));
+    let mut both = vec![id(1), id(3)];
+    both.sort_unstable();
+    assert_eq!(published(&mut one), Some(both), "3 would be silent to others now");
+    // What was said is true until the link goes.
+    one.watch(2, &[(3, Verdict::Heard)]);
+    beats(&mut one, &[1, 3]);
+    assert_eq!(published(&mut one), None);
+}
+
+#[test]
 fn one_that_hears_outweighs_any_that_do_not() {
     let mut one = chain();
     one.say(4, NodeState::Up);

@@ -166,7 +166,7 @@ impl Node {
                     out.push(Output::Dial { dial, expect, addresses });
                 }
                 skep_membership::Output::Heartbeat { link, heartbeat } => {
-                    let body = encode(&heartbeat).into();
+                    let body = heartbeat.map_or_else(Bytes::new, |beat| encode(&beat).into());
                     out.push(Output::Send { link, kind: kind::MEMBERSHIP, body });
                 }
                 skep_membership::Output::Close { link, why } => {

@@ -344,8 +344,12 @@ impl Node {
                 }
                 Err(error) => self.broken(link, from, &error, out),
             },
+            kind::MEMBERSHIP if frame.body.is_empty() => {
+                self.member(now, skep_membership::Input::Heartbeat { link, heartbeat: None });
+            }
             kind::MEMBERSHIP => match decode::<Heartbeat>("heartbeat", &frame.body) {
                 Ok(heartbeat) => {
+                    let heartbeat = Some(heartbeat);
                     self.member(now, skep_membership::Input::Heartbeat { link, heartbeat });
                 }
                 Err(error) => self.broken(link, from, &error, out),

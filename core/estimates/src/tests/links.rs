@@ -125,6 +125,59 @@ fn a_flock_at_rest_says_nothing_twice() {
 }
 
 #[test]
+fn first_reports_of_a_flock_are_spread_and_a_late_comer_s_is_not() {
+    let mut net = Net::new(50, &quiet(), lan);
+    (0..50).for_each(|n| net.link(node(n), node((n + 1) % 50)));
+    net.run_for(Duration::from_secs(30 + 50));
+    // Fifty times seven seconds and a half: an eighth of them, or a little less.
+    assert!(net.reports.len() <= 12, "{} nodes reported in 80 s", net.reports.len());
+    net.run_for(Duration::from_secs(400));
+    assert_eq!(net.reports.len(), 50);
+    let mut late = crate::Estimates::new(node(90), quiet(), skep_base::Rng::seeded(9), net.now);
+    let mut out = skep_base::Outbox::new();
+    let mut present: alloc::vec::Vec<NodeId> = (0..50).chain([90]).map(node).collect();
+    present.sort_unstable();
+    late.handle(net.now, Input::Present(present.clone()), &mut out);
+    late.handle(net.now, Input::Link { peer: node(0), up: true }, &mut out);
+    let due = |late: &crate::Estimates| late.first_report_due().unwrap().since(net.now);
+    assert!(due(&late) > Duration::from_secs(50), "it knows of no reports yet: {:?}", due(&late));
+    for (id, report) in &net.reports {
+        let body = Some(report.to_body().into());
+        late.handle(net.now, Input::Record { node: *id, body }, &mut out);
+    }
+    late.handle(net.now, Input::Present(present), &mut out);
+    assert!(due(&late) <= Duration::from_secs(50), "{:?}", due(&late));
+}
+
+#[test]
+fn a_machine_that_wanders_by_less_than_a_millisecond_says_so_once() {
+    let mut net = Net::new(2, &quiet(), lan);
+    net.link(node(0), node(1));
+    net.run_for(Duration::from_secs(900));
+    let before = net.published;
+    let mut rng = skep_base::Rng::seeded(3);
+    for minute in 0..120_u32 {
+        // The kernel's least of some minutes is the same at each look, and then another.
+        let least_rtt = Duration::from_micros(300 + 600 * u64::from(minute / 5 % 2))
+            + Duration::from_micros(rng.within(0..50));
+        let sample = crate::Sample {
+            peer: node(1),
+            bulk: false,
+            least_rtt,
+            acked: 0,
+            rate: 0,
+            sender_limited: true,
+        };
+        for _ in 0..8 {
+            net.give(node(0), Input::Looked(alloc::vec![sample]));
+        }
+        net.run_for(Duration::from_secs(60));
+    }
+    let told = net.published - before;
+    assert!(told <= 6, "{told} reports in two hours of a busy machine");
+}
+
+#[test]
 fn a_change_of_a_fifth_is_told_within_the_period_and_less_is_not() {
     let mut net = Net::new(2, &quiet(), lan);
     net.link(node(0), node(1));

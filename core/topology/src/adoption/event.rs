@@ -32,6 +32,12 @@ pub struct Config {
     /// A node that has just begun has not heard yet what others measured: it computes nothing for
     /// so long.
     pub listen_first: Duration,
+    /// And for so much longer for each member of the group, until most have said what they measured:
+    /// their first reports are spread over time in proportion to their number. A topology of unknown
+    /// costs is no better than the hash overlay, and moves all links.
+    pub listen_of_each: Duration,
+    /// But no longer than this on that account.
+    pub listen_of_all: Duration,
     /// Members must have kept still for so long before a topology is computed for them.
     pub calm: Duration,
     /// Who never keeps still does not put it off for longer than this.
@@ -43,6 +49,8 @@ impl Default for Config {
         Self {
             plans: BTreeMap::new(),
             listen_first: Duration::from_secs(45),
+            listen_of_each: Duration::from_secs(6),
+            listen_of_all: Duration::from_secs(600),
             calm: Duration::from_secs(10),
             calm_at_most: Duration::from_secs(60),
         }

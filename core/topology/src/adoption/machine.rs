@@ -175,7 +175,10 @@ impl Adoption {
     /// When this node computes a group's topology, if it does.
     fn compute_due(&self, group: &Group) -> Option<Time> {
         let due = group.compute_due(self.me, &self.config)?;
-        Some(due.max(self.begun? + self.config.listen_first))
+        let members = u32::try_from(group.present.len()).unwrap_or(u32::MAX);
+        let all = self.config.listen_of_each.saturating_mul(members);
+        let listen = self.config.listen_first + all.min(self.config.listen_of_all);
+        Some(due.max(self.begun? + listen))
     }
 
     fn group_mut(&mut self, name: &GroupName) -> Option<&mut Group> {

@@ -46,9 +46,9 @@ struct Bench {
 impl Bench {
     fn new(me: NodeId, master: Option<NodeId>) -> Self {
         let plan = Plan { k: 3, master, update_period: 120 * S };
-        let listen_first = Duration::ZERO;
+        let (listen_first, listen_of_each) = (Duration::ZERO, Duration::ZERO);
         let plans = BTreeMap::from([(all(), plan)]);
-        let config = Config { plans, listen_first, ..Config::default() };
+        let config = Config { plans, listen_first, listen_of_each, ..Config::default() };
         let machine = Adoption::new(me, config, Rng::seeded(1));
         Self { now: Time::from_millis(5_000), machine }
     }
@@ -142,6 +142,22 @@ fn the_master_computes_when_members_have_kept_still_and_all_others_do_not() {
             assert_eq!(wanted.is_some(), me == at, "{me} with {master:?} named");
             assert!(wanted.is_none_or(|wanted| wanted.members == members && wanted.k == 3));
         }
+    }
+}
+
+#[test]
+fn a_large_flock_is_listened_to_for_longer_for_its_reports_take_longer() {
+    for (n, seconds) in [(8_usize, 45 + 6 * 8), (30, 45 + 6 * 30), (120, 45 + 600)] {
+        let members = flock(n);
+        let mut bench = Bench::new(members[0], None);
+        let plan = Plan { k: 3, master: None, update_period: 120 * S };
+        let plans = BTreeMap::from([(all(), plan)]);
+        let config = Config { plans, ..Config::default() };
+        bench.machine = Adoption::new(members[0], config, Rng::seeded(1));
+        bench.give(Input::Begun);
+        bench.members(&members);
+        assert!(bench.wanted((seconds - 1) * S).is_none(), "{n} members");
+        assert!(bench.wanted(2 * S).is_some(), "{n} members");
     }
 }
 
@@ -483,7 +499,8 @@ fn a_failure_is_tried_again_no_later_than_the_next_update_is_due() {
         let mut bench = Bench::new(members[0], None);
         let plan = Plan { k: 3, master: None, update_period: update * S };
         let plans = BTreeMap::from([(all(), plan)]);
-        let config = Config { plans, listen_first: Duration::ZERO, ..Config::default() };
+        let (listen_first, listen_of_each) = (Duration::ZERO, Duration::ZERO);
+        let config = Config { plans, listen_first, listen_of_each, ..Config::default() };
         bench.machine = Adoption::new(members[0], config, Rng::seeded(1));
         bench.give(Input::Begun);
         bench.members(&members);
