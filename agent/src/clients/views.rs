@@ -55,28 +55,25 @@ impl Spine {
             .collect()
     }
 
-    /// Present nodes with where they serve clients, by their round trip from here: what this node
-    /// knows. Which is nearest to the client only the client can find out (FLOOD-11).
+    /// Present nodes with where they serve clients, by their round trip from here: what was measured,
+    /// else what coordinates or the map predict. Which is nearest to the client only the client can
+    /// find out (FLOOD-11).
     pub(super) fn nearest(&self) -> Vec<Hint> {
-        let mut nodes: Vec<Hint> = self
+        let (id, now) = (self.node.id(), self.clock.now());
+        let nodes: Vec<Hint> = self
             .node
             .members()
             .filter(|member| member.status == Status::Present)
             .filter_map(|member| {
-                let me = member.node == self.node.id();
-                let micros = self.round_trip(member.node);
-                let rtt = micros.map(|micros| Duration::from_micros(u64::from(micros)));
+                let estimate = || self.node.between(now, id, member.node).map(|known| known.rtt);
                 Some(Hint {
                     node: member.name?.clone(),
-                    rtt: if me { Some(Duration::ZERO) } else { rtt },
+                    rtt: if member.node == id { Some(Duration::ZERO) } else { estimate() },
                     servers: self.client_addresses(member.node, member.name?),
                 })
             })
             .collect();
-        nodes.sort_by(|a, b| {
-            (a.rtt.is_none(), a.rtt, &a.node).cmp(&(b.rtt.is_none(), b.rtt, &b.node))
-        });
-        nodes
+        ranked(nodes)
     }
 
     fn client_addresses(&self, node: NodeId, name: &NodeName) -> Vec<String> {
@@ -90,6 +87,12 @@ impl Spine {
     }
 }
 
+/// The nearest first; whose distance nobody knows last.
+fn ranked(mut nodes: Vec<Hint>) -> Vec<Hint> {
+    nodes.sort_by(|a, b| (a.rtt.is_none(), a.rtt, &a.node).cmp(&(b.rtt.is_none(), b.rtt, &b.node)));
+    nodes
+}
+
 const fn word(presence: Presence) -> &'static str {
     match presence {
         Presence::Present => "present",
@@ -97,5 +100,28 @@ const fn word(presence: Presence) -> &'static str {
         Presence::Restarting => "restarting",
         Presence::Left => "left",
         Presence::GivenUp => "given-up",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_are_ranked_by_estimates_and_unknown_ones_come_last() {
+        let hint = |name: &str, rtt: Option<u64>| Hint {
+            node: name.parse().unwrap(),
+            rtt: rtt.map(Duration::from_micros),
+            servers: Vec::new(),
+        };
+        let hints = vec![
+            hint("unknown", None),
+            hint("sydney", Some(240_000)),
+            hint("here", Some(0)),
+            hint("rack-b", Some(300)),
+            hint("rack-a", Some(300)),
+        ];
+        let names: Vec<String> = ranked(hints).iter().map(|hint| hint.node.to_string()).collect();
+        assert_eq!(names, ["here", "rack-a", "rack-b", "sydney", "unknown"]);
     }
 }

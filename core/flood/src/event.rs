@@ -101,11 +101,18 @@ pub enum Input {
         group: GroupName,
     },
     /// How long it takes to a neighbour and back, as samples of its link show. Says how long a body
-    /// may take before it is asked for, and who is near.
+    /// may take before it is asked for.
     RoundTrip {
         /// To whom.
         peer: NodeId,
         /// The smoothed time.
+        time: Duration,
+    },
+    /// How far off a neighbour is, as estimates have it. Says who of several is near.
+    Distance {
+        /// Who.
+        peer: NodeId,
+        /// The least round trip that was measured, or what is predicted.
         time: Duration,
     },
     /// A frame of kind [`skep_wire::kind::FLOOD`] came in.

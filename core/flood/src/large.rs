@@ -235,7 +235,12 @@ impl Flood {
         let Some(group) = self.group_name(key.0).cloned() else {
             return;
         };
-        let far = |peer: &NodeId| self.round_trips.get(peer).copied().unwrap_or(FAR);
+        // A link that carries little tells less than what was estimated of it: its smoothed time
+        // has the peer's delayed acknowledgements in it.
+        let known = |peer: &NodeId| {
+            self.distances.get(peer).or_else(|| self.round_trips.get(peer)).copied()
+        };
+        let far = |peer: &NodeId| known(peer).unwrap_or(FAR);
         let Some(want) = self.wants.get_mut(&key) else {
             return;
         };

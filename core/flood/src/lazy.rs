@@ -55,6 +55,13 @@ impl Flood {
         }
     }
 
+    /// How far off a neighbour is, as estimates have it.
+    pub(crate) fn distance(&mut self, peer: NodeId, time: Duration) {
+        if self.distances.len() < MAX_ROUND_TRIPS || self.distances.contains_key(&peer) {
+            self.distances.insert(peer, time);
+        }
+    }
+
     fn ask_after(&self, peer: NodeId) -> Duration {
         let time = self.round_trips.get(&peer).copied().unwrap_or(ROUND_TRIP_UNKNOWN);
         (time * 2).max(ASK_AT_LEAST)

@@ -69,6 +69,7 @@ pub struct Flood {
     pub(crate) branches: Branches,
     pub(crate) rumours: Rumours,
     pub(crate) round_trips: BTreeMap<NodeId, Duration>,
+    pub(crate) distances: BTreeMap<NodeId, Duration>,
     pub(crate) pulls: BTreeMap<u32, Pull>,
     pub(crate) next_pull: u32,
     pub(crate) serving: BTreeMap<(NodeId, GroupIx, u32), Serving>,
@@ -131,6 +132,7 @@ impl Flood {
             branches: Branches::default(),
             rumours: Rumours::default(),
             round_trips: BTreeMap::new(),
+            distances: BTreeMap::new(),
             pulls: BTreeMap::new(),
             next_pull: 0,
             serving: BTreeMap::new(),
@@ -162,6 +164,7 @@ impl Flood {
             Input::Join { group } => self.join(now, group),
             Input::Leave { group } => self.leave(&group),
             Input::RoundTrip { peer, time } => self.round_trip(peer, time),
+            Input::Distance { peer, time } => self.distance(peer, time),
             Input::Received { from, body } => self.received(now, from, &body, out),
             Input::Publish { group, body, token, label } => {
                 self.publish(now, &group, body, (token, label), out);
@@ -387,6 +390,7 @@ impl Flood {
         self.rumours.forget_peer(group, peer, now);
         if !self.groups.values().any(|group| group.peers.contains(&peer)) {
             self.round_trips.remove(&peer);
+            self.distances.remove(&peer);
         }
         self.wake_at(now, "ids without bodies");
         self.abandon_pulls(now, group, peer, out);

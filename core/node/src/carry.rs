@@ -284,6 +284,7 @@ impl Node {
             let input = skep_flood::Input::Neighbours { group, peers };
             self.flood.handle(now, input, &mut self.from_flood);
         }
+        self.hand_distances(now);
     }
 
     pub(crate) fn carry_from_flood(&mut self, out: &mut Outbox<Output>) {

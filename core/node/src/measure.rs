@@ -84,6 +84,17 @@ impl Node {
         self.estimate(now, skep_estimates::Input::Record { node: owner, body });
     }
 
+    /// Tells the flood who of its neighbours is near: what it can fetch from several it fetches from
+    /// these first.
+    pub(crate) fn hand_distances(&mut self, now: Time) {
+        for peer in self.flood_peers.keys() {
+            if let Some(time) = self.estimates.rtt(now, *peer) {
+                let input = skep_flood::Input::Distance { peer: *peer, time };
+                self.flood.handle(now, input, &mut self.from_flood);
+            }
+        }
+    }
+
     fn addresses_of(&self, peer: NodeId) -> alloc::vec::Vec<SocketAddr> {
         let facts = self.membership.member(peer).and_then(|member| member.facts);
         facts.map_or_else(Default::default, |facts| {

@@ -158,6 +158,7 @@ impl Node {
             }
             Input::Looked(samples) => {
                 self.estimate(now, skep_estimates::Input::Looked(samples));
+                self.hand_distances(now);
             }
             Input::Computed { group, job, answer } => {
                 self.adopt(now, skep_topology::adoption::Input::Computed { group, job, answer });

@@ -293,6 +293,43 @@ fn a_large_body_that_is_not_what_was_announced_is_refused() {
 }
 
 #[test]
+fn a_large_body_is_asked_of_the_nearest_whoever_announced_it_first() {
+    let near = node(5);
+    // Without estimates the link's own time counts, and nothing known is far.
+    for (estimated, sampled, first) in
+        [(Some((90, 3)), None, near), (None, Some((3, 90)), node(PEER)), (None, None, node(PEER))]
+    {
+        let mut bench = Bench::new();
+        let peers = vec![node(PEER), near];
+        bench.handle(Input::Neighbours { group: GroupName::all(), peers });
+        let ms = Duration::from_millis;
+        if let Some((a, b)) = estimated {
+            bench.handle(Input::Distance { peer: node(PEER), time: ms(a) });
+            bench.handle(Input::Distance { peer: near, time: ms(b) });
+            // The link of the near one carries little, and looks slow.
+            bench.handle(Input::RoundTrip { peer: near, time: ms(200) });
+        }
+        if let Some((a, b)) = sampled {
+            bench.handle(Input::RoundTrip { peer: node(PEER), time: ms(a) });
+            bench.handle(Input::RoundTrip { peer: near, time: ms(b) });
+        }
+        let mut large = header(node(3), 1, None);
+        (large.length, large.digest) = (20_000, Some(Digest::of(b"large")));
+        let id = large.id;
+        bench.updates(vec![large.clone()]);
+        let message = Message::Updates { group: GroupName::all(), headers: vec![large] };
+        let body = Packet { message, bodies: vec![] }.to_bytes();
+        bench.handle(Input::Received { from: near, body });
+        let outputs = bench.handle(Input::BodyOpened { id, missing: Some((true, vec![0])) });
+        let asked = outputs.iter().find_map(|output| match output {
+            Output::Fetching { from } => Some(*from),
+            _ => None,
+        });
+        assert_eq!(asked, Some(first), "estimated {estimated:?}, sampled {sampled:?}");
+    }
+}
+
+#[test]
 fn messages_of_foreign_groups_and_broken_ones_are_refused() {
     let mut bench = Bench::new();
     let group: GroupName = "elsewhere".parse().unwrap();
