@@ -55,9 +55,9 @@ impl Spine {
             .collect()
     }
 
-    /// Present nodes with where they serve clients, by their round trip from here: what was measured,
-    /// else what coordinates or the map predict. Which is nearest to the client only the client can
-    /// find out (FLOOD-11).
+    /// Present nodes with where they serve clients, by their round trip from here: what was
+    /// measured, else what coordinates or the map predict. Which is nearest to the client only the
+    /// client can find out (FLOOD-11).
     pub(super) fn nearest(&self) -> Vec<Hint> {
         let (id, now) = (self.node.id(), self.clock.now());
         let nodes: Vec<Hint> = self

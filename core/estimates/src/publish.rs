@@ -22,11 +22,11 @@ const NOISE: f64 = 0.05;
 const UNSURE: f64 = 1.0;
 /// Differences of a round trip below this tell of processes, not of networks.
 const SLACK_US: f64 = 200.0;
-/// A round trip that differs by less than so many times what its samples differ by on average is the
-/// same as before.
+/// A round trip that differs by less than so many times what its samples differ by on average is
+/// the same as before.
 const SPREADS: f64 = 2.0;
-/// What was told wanders on a busy machine, and the kernel's least of some minutes hides by how much.
-/// So who has told a change does not tell one of less than so many times as much ..
+/// What was told wanders on a busy machine, and the kernel's least of some minutes hides by how
+/// much. So who has told a change does not tell one of less than so many times as much ..
 const RESTLESS: f64 = 3.0;
 /// .. until that is forgotten, by half in so long; but no process makes a difference of more
 /// than this, in microseconds, and what networks do is always told.

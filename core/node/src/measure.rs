@@ -84,8 +84,8 @@ impl Node {
         self.estimate(now, skep_estimates::Input::Record { node: owner, body });
     }
 
-    /// Tells the flood who of its neighbours is near: what it can fetch from several it fetches from
-    /// these first.
+    /// Tells the flood who of its neighbours is near: what it can fetch from several it fetches
+    /// from these first.
     pub(crate) fn hand_distances(&mut self, now: Time) {
         for peer in self.flood_peers.keys() {
             if let Some(time) = self.estimates.rtt(now, *peer) {

@@ -32,9 +32,9 @@ pub struct Config {
     /// A node that has just begun has not heard yet what others measured: it computes nothing for
     /// so long.
     pub listen_first: Duration,
-    /// And for so much longer for each member of the group, until most have said what they measured:
-    /// their first reports are spread over time in proportion to their number. A topology of unknown
-    /// costs is no better than the hash overlay, and moves all links.
+    /// And for so much longer for each member of the group, until most have said what they
+    /// measured: their first reports are spread over time in proportion to their number. A
+    /// topology of unknown costs is no better than the hash overlay, and moves all links.
     pub listen_of_each: Duration,
     /// But no longer than this on that account.
     pub listen_of_all: Duration,
