@@ -52,6 +52,8 @@ pub mod kind {
     pub const TOPOLOGY: u8 = 0x2C;
     /// Requests that are passed on from link to link: `skep-routing`.
     pub const ROUTED: u8 = 0x38;
+    /// Masters, backups and the roster: `skep-managers`.
+    pub const MANAGERS: u8 = 0x48;
     /// Asks for a channel: the first frame of a stream.
     pub const CHANNEL: u8 = 0x50;
     /// Asks to be joined to whoever shows the same cookie: the first frame of a stream to a relay.

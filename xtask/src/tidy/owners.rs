@@ -35,6 +35,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("petgraph", &["core/topology", "testing/sim"]),
     ("postcard", &["core/wire"]),
     ("proptest", &["core/*", "edge/*", "agent", "testing/*"]),
+    ("protobuf", &["core/managers"]),
+    ("raft", &["core/managers"]),
     ("rcgen", &["edge/identity"]),
     ("rusqlite", &["edge/store"]),
     (
@@ -58,6 +60,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("serde", &["core/*", "edge/*", "agent", "cli", "testing/*", "xtask"]),
     ("serde_bytes", &["core/*"]),
     ("serde_json", &["edge/identity", "edge/control", "agent", "cli", "testing/*", "xtask"]),
+    ("slog", &["core/managers"]),
     ("socket2", &["edge/transport", "edge/client-port"]),
     ("tempfile", &["core/*", "edge/*", "agent", "cli", "client", "testing/*", "xtask"]),
     ("thiserror", &["core/*", "edge/*", "agent", "client"]),

@@ -1,0 +1,174 @@
+//! What `skep flock` shows.
+
+use std::fmt;
+use std::time::Duration;
+
+use skep_base::{NodeId, Time};
+
+use crate::id::{Generation, Lineage, Role, Stamp, Strength};
+
+/// The whole of what this node knows of its flock's management, for listings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct View {
+    /// This node's role.
+    pub role: Role,
+    /// The flock that this node manages or follows, if any.
+    pub flock: Option<FlockView>,
+    /// What is waited for, since when, until when.
+    pub waits: Vec<Waiting>,
+    /// The highest stamp seen.
+    pub seen: Stamp,
+    /// Other flocks of the bloc that are announced now.
+    pub others: Vec<OtherFlock>,
+}
+
+/// The flock that this node manages or follows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FlockView {
+    /// Its transient name.
+    pub name: String,
+    /// Its history.
+    pub lineage: Lineage,
+    /// How often it was founded again.
+    pub generation: Generation,
+    /// Its newest stamp, as this node knows it.
+    pub stamp: Stamp,
+    /// The engine's election count; 0 on nodes that only follow.
+    pub term: u64,
+    /// What its writes may rely on.
+    pub strength: Strength,
+    /// From which history it was forked, and where.
+    pub parent: Option<(Lineage, u64)>,
+    /// Whether it ever acknowledged anything.
+    pub acknowledged: bool,
+    /// Who decides, if anybody does now.
+    pub master: Option<NodeId>,
+    /// Who votes beside it.
+    pub backups: Vec<NodeId>,
+    /// Who is about to.
+    pub learners: Vec<NodeId>,
+    /// On whose disks every acknowledgement is.
+    pub sync_set: Vec<NodeId>,
+    /// Who may become a manager, best first.
+    pub roster: Vec<RosterView>,
+    /// The highest place that is decided, and of it what this node applied. 0 on followers.
+    pub committed: u64,
+    /// See `committed`.
+    pub applied: u64,
+    /// Until when the master may acknowledge and read, on the master.
+    pub lease_until: Option<Time>,
+    /// How long this node has been master.
+    pub master_since: Option<Time>,
+}
+
+/// A place on the roster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RosterView {
+    /// Whose.
+    pub node: NodeId,
+    /// The product of the two below, 0 to 1000.
+    pub standing: u16,
+    /// What it has to spare, 0 to 1000.
+    pub resources: u16,
+    /// How much it was there lately, 0 to 1000 (DVM-12, 14).
+    pub availability: u16,
+    /// Whether it is there now.
+    pub present: bool,
+    /// Never more than a witness.
+    pub witness: bool,
+    /// An operator's hold, or its own baseline.
+    pub held: bool,
+    /// Nobody looks for it any more.
+    pub given_up: bool,
+}
+
+/// A flock that somebody announces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherFlock {
+    /// Its transient name.
+    pub name: String,
+    /// Its history.
+    pub lineage: Lineage,
+    /// Its generation.
+    pub generation: Generation,
+    /// Its stamp.
+    pub stamp: Stamp,
+    /// Its master, if it has one.
+    pub master: Option<NodeId>,
+    /// Who announces that it is of it.
+    pub members: usize,
+}
+
+/// One thing that is waited for (invariant 9).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// For what.
+    pub what: Wait,
+    /// Since when.
+    pub since: Time,
+    /// Until when, if a time is set.
+    pub until: Option<Time>,
+}
+
+/// What may be waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wait {
+    /// A flock to join, before one is founded.
+    Flock,
+    /// The engine to elect a master.
+    Election,
+    /// The new master's first stamp to be decided.
+    Stamp,
+    /// An earlier master's lease to be surely over.
+    OldLease,
+    /// A second and third eligible node.
+    Backups,
+    /// A learner to catch up.
+    Learner(NodeId),
+    /// A silent manager to come back before it is replaced.
+    Manager(NodeId),
+    /// A majority of the managers, or two more eligible nodes.
+    Managers,
+    /// The other managers of the time before the restart, to compare logs with.
+    Comparison,
+    /// A member of the newest sync set: it alone surely has everything.
+    SyncMember,
+    /// The master to be told of this node, which was demoted.
+    Baseline,
+    /// A merge into another flock.
+    Merge(Lineage),
+    /// The disk.
+    Disk,
+    /// Somebody to be reached at all (DVM-17).
+    Anybody,
+    /// An operator's release.
+    Release,
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flock => f.write_str("waits for a flock to join"),
+            Self::Election => f.write_str("waits for an election"),
+            Self::Stamp => f.write_str("waits for the new master's first stamp"),
+            Self::OldLease => f.write_str("waits until an earlier lease is over"),
+            Self::Backups => f.write_str("waits for a second and third eligible node"),
+            Self::Learner(node) => write!(f, "waits for learner {node:?} to catch up"),
+            Self::Manager(node) => write!(f, "waits for manager {node:?} to come back"),
+            Self::Managers => f.write_str("waits for the other managers or two eligible nodes"),
+            Self::Comparison => f.write_str("waits for the other managers to compare logs with"),
+            Self::SyncMember => f.write_str("waits for a member of the newest sync set"),
+            Self::Baseline => f.write_str("waits until its baseline is well"),
+            Self::Merge(lineage) => write!(f, "waits for the merge into {lineage:?}"),
+            Self::Disk => f.write_str("waits for the disk"),
+            Self::Anybody => f.write_str("waits until it reaches anybody"),
+            Self::Release => f.write_str("waits for an operator's release"),
+        }
+    }
+}
+
+impl Waiting {
+    pub(crate) fn new(what: Wait, since: Time, span: Option<Duration>) -> Self {
+        Self { what, since, until: span.map(|span| since + span) }
+    }
+}
