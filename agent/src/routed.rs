@@ -31,7 +31,7 @@ impl Spine {
             Output::Request { ticket, service, body, within: _ } => {
                 self.reach.request(ticket, service, &body);
             }
-            Output::Answered { token, outcome } => {
+            Output::Answered { token, outcome, took: _ } => {
                 if let Some(reply) = self.asking.remove(&token) {
                     drop(reply.send(outcome));
                 }

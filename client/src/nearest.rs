@@ -99,7 +99,7 @@ async fn round_trip(dialler: &Dialler, server: &Server) -> Option<Duration> {
 }
 
 fn hint(row: &str) -> Option<(Near, Vec<Server>)> {
-    let Hint { node, rtt: hint, servers } = Hint::read(row)?;
+    let Hint { node, rtt: hint, servers, routed: _ } = Hint::read(row)?;
     let servers = servers.iter().filter_map(|word| word.parse().ok()).collect();
     Some((Near { node, server: None, measured: None, hint }, servers))
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use skep_base::{GroupName, NodeId, NodeName};
 use skep_client_port::{Group, Refusal};
 use skep_control::api::Presence;
+use skep_estimates::Basis;
 use skep_lines::{Hint, Ports, Statistic, code};
 use skep_node::Status;
 use skep_records::kind as record;
@@ -65,10 +66,12 @@ impl Spine {
             .members()
             .filter(|member| member.status == Status::Present)
             .filter_map(|member| {
-                let estimate = || self.node.between(now, id, member.node).map(|known| known.rtt);
+                let known = self.node.between(now, id, member.node);
+                let rtt = known.map(|known| known.rtt);
                 Some(Hint {
                     node: member.name?.clone(),
-                    rtt: if member.node == id { Some(Duration::ZERO) } else { estimate() },
+                    rtt: if member.node == id { Some(Duration::ZERO) } else { rtt },
+                    routed: known.is_some_and(|known| known.basis == Basis::Routed),
                     servers: self.client_addresses(member.node, member.name?),
                 })
             })
@@ -112,6 +115,7 @@ mod tests {
         let hint = |name: &str, rtt: Option<u64>| Hint {
             node: name.parse().unwrap(),
             rtt: rtt.map(Duration::from_micros),
+            routed: false,
             servers: Vec::new(),
         };
         let hints = vec![

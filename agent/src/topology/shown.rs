@@ -260,6 +260,7 @@ const fn code(why: Why) -> HashReason {
 const fn words(basis: Basis) -> RttBasis {
     match basis {
         Basis::Measured => RttBasis::Measured,
+        Basis::Routed => RttBasis::Routed,
         Basis::Coordinates => RttBasis::Coordinates,
         Basis::Distance => RttBasis::Distance,
     }

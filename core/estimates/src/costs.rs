@@ -9,13 +9,20 @@ use skep_wire::encode;
 use crate::coordinate::{Coordinate, WireCoordinate};
 use crate::machine::Estimates;
 use crate::place::Place;
-use crate::report::{Pair, Report, short_id};
+use crate::report::{Pair, Report, ShortId, short_id};
+use crate::ways::{Way, Ways};
 
 /// Where reports of other nodes are: the node reads them from its records when it is asked, so that
 /// no machine holds 10,000 of them a second time.
 pub trait Reports {
     /// The report that `node` published last.
     fn report(&self, node: NodeId) -> Option<Report>;
+
+    /// Whom `node` cannot meet, as it published last.
+    fn ways(&self, node: NodeId) -> Option<Ways> {
+        let _: NodeId = node;
+        None
+    }
 }
 
 impl<F: Fn(NodeId) -> Option<Report>> Reports for F {
@@ -29,6 +36,8 @@ impl<F: Fn(NodeId) -> Option<Report>> Reports for F {
 pub enum Basis {
     /// One of the two measured it.
     Measured,
+    /// Measured over the links of others, as neither can dial the other.
+    Routed,
     /// Predicted from network coordinates.
     Coordinates,
     /// Predicted from latitude and longitude.
@@ -70,7 +79,31 @@ impl Estimates {
         let said = [self.said_by(now, a, b, reports), self.said_by(now, b, a, reports)];
         let rate = said.iter().flatten().filter_map(|said| said.rate).max();
         let least = said.into_iter().flatten().min_by_key(|said| said.rtt);
-        least.map(|said| Between { rate, ..said }).or_else(|| self.predicted(a, b))
+        let measured = least.map(|said| Between { rate, ..said });
+        let ways = [self.way_by(now, a, b, reports), self.way_by(now, b, a, reports)];
+        // Where both say that they cannot meet, what was measured was so before.
+        let agreed = ways.iter().all(Option::is_some);
+        let routed = ways.into_iter().flatten().min_by_key(|way| way.rtt);
+        let known = if agreed { routed } else { measured.or(routed) };
+        known.or_else(|| self.predicted(a, b))
+    }
+
+    /// What `by` says of the way to `of`, if it cannot meet it.
+    fn way_by(&self, now: Time, by: NodeId, of: NodeId, reports: &dyn Reports) -> Option<Between> {
+        let (way, at) = if by == self.me {
+            self.apart.way(of).map(|(way, at)| (way, Some(at)))?
+        } else {
+            let way = *reports.ways(by)?.way(of)?;
+            (way, self.nodes.get(&by).and_then(|node| node.ways_at))
+        };
+        Some(Between {
+            rtt: way.rtt(),
+            deviation: Some(Duration::from_micros(way.deviation_us.into())),
+            rate: None,
+            basis: Basis::Routed,
+            by: Some(by),
+            age: at.map(|at| now.since(at)),
+        })
     }
 
     /// What `by` says of `of`.
@@ -138,6 +171,9 @@ pub struct Costs {
     whereabouts: Vec<Whereabouts>,
     /// Measured pairs, the lesser member first, sorted.
     pairs: Vec<Measurement>,
+    /// Pairs of which both say that they cannot meet, likewise, and what a message takes between
+    /// them over others. They are none of `pairs`.
+    apart: Vec<((u32, u32), u32)>,
 }
 
 /// What was measured between two members.
@@ -159,12 +195,19 @@ impl Costs {
         let mut places: Vec<_> =
             (0_u32..).zip(members).map(|(at, id)| (short_id(*id), at)).collect();
         places.sort_unstable();
-        let place_of = |short| {
+        let place_of = |short: ShortId| {
             let at = places.binary_search_by_key(&short, |(short, _)| *short).ok()?;
             Some(places[at].1)
         };
-        let mut costs = Self { whereabouts: Vec::with_capacity(members.len()), pairs: Vec::new() };
+        let mut costs = Self { whereabouts: Vec::with_capacity(members.len()), ..Self::default() };
         for (at, id) in (0_u32..).zip(members) {
+            if let Some(ways) = reports.ways(*id) {
+                let known = ways.ways().iter().filter_map(|Way { peer, rtt_us, .. }| {
+                    let to = place_of(*peer).filter(|to| *to != at)?;
+                    Some(((at.min(to), at.max(to)), *rtt_us))
+                });
+                costs.apart.extend(known);
+            }
             let Some(report) = reports.report(*id) else {
                 costs.whereabouts.push((None, None));
                 continue;
@@ -192,6 +235,13 @@ impl Costs {
             }
             same
         });
+        // Each end names the other at most once: who is named twice is named by both. One alone
+        // may be behind address translation, and dial all the others.
+        self.apart.sort_unstable();
+        let both = |two: &[((u32, u32), u32)]| (two[0].0 == two[1].0).then_some(two[0]);
+        self.apart = self.apart.windows(2).filter_map(both).collect();
+        let apart = &self.apart;
+        self.pairs.retain(|pair| place_in(apart, pair.ends).is_none());
     }
 
     /// A digest of all of it: equal ones lead to equal computations.
@@ -203,6 +253,9 @@ impl Costs {
             for number in [a, b, pair.rtt_us, pair.deviation_us, pair.rate_kib] {
                 bytes.extend_from_slice(&number.to_le_bytes());
             }
+        }
+        for ((a, b), rtt_us) in &self.apart {
+            [a, b, rtt_us].iter().for_each(|number| bytes.extend(number.to_le_bytes()));
         }
         for (coordinate, place) in &self.whereabouts {
             bytes
@@ -228,11 +281,19 @@ impl Costs {
         self.pairs.iter().map(|pair| (pair.ends.0 as usize, pair.ends.1 as usize))
     }
 
+    /// The pairs that no link can join, by the places of their members.
+    pub fn apart(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        self.apart.iter().map(|((a, b), _)| (*a as usize, *b as usize))
+    }
+
     /// The round trip between two members, and what that rests on; nothing where it is unknown.
     #[must_use]
     pub fn rtt(&self, a: usize, b: usize) -> Option<(Duration, Basis)> {
         if let Some(pair) = self.measurement(a, b) {
             return Some((Duration::from_micros(pair.rtt_us.into()), Basis::Measured));
+        }
+        if let Some(rtt_us) = ends(a, b).and_then(|ends| place_in(&self.apart, ends)) {
+            return Some((Duration::from_micros(rtt_us.into()), Basis::Routed));
         }
         predict(self.whereabouts.get(a)?, self.whereabouts.get(b)?)
     }
@@ -252,8 +313,16 @@ impl Costs {
     /// What was measured between two members.
     #[must_use]
     pub fn measurement(&self, a: usize, b: usize) -> Option<&Measurement> {
-        let ends = (u32::try_from(a.min(b)).ok()?, u32::try_from(a.max(b)).ok()?);
-        let at = self.pairs.binary_search_by_key(&ends, |pair| pair.ends).ok()?;
+        let at = self.pairs.binary_search_by_key(&ends(a, b)?, |pair| pair.ends).ok()?;
         self.pairs.get(at)
     }
+}
+
+fn ends(a: usize, b: usize) -> Option<(u32, u32)> {
+    Some((u32::try_from(a.min(b)).ok()?, u32::try_from(a.max(b)).ok()?))
+}
+
+fn place_in(apart: &[((u32, u32), u32)], ends: (u32, u32)) -> Option<u32> {
+    let at = apart.binary_search_by_key(&ends, |(ends, _)| *ends).ok()?;
+    apart.get(at).map(|(_, rtt_us)| *rtt_us)
 }

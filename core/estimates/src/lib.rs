@@ -13,11 +13,15 @@
 //! no coordinate yet, latitude and longitude do (FLOOD-16); else the pair is unknown, and the
 //! answer says which of these it is ([`Basis`]).
 //!
+//! Where neither of two nodes can dial the other, both find that out, and what a message takes
+//! between them over the links of others: they publish it as a record of its own, as [`Ways`], so
+//! that no topology takes such a pair for one that a link could join.
+//!
 //! This is a machine of its own, beside `skep-topology`, because it converses (pings, trains,
 //! records) while the overlay is computed; the overlay is handed [`Costs`].
 //!
 //! * [`Estimates`]: the machine; [`Estimates::between`] answers for one pair;
-//! * [`Report`]: the body of the record;
+//! * [`Report`]: the body of the record; [`Ways`]: that of the other one;
 //! * [`Costs`]: all of it for a list of members, for whoever computes a topology.
 
 #![no_std]
@@ -25,8 +29,10 @@
 
 extern crate alloc;
 
+mod apart;
 mod coordinate;
 mod costs;
+mod event;
 mod machine;
 mod math;
 mod message;
@@ -35,14 +41,17 @@ mod place;
 pub mod probe;
 mod publish;
 mod report;
+mod ways;
 mod window;
 
 pub use coordinate::{Coordinate, DIMENSIONS, MAX_COMPONENT};
 pub use costs::{Basis, Between, Costs, Measurement, Reports};
-pub use machine::{Config, Estimates, Input, MAX_MEASURED, MAX_NODES, Output, Sample};
+pub use event::{Config, Input, Output, Sample};
+pub use machine::{Estimates, MAX_MEASURED, MAX_NODES};
 pub use message::{Message, Pong};
 pub use place::{KM_PER_MS, Place};
 pub use report::{MAX_PAIRS, Pair, Report, ShortId, short_id};
+pub use ways::{MAX_WAYS, Way, Ways};
 pub use window::Window;
 
 #[cfg(test)]

@@ -10,7 +10,9 @@ use serde_bytes::ByteBuf;
 use skep_base::{NodeId, Outbox, Rng, Time};
 use skep_wire::{decode, encode};
 
+use crate::apart::Apart;
 use crate::coordinate::{Coordinate, Locator, WireCoordinate};
+use crate::event::{Config, Input, Output, Sample};
 use crate::message::{Message, Pong};
 use crate::peers::Peers;
 use crate::place::Place;
@@ -27,7 +29,7 @@ pub const MAX_NODES: usize = 16_384;
 /// Pings without an answer that are remembered.
 const MAX_PINGS: usize = 16;
 /// A ping that is answered later than this was lost, or its answer tells nothing.
-const PING_LOST: Duration = Duration::from_secs(10);
+pub(crate) const PING_LOST: Duration = Duration::from_secs(10);
 /// A link for an errand that is not up by then is not waited for.
 const ERRAND_LOST: Duration = Duration::from_secs(15);
 /// What was measured longer ago than this no longer pulls at this node's place.
@@ -53,132 +55,7 @@ const FIRST_EXCHANGE: Duration = Duration::from_secs(1);
 const EXCHANGE_GROWTH: f64 = 1.25;
 /// Periods are lengthened or shortened by this share, so that a flock that was started at once does
 /// not measure at once.
-const JITTER: f64 = 0.2;
-
-/// How often is measured and told. The defaults are for fleets: all of it costs a node some twenty
-/// bytes a second, and nearly nothing once a flock has come to rest.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Between two round trips measured to a random node (floodd's `ping-period`). Each costs about
-    /// 400 bytes, headers and all.
-    pub ping_period: Duration,
-    /// Between two bandwidths measured to a random node (floodd's `bandwidth-period`). Each costs
-    /// at most [`crate::probe::PROBE_BYTES`]. Zero: never.
-    pub bandwidth_period: Duration,
-    /// How often changes are published, if there are any (floodd's `estimates-period`).
-    pub estimates_period: Duration,
-    /// Where the node is on the earth, where that is known.
-    pub place: Option<Place>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            ping_period: Duration::from_secs(60),
-            bandwidth_period: Duration::from_secs(6 * 3600),
-            estimates_period: Duration::from_secs(60),
-            place: None,
-        }
-    }
-}
-
-/// What the kernel says of a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sample {
-    /// Who is at the other end.
-    pub peer: NodeId,
-    /// Whether it is the bulk lane; else the control lane.
-    pub bulk: bool,
-    /// The least round trip of the last minutes; zero where it is not known.
-    pub least_rtt: Duration,
-    /// Bytes that the peer acknowledged since the connection was made.
-    pub acked: u64,
-    /// The rate of the newest delivery, in bytes a second.
-    pub rate: u64,
-    /// That rate was limited by how little was sent.
-    pub sender_limited: bool,
-}
-
-/// What may happen to estimates.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// Who is present, sorted, this node among them.
-    Present(Vec<NodeId>),
-    /// A control link is up, or gone.
-    Link {
-        /// To whom.
-        peer: NodeId,
-        /// Whether it is up.
-        up: bool,
-    },
-    /// A message came.
-    Message {
-        /// From whom.
-        from: NodeId,
-        /// What it says.
-        body: Bytes,
-    },
-    /// The answer to [`Output::Look`].
-    Looked(Vec<Sample>),
-    /// The answer to [`Output::Knock`].
-    Knocked {
-        /// At whose door.
-        peer: NodeId,
-        /// How long a connection took to be there; nothing where none came to be.
-        took: Option<Duration>,
-    },
-    /// A node's record of kind `ESTIMATES` is new or newer. Our own of an earlier life tells where
-    /// we were.
-    Record {
-        /// Whose.
-        node: NodeId,
-        /// Its body; nothing where it was retracted.
-        body: Option<Bytes>,
-    },
-    /// A node's records were forgotten.
-    Forgotten {
-        /// Whose.
-        node: NodeId,
-    },
-}
-
-/// What estimates want done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Send this to a peer that is linked.
-    Send {
-        /// To whom.
-        to: NodeId,
-        /// What.
-        body: Bytes,
-    },
-    /// Open a bare connection to a peer that is not linked, and close it again without a word: the
-    /// two kernels measure the round trip, and no process has a part in it. [`Input::Knocked`]
-    /// follows.
-    Knock {
-        /// At whose door.
-        peer: NodeId,
-    },
-    /// Make a control link for an errand; [`Input::Link`] follows if that succeeds.
-    Reach {
-        /// To whom.
-        peer: NodeId,
-    },
-    /// Ask the kernel about all links.
-    Look,
-    /// Publish this as the record of kind `ESTIMATES`, schema 1.
-    Publish {
-        /// Its body.
-        body: Bytes,
-    },
-    /// What a peer sent was refused.
-    Reject {
-        /// Who sent it.
-        from: NodeId,
-        /// Why.
-        reason: &'static str,
-    },
-}
+pub(crate) const JITTER: f64 = 0.2;
 
 /// Where another node is.
 #[derive(Clone, Copy, Debug)]
@@ -187,6 +64,8 @@ pub(crate) struct Node {
     pub(crate) place: Option<Place>,
     /// When its report came.
     pub(crate) at: Time,
+    /// When its record of whom it cannot meet came.
+    pub(crate) ways_at: Option<Time>,
     /// Whether one did: a node's answer to a ping says as well where it is.
     pub(crate) reported: bool,
 }
@@ -206,13 +85,14 @@ struct FirstReport {
 pub struct Estimates {
     pub(crate) me: NodeId,
     pub(crate) config: Config,
-    rng: Rng,
+    pub(crate) rng: Rng,
     pub(crate) present: Vec<NodeId>,
     pub(crate) links: BTreeSet<NodeId>,
     pub(crate) peers: Peers,
     pub(crate) nodes: BTreeMap<NodeId, Node>,
     pub(crate) locator: Locator,
     pub(crate) published: Published,
+    pub(crate) apart: Apart,
     pings: BTreeMap<u32, (NodeId, Time)>,
     next_token: u32,
     /// To whom a link was asked for, to probe it, and until when that is worth waiting for.
@@ -259,6 +139,7 @@ impl Estimates {
             nodes: BTreeMap::new(),
             locator: Locator::new(),
             published: Published::default(),
+            apart: Apart::default(),
             pings: BTreeMap::new(),
             next_token: 0,
             errand: None,
@@ -272,6 +153,7 @@ impl Estimates {
     pub fn handle(&mut self, now: Time, input: Input, out: &mut Outbox<Output>) {
         match input {
             Input::Present(present) => {
+                self.apart.retain(|peer| present.binary_search(peer).is_ok());
                 self.present = present;
                 self.plan_first_report();
             }
@@ -279,11 +161,15 @@ impl Estimates {
             Input::Link { peer, up: false } => self.link_down(now, peer),
             Input::Message { from, body } => self.message(now, from, &body, out),
             Input::Looked(samples) => self.looked(now, &samples),
-            Input::Knocked { peer, took } => self.knocked(now, peer, took),
+            Input::Knocked { peer, took } => self.knocked(now, peer, took, out),
+            Input::Answered { peer, took } => self.answered(now, peer, took, out),
+            Input::Pinged { by } => self.pinged(now, by, out),
             Input::Record { node, body } => self.record(now, node, body.as_ref()),
+            Input::Ways { node, body } => self.ways(now, node, body.as_ref()),
             Input::Forgotten { node } => {
                 self.nodes.remove(&node);
                 self.peers.forget(node);
+                self.apart.forget(node);
             }
         }
     }
@@ -302,7 +188,7 @@ impl Estimates {
             (self.next_exchange, !self.links.is_empty(), "a neighbour is asked where it is"),
         ];
         let regular = regular.into_iter().filter(|(_, when, _)| *when);
-        regular.map(|(at, _, why)| (at, why)).chain(probe).min()
+        regular.map(|(at, _, why)| (at, why)).chain(probe).chain(self.apart.deadline()).min()
     }
 
     /// Does what is due.
@@ -323,11 +209,15 @@ impl Estimates {
         if now >= self.next_exchange {
             self.exchange(now, out);
         }
+        self.knock_again(now, out);
         if now >= self.next_report {
             self.first_report.due = false;
             self.next_report = now + self.rng.jitter(self.config.estimates_period, JITTER);
             if let Some(report) = self.consider_publishing(now) {
                 out.push(Output::Publish { body: report.to_body().into() });
+            }
+            if let Some(body) = self.consider_publishing_ways() {
+                out.push(Output::PublishWays { body });
             }
         }
     }
@@ -344,6 +234,7 @@ impl Estimates {
         if let Some(probe) = &self.probe {
             assert!(self.links.contains(&probe.peer), "a probe without a link");
         }
+        self.apart.check(&self.links);
     }
 
     /// The least round trip measured to a node lately, else what the coordinates or the distance
@@ -400,6 +291,7 @@ impl Estimates {
 
     fn link_up(&mut self, now: Time, peer: NodeId, out: &mut Outbox<Output>) {
         self.links.insert(peer);
+        self.apart.forget(peer);
         // A link that takes another's place: what was under way on that one is lost.
         self.abandon(now, peer);
         if self.errand.take_if(|(target, _)| *target == peer).is_some() {
@@ -594,10 +486,19 @@ impl Estimates {
         }
     }
 
-    fn knocked(&mut self, now: Time, peer: NodeId, took: Option<Duration>) {
+    fn knocked(
+        &mut self,
+        now: Time,
+        peer: NodeId,
+        took: Option<Duration>,
+        out: &mut Outbox<Output>,
+    ) {
         if let Some(rtt) = took.filter(|rtt| *rtt < PING_LOST) {
+            self.apart.forget(peer);
             self.peers.add_rtt(now, peer, rtt);
             self.locate(peer);
+        } else {
+            self.cannot_dial(now, peer, out);
         }
     }
 
@@ -657,11 +558,12 @@ impl Estimates {
         });
     }
 
-    fn node(&mut self, now: Time, id: NodeId, change: impl FnOnce(&mut Node)) {
+    pub(crate) fn node(&mut self, now: Time, id: NodeId, change: impl FnOnce(&mut Node)) {
         if self.nodes.len() >= MAX_NODES && !self.nodes.contains_key(&id) {
             return;
         }
-        let unknown = Node { coordinate: None, place: None, at: now, reported: false };
+        let unknown =
+            Node { coordinate: None, place: None, at: now, ways_at: None, reported: false };
         change(self.nodes.entry(id).or_insert(unknown));
     }
 }

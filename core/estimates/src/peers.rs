@@ -6,7 +6,8 @@ use core::time::Duration;
 
 use skep_base::{NodeId, Rng, Time};
 
-use crate::machine::{MAX_MEASURED, Sample};
+use crate::event::Sample;
+use crate::machine::MAX_MEASURED;
 use crate::publish::Restless;
 use crate::window::{Window, micros};
 

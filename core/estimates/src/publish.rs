@@ -12,7 +12,7 @@ use crate::report::{MAX_PAIRS, Pair, Report, short_id};
 
 /// What changed by less than this share is not worth telling everybody (links must not move
 /// for noise).
-const CHANGE: f64 = 0.20;
+pub(crate) const CHANGE: f64 = 0.20;
 /// After so long, smaller changes are told as well.
 pub(crate) const REFRESH: Duration = Duration::from_secs(600);
 /// Those of less than this share never are: a flock at rest says nothing twice.
@@ -21,7 +21,7 @@ const NOISE: f64 = 0.05;
 /// once that is half of it.
 const UNSURE: f64 = 1.0;
 /// Differences of a round trip below this tell of processes, not of networks.
-const SLACK_US: f64 = 200.0;
+pub(crate) const SLACK_US: f64 = 200.0;
 /// A round trip that differs by less than so many times what its samples differ by on average is
 /// the same as before.
 const SPREADS: f64 = 2.0;

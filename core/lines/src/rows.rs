@@ -42,6 +42,8 @@ pub struct Hint {
     pub node: NodeName,
     /// Round trip from the agent's node, where it is known. Zero for that node itself.
     pub rtt: Option<Duration>,
+    /// That is over the links of others: no link can join it with the agent's node.
+    pub routed: bool,
     /// Where it serves clients: `plain:ADDRESS:PORT` or `tls:ADDRESS:PORT`.
     pub servers: Vec<String>,
 }
@@ -92,9 +94,16 @@ impl fmt::Display for Hint {
             Some(rtt) => write!(f, "{} {}", self.node, rtt.as_micros())?,
             None => write!(f, "{} ?", self.node)?,
         }
+        if self.routed {
+            write!(f, " {ROUTED}")?;
+        }
         self.servers.iter().try_for_each(|server| write!(f, " {server}"))
     }
 }
+
+/// Says of a hint that its round trip is over the links of others. Who does not know the word takes
+/// it for a server of a kind that is not known.
+const ROUTED: &str = "routed";
 
 impl Hint {
     /// Reads a line; nothing where it is none. Words that are no servers to this version are kept.
@@ -103,7 +112,9 @@ impl Hint {
         let mut words = row.split(' ');
         let node = words.next()?.parse().ok()?;
         let rtt = words.next()?.parse().ok().map(Duration::from_micros);
-        Some(Self { node, rtt, servers: words.map(String::from).collect() })
+        let (said, servers): (Vec<&str>, Vec<&str>) = words.partition(|word| *word == ROUTED);
+        let servers = servers.into_iter().map(String::from).collect();
+        Some(Self { node, rtt, routed: !said.is_empty(), servers })
     }
 }
 
@@ -126,8 +137,13 @@ mod tests {
             assert_eq!(Statistic::read(row).unwrap().to_string(), row);
         }
         for row in ["inferno 0 plain:10.0.0.1:2000 tls:[::1]:2443", "valhalla 4171", "styx ? x"] {
-            assert_eq!(Hint::read(row).unwrap().to_string(), row);
+            let hint = Hint::read(row).unwrap();
+            assert_eq!((hint.to_string().as_str(), hint.routed), (row, false));
         }
+        let row = "bifrost 8000 routed plain:10.0.0.9:2000";
+        let hint = Hint::read(row).unwrap();
+        assert_eq!((hint.to_string().as_str(), hint.routed), (row, true));
+        assert_eq!(hint.servers, ["plain:10.0.0.9:2000"]);
     }
 
     #[test]

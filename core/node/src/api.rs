@@ -105,7 +105,7 @@ pub enum Input {
     /// Ask something of a node that this one may have no link to.
     /// [`skep_routing::Output::Answered`] tells what came of it.
     Ask {
-        /// Names it.
+        /// Names it. Numbers from 2⁶³ on are the node's own.
         token: skep_routing::Token,
         /// Of whom.
         to: NodeId,
@@ -214,7 +214,8 @@ pub enum Output {
     },
     /// What the flood machine wants of the disk and of subscribers. Its `Send` never shows here.
     Flood(skep_flood::Output),
-    /// Requests of other nodes, and answers to this node's. `Send` and `Reject` never show here.
+    /// Requests of other nodes, and answers to this node's. `Send` and `Reject` never show here,
+    /// nor does [`crate::service::PING`].
     Routed(skep_routing::Output),
     /// Something that people or other parts of the agent may want to know.
     Event(Event),

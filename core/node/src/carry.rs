@@ -32,7 +32,7 @@ impl Node {
             }
             self.carry_from_flood(out);
             self.hand_peers(now);
-            self.carry_from_routing(out);
+            self.carry_from_routing(now, out);
             let laid_out = core::mem::take(&mut self.laid_out);
             if !laid_out && self.is_settled() {
                 if core::mem::take(&mut self.seldom_changed) {
@@ -123,8 +123,8 @@ impl Node {
         let Some(stored) = self.records.get(owner, kind) else {
             return;
         };
-        if kind == record::ESTIMATES {
-            return self.estimates_changed(now, owner);
+        if matches!(kind, record::ESTIMATES | record::WAYS) {
+            return self.estimates_changed(now, owner, kind);
         }
         if let Some(slot) = Self::slot_of(kind) {
             return self.decree_changed(now, owner, slot);

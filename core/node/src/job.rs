@@ -94,6 +94,9 @@ impl Job {
                 }
             }
         }
+        for (a, b) in estimates.apart() {
+            known.keep_apart(a, b);
+        }
         for (a, b) in &wanted.apart {
             let place = |id| wanted.members.binary_search(id).ok();
             if let (Some(a), Some(b)) = (place(a), place(b)) {

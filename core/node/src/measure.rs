@@ -2,8 +2,9 @@
 
 use core::net::SocketAddr;
 
+use bytes::Bytes;
 use skep_base::{NodeId, Outbox, Time};
-use skep_estimates::{Between, Costs, Estimates, Report};
+use skep_estimates::{Between, Costs, Estimates, Report, Reports, Ways};
 use skep_records::kind as record;
 use skep_wire::kind;
 
@@ -24,22 +25,30 @@ impl Node {
     /// What is known of the round trip between two nodes; nothing where nobody knows anything.
     #[must_use]
     pub fn between(&self, now: Time, a: NodeId, b: NodeId) -> Option<Between> {
-        self.estimates.between(now, a, b, &|node| self.report_of(node))
+        self.estimates.between(now, a, b, &Published(self))
     }
 
     /// What is known of all pairs of `members`.
     #[must_use]
     pub fn costs(&self, members: &[NodeId]) -> Costs {
-        Costs::new(members, &|node| self.report_of(node))
+        Costs::new(members, &Published(self))
     }
 
     /// The estimates that a node published last.
     #[must_use]
     pub fn report_of(&self, node: NodeId) -> Option<Report> {
-        let stored = self.records.get(node, record::ESTIMATES)?;
-        (stored.schema == SCHEMA && !stored.retracted)
-            .then(|| Report::from_body(&stored.body).ok())
-            .flatten()
+        Report::from_body(self.body_of(node, record::ESTIMATES)?).ok()
+    }
+
+    /// Whom a node cannot meet, as it published last.
+    #[must_use]
+    pub fn ways_of(&self, node: NodeId) -> Option<Ways> {
+        Ways::from_body(self.body_of(node, record::WAYS)?).ok()
+    }
+
+    fn body_of(&self, node: NodeId, kind: u16) -> Option<&Bytes> {
+        let stored = self.records.get(node, kind)?;
+        (stored.schema == SCHEMA && !stored.retracted).then_some(&stored.body)
     }
 
     pub(crate) fn estimate(&mut self, now: Time, input: skep_estimates::Input) {
@@ -57,6 +66,7 @@ impl Node {
                     let addresses = self.addresses_of(peer);
                     out.push(Output::Knock { peer, addresses });
                 }
+                skep_estimates::Output::Ask { peer } => self.ping_over_others(now, peer),
                 skep_estimates::Output::Reach { peer } => {
                     self.errands += 1;
                     let dial = DialId(FIRST_ERRAND + self.errands);
@@ -68,6 +78,10 @@ impl Node {
                     let (kind, body) = (record::ESTIMATES, Some(body));
                     self.record(now, skep_records::Input::Publish { kind, schema: SCHEMA, body });
                 }
+                skep_estimates::Output::PublishWays { body } => {
+                    let kind = record::WAYS;
+                    self.record(now, skep_records::Input::Publish { kind, schema: SCHEMA, body });
+                }
                 skep_estimates::Output::Reject { from, reason } => {
                     let reason = alloc::string::String::from(reason);
                     out.push(Output::Event(Event::Rejected { peer: from, reason }));
@@ -76,12 +90,16 @@ impl Node {
         }
     }
 
-    /// A record of estimates is new or newer.
-    pub(crate) fn estimates_changed(&mut self, now: Time, owner: NodeId) {
-        let body = self.records.get(owner, record::ESTIMATES).and_then(|stored| {
-            (stored.schema == SCHEMA && !stored.retracted).then(|| stored.body.clone())
-        });
-        self.estimate(now, skep_estimates::Input::Record { node: owner, body });
+    /// A record of estimates, or of ways, is new or newer.
+    pub(crate) fn estimates_changed(&mut self, now: Time, owner: NodeId, kind: u16) {
+        let body = self.body_of(owner, kind).cloned();
+        self.estimate(
+            now,
+            match kind {
+                record::WAYS => skep_estimates::Input::Ways { node: owner, body },
+                _ => skep_estimates::Input::Record { node: owner, body },
+            },
+        );
     }
 
     /// Tells the flood who of its neighbours is near: what it can fetch from several it fetches
@@ -100,5 +118,18 @@ impl Node {
         facts.map_or_else(Default::default, |facts| {
             facts.addresses.iter().map(|address| address.socket).collect()
         })
+    }
+}
+
+/// What everybody published, read where it is.
+struct Published<'a>(&'a Node);
+
+impl Reports for Published<'_> {
+    fn report(&self, node: NodeId) -> Option<Report> {
+        self.0.report_of(node)
+    }
+
+    fn ways(&self, node: NodeId) -> Option<Ways> {
+        self.0.ways_of(node)
     }
 }

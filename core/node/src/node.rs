@@ -33,6 +33,10 @@ pub struct Node {
     pub(crate) estimates: Estimates,
     /// Numbers dials for errands.
     pub(crate) errands: u64,
+    /// Numbers pings over others.
+    pub(crate) pings: u64,
+    /// The one whose answer is waited for.
+    pub(crate) pinging: Option<(skep_routing::Token, NodeId)>,
     pub(crate) layouts: alloc::boxed::Box<dyn LayoutSource + Send>,
     pub(crate) shape: Shape,
     pub(crate) layout: Option<Arc<Layout>>,
@@ -98,6 +102,8 @@ impl Node {
             routing,
             estimates,
             errands: 0,
+            pings: 0,
+            pinging: None,
             layouts: birth.layouts,
             shape: config.shape,
             layout: None,

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use skep_base::{
     BlocName, Digest, GroupName, Incarnation, NodeId, NodeName, Nonce, Outbox, Time, WallTime,
 };
+use skep_estimates::Basis;
 use skep_flood::{Input as FloodInput, Position, PublishToken};
 use skep_node::{
     Birth, Config, DialFailure, DialId, DownReason, Event, Farewell, Goodbye, Input, LinkId, Me,
@@ -184,6 +185,13 @@ impl Net {
                     self.hosts.get_mut(&n).unwrap().stored = incarnation;
                 }
                 Output::Event(event) => self.events.push((n, event)),
+                Output::Knock { peer, .. } => {
+                    let to = id_index(peer);
+                    let open =
+                        self.hosts.contains_key(&to) && !(self.cut)(n, to) && !(self.cut)(to, n);
+                    let took = open.then_some(Duration::from_millis(7));
+                    self.queue.push_back((n, Input::Knocked { peer, took }));
+                }
                 Output::Routed(skep_routing::Output::Request { ticket, body, .. }) => {
                     self.queue.push_back((n, Input::Answer { ticket, outcome: Ok(body) }));
                 }
@@ -471,6 +479,32 @@ fn every_member_can_be_asked_over_the_links_of_others() {
     assert_eq!(net.answers, [Ok(Bytes::copy_from_slice(&far.to_be_bytes()))]);
     net.give(me, ask(me));
     assert_eq!(net.answers.pop(), Some(Err(AskError::NoRoute)), "a node asks itself nothing");
+}
+
+#[test]
+fn who_cannot_meet_is_pinged_over_the_links_of_others_and_kept_apart() {
+    let mut net = Net::new();
+    let cut = |from: usize, to: usize| [(2, 5), (5, 2)].contains(&(from, to));
+    net.cut = Box::new(cut);
+    for host in 0..8 {
+        net.start(host, 0, &[0]);
+    }
+    net.pass(seconds(2400));
+    let members: Vec<NodeId> = net.first().present().to_vec();
+    assert_eq!(members.len(), 8);
+    for (n, host) in &net.hosts {
+        let known = host.node.between(net.now, id(2), id(5)).unwrap();
+        assert_eq!(known.basis, Basis::Routed, "as {n} sees it");
+        let apart: Vec<_> = host.node.costs(&members).apart().collect();
+        let named: Vec<_> = apart.iter().map(|(a, b)| (members[*a], members[*b])).collect();
+        assert_eq!(named, [(id(2).min(id(5)), id(2).max(id(5)))]);
+    }
+    assert!(net.answers.is_empty(), "the node's own pings showed outside");
+    net.cut = Box::new(|_, _| false);
+    net.pass(seconds(1800));
+    let known = net.first().between(net.now, id(2), id(5)).unwrap();
+    assert_ne!(known.basis, Basis::Routed);
+    assert!(net.first().ways_of(id(2)).is_none());
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub mod kind {
     pub const AUTHORITY: u16 = 4;
     /// What the node measured of others, and where it is: `skep-estimates`.
     pub const ESTIMATES: u16 = 5;
+    /// Whom no link can join with the node, and how far they are over others: `skep-estimates`.
+    pub const WAYS: u16 = 6;
     /// Where the node serves clients: `skep-lines`.
     pub const CLIENT_PORTS: u16 = 8;
     /// A wave that the queen orders: `skep-wave`.

@@ -95,6 +95,9 @@ pub enum Output {
         token: Token,
         /// The target's answer, or why there is none.
         outcome: Result<Bytes, AskError>,
+        /// How long the answer took, from when the request was sent over the very route that it
+        /// came back over; zero where there is none.
+        took: Duration,
     },
     /// A peer sent what no honest node sends.
     Reject {
@@ -200,7 +203,7 @@ impl Routing {
             }
             Message::Answer { path, key, outcome } => {
                 if path.origin() == Some(self.me) {
-                    self.answered(now, key, outcome, out);
+                    self.answered(now, from, key, outcome, out);
                 } else {
                     self.pass_back(path, key, outcome, out);
                 }

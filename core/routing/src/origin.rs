@@ -41,6 +41,8 @@ pub(crate) struct Asked {
     body: Bytes,
     /// Routes not tried yet.
     routes: VecDeque<Vec<NodeId>>,
+    /// The first hops of those that were, and when: at most [`MAX_ROUTES`].
+    sent: Vec<(NodeId, Time)>,
     until: Time,
     /// When the next route is tried.
     pub(crate) due: Time,
@@ -64,14 +66,15 @@ impl Routing {
             None
         };
         if let Some(why) = refused {
-            return out.push(Output::Answered { token, outcome: Err(why) });
+            return out.push(Output::Answered { token, outcome: Err(why), took: Duration::ZERO });
         }
         let key = Key { life: self.life, serial: self.next_serial };
         self.next_serial += 1;
         let sound = |route: &Vec<NodeId>| Path::begin(self.me, route).check().is_ok();
         let routes = routes.into_iter().filter(sound).take(MAX_ROUTES).collect();
         let until = now + within.min(MAX_WITHIN);
-        self.asked.insert(key, Asked { token, service, body, routes, until, due: until });
+        let sent = Vec::new();
+        self.asked.insert(key, Asked { token, service, body, routes, sent, until, due: until });
         self.try_next_route(now, key, AskError::NoRoute, out);
     }
 
@@ -97,6 +100,7 @@ impl Routing {
             // The routes that remain share the time that remains.
             let share = u32::try_from(asked.routes.len() + 1).unwrap_or(1);
             asked.due = now + left / share;
+            asked.sent.push((first, now));
             let message = Message::Request {
                 path: Path::begin(self.me, &route),
                 key,
@@ -106,16 +110,15 @@ impl Routing {
             };
             return Self::send(first, &message, out);
         }
-        if let Some(asked) = self.asked.remove(&key) {
-            out.push(Output::Answered { token: asked.token, outcome: Err(why) });
-        }
+        self.conclude(key, Err(why), Duration::ZERO, out);
     }
 
-    /// An answer to a request of this node came in. One that nobody waits for is the answer to a
-    /// route that was given up.
+    /// An answer to a request of this node came in over its first hop `from`. One that nobody waits
+    /// for is the answer to a route that was given up.
     pub(crate) fn answered(
         &mut self,
         now: Time,
+        from: NodeId,
         key: Key,
         outcome: Outcome,
         out: &mut Outbox<Output>,
@@ -124,14 +127,28 @@ impl Routing {
             Outcome::Failed(why @ (Failure::NoLink | Failure::Busy)) => {
                 self.try_next_route(now, key, why.into(), out);
             }
-            Outcome::Failed(why) => self.conclude(key, Err(why.into()), out),
-            Outcome::Done(body) => self.conclude(key, Ok(body.into()), out),
+            Outcome::Failed(why) => self.conclude(key, Err(why.into()), Duration::ZERO, out),
+            Outcome::Done(body) => {
+                // Routes share no node, so the first hop tells which it was. A peer may answer what
+                // was never sent over it.
+                let asked = self.asked.get(&key);
+                let sent = asked.and_then(|asked| asked.sent.iter().find(|(hop, _)| *hop == from));
+                let Some((_, sent)) = sent else { return };
+                let took = now.since(*sent);
+                self.conclude(key, Ok(body.into()), took, out);
+            }
         }
     }
 
-    fn conclude(&mut self, key: Key, outcome: Result<Bytes, AskError>, out: &mut Outbox<Output>) {
+    fn conclude(
+        &mut self,
+        key: Key,
+        outcome: Result<Bytes, AskError>,
+        took: Duration,
+        out: &mut Outbox<Output>,
+    ) {
         if let Some(asked) = self.asked.remove(&key) {
-            out.push(Output::Answered { token: asked.token, outcome });
+            out.push(Output::Answered { token: asked.token, outcome, took });
         }
     }
 }

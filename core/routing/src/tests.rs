@@ -33,6 +33,7 @@ struct Net {
     dead: BTreeSet<(NodeId, NodeId)>,
     carried_out: Vec<(NodeId, Ticket, Bytes)>,
     answered: Vec<(Token, Result<Bytes, AskError>)>,
+    took: Vec<Duration>,
     rejected: Vec<(NodeId, Unsound)>,
 }
 
@@ -45,6 +46,7 @@ impl Net {
             dead: BTreeSet::new(),
             carried_out: Vec::new(),
             answered: Vec::new(),
+            took: Vec::new(),
             rejected: Vec::new(),
         };
         for (one, other) in links {
@@ -101,7 +103,10 @@ impl Net {
                     let outcome = if service == ECHO { Ok(body) } else { Err(Failure::NoService) };
                     queue.push_back((node, Input::Answer { ticket, outcome }));
                 }
-                Output::Answered { token, outcome } => self.answered.push((token, outcome)),
+                Output::Answered { token, outcome, took } => {
+                    self.answered.push((token, outcome));
+                    self.took.push(took);
+                }
                 Output::Reject { from, reason } => self.rejected.push((from, reason)),
             }
         }
@@ -171,9 +176,32 @@ fn a_silent_route_gives_way_and_the_request_is_carried_out_once() {
     assert_eq!(due, Time::ZERO + WITHIN / 2, "the routes share the time");
     net.wait(WITHIN / 2);
     assert_eq!(net.answered, [(Token(1), Ok(Bytes::from_static(b"x")))]);
+    assert_eq!(net.took, [Duration::ZERO], "the route that was given up is no part of the time");
     assert_eq!(net.carried_out.len(), 1, "carried out twice");
     net.wait(WITHIN * 3);
     assert!(net.nodes.values().all(|node| node.served.is_empty()), "remembered for ever");
+}
+
+#[test]
+fn an_answer_over_a_route_that_was_given_up_took_since_that_was_tried() {
+    let mut net = Net::new(&[(1, 2), (2, 4), (1, 3), (3, 4)]);
+    // Neither answer arrives, until the first does after all.
+    net.dead.extend([(id(4), id(2)), (id(4), id(3))]);
+    net.ask(1, &[&[2, 4], &[3, 4]], ECHO, b"x");
+    let key = net.carried_out.first().unwrap().1.key;
+    net.wait(WITHIN / 2);
+    net.now = net.now + WITHIN / 4;
+    let answer = |from: u8, outcome| {
+        let path = Path { nodes: route(&[1, from, 4]), at: 0 };
+        Input::Received {
+            from: id(from),
+            body: encode(&Message::Answer { path, key, outcome }).into(),
+        }
+    };
+    net.input(id(1), answer(9, Outcome::Done(Vec::new())));
+    assert!(net.answered.is_empty(), "an answer over a way that was never tried is none");
+    net.input(id(1), answer(2, Outcome::Done(Vec::new())));
+    assert_eq!((net.answered.len(), &net.took[..]), (1, &[WITHIN / 2 + WITHIN / 4][..]));
 }
 
 #[test]

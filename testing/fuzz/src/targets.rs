@@ -60,6 +60,7 @@ pub const TARGETS: &[Target] = &[
     topology::ANSWER,
     topology::MESSAGE,
     estimates::RECORD,
+    estimates::WAYS,
     estimates::MESSAGE,
     wave::CHUNKS,
     wave::WAVE,

@@ -78,6 +78,7 @@ scenarios! {
     halves: "halves", 16, 1..4;
     one_way: "one-way", 12, 1..4;
     bridge: "bridge", 13, 1..4;
+    apart: "apart", 20, 1..3;
     pairs: "pairs", 12, 1..4;
     multicast: "multicast", 10, 1..4;
     beacon: "beacon", 10, 1..4;

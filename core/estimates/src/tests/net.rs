@@ -7,7 +7,7 @@ use core::time::Duration;
 use bytes::Bytes;
 use skep_base::{NodeId, Outbox, Rng, Time};
 
-use crate::{Config, Estimates, Input, Output, Report, Sample};
+use crate::{Config, Estimates, Input, Output, Report, Reports, Sample, Ways};
 
 /// Bytes that a frame costs besides its body.
 const FRAME: u64 = 5;
@@ -31,7 +31,15 @@ pub(super) struct Net {
     pub(super) now: Time,
     pub(super) machines: BTreeMap<NodeId, Estimates>,
     pub(super) reports: BTreeMap<NodeId, Report>,
+    pub(super) ways: BTreeMap<NodeId, Ways>,
     pub(super) published: u64,
+    pub(super) ways_published: u64,
+    /// From whom no connection can be made to whom.
+    pub(super) closed: BTreeSet<(NodeId, NodeId)>,
+    /// What a message and its answer take over the links of others; nothing where none comes back.
+    pub(super) over_others: Option<Duration>,
+    /// Who asked whom over the links of others.
+    pub(super) asked: Vec<(NodeId, NodeId)>,
     /// When bytes were put on the way from one to another, and how many.
     pub(super) sent: Vec<(Time, u64)>,
     /// Errands make links.
@@ -60,7 +68,12 @@ impl Net {
             now,
             machines,
             reports: BTreeMap::new(),
+            ways: BTreeMap::new(),
             published: 0,
+            ways_published: 0,
+            closed: BTreeSet::new(),
+            over_others: None,
+            asked: Vec::new(),
             sent: Vec::new(),
             dials: true,
             line,
@@ -87,7 +100,12 @@ impl Net {
         self.give(b, Input::Link { peer: a, up: true });
     }
 
-    fn unlink(&mut self, a: NodeId, b: NodeId) {
+    /// Lets no connection be made between two, from either.
+    pub(super) fn part(&mut self, a: NodeId, b: NodeId) {
+        self.closed.extend([(a, b), (b, a)]);
+    }
+
+    pub(super) fn unlink(&mut self, a: NodeId, b: NodeId) {
         self.links.remove(&(a, b));
         self.links.remove(&(b, a));
         self.give(a, Input::Link { peer: b, up: false });
@@ -157,8 +175,31 @@ impl Net {
                 Output::Knock { peer } => {
                     let line = (self.line)(from, peer);
                     let rtt = line.one_way.mul_f64(2.0 + line.jitter * self.rng.unit());
-                    let took = self.dials.then_some(rtt);
-                    self.give(from, Input::Knocked { peer, took });
+                    let open = self.dials && !self.closed.contains(&(from, peer));
+                    self.give(from, Input::Knocked { peer, took: open.then_some(rtt) });
+                }
+                Output::Ask { peer } => {
+                    self.asked.push((from, peer));
+                    let took = self.over_others;
+                    if took.is_some() {
+                        self.give(peer, Input::Pinged { by: from });
+                    }
+                    self.give(from, Input::Answered { peer, took });
+                }
+                Output::PublishWays { body } => {
+                    self.ways_published += 1;
+                    match &body {
+                        Some(body) => {
+                            self.ways.insert(from, Ways::from_body(body).unwrap());
+                        }
+                        None => {
+                            self.ways.remove(&from);
+                        }
+                    }
+                    let all: Vec<NodeId> = self.machines.keys().copied().collect();
+                    for to in all {
+                        self.give(to, Input::Ways { node: from, body: body.clone() });
+                    }
                 }
                 Output::Look => self.look(from),
                 Output::Publish { body } => {
@@ -205,5 +246,15 @@ impl Net {
         };
         let samples = linked.map(sample).collect();
         self.give(from, Input::Looked(samples));
+    }
+}
+
+impl Reports for Net {
+    fn report(&self, node: NodeId) -> Option<Report> {
+        self.reports.get(&node).cloned()
+    }
+
+    fn ways(&self, node: NodeId) -> Option<Ways> {
+        self.ways.get(&node).cloned()
     }
 }

@@ -173,6 +173,8 @@ pub struct ReadTopology {
 pub enum RttBasis {
     /// One of the two measured it.
     Measured,
+    /// Measured over the links of others, as neither can dial the other.
+    Routed,
     /// Predicted from network coordinates.
     Coordinates,
     /// Predicted from latitude and longitude.
@@ -185,6 +187,7 @@ impl RttBasis {
     pub const fn words(self) -> &'static str {
         match self {
             Self::Measured => "measured",
+            Self::Routed => "routed (neither can dial the other: over the links of others)",
             Self::Coordinates => "predicted from network coordinates",
             Self::Distance => "predicted from latitude and longitude",
         }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use skep_base::{NodeId, Outbox, Rng, Time};
 use skep_estimates::{
-    Config, Coordinate, Costs, Estimates, Input, MAX_PAIRS, Message, Output, Pair, Place, Report,
-    short_id,
+    Config, Coordinate, Costs, Estimates, Input, MAX_PAIRS, MAX_WAYS, Message, Output, Pair, Place,
+    Report, Reports, Way, Ways, short_id,
 };
 use skep_wire::{decode, encode};
 
@@ -18,6 +18,14 @@ pub(super) const RECORD: Target = Target {
     decode: fuzz_record,
     seeds: record_seeds,
     accepts: |data| Report::from_body(data).is_ok(),
+};
+
+/// The body of a record of ways.
+pub(super) const WAYS: Target = Target {
+    name: "estimates-ways",
+    decode: fuzz_ways,
+    seeds: ways_seeds,
+    accepts: |data| Ways::from_body(data).is_ok(),
 };
 
 /// What is said over a link to measure.
@@ -55,6 +63,58 @@ fn fuzz_record(data: &[u8]) {
             assert!(costs.rtt(a, b).is_none_or(|(rtt, _)| rtt <= FARTHEST));
         }
     }
+}
+
+/// What one member says, beside an honest other.
+struct Told(Ways);
+
+impl Reports for Told {
+    fn report(&self, of: NodeId) -> Option<Report> {
+        (of == node(2)).then(honest)
+    }
+
+    fn ways(&self, of: NodeId) -> Option<Ways> {
+        match of {
+            of if of == node(1) => Some(self.0.clone()),
+            of if of == node(2) => Some(Ways::new(vec![way(1)])),
+            _ => None,
+        }
+    }
+}
+
+fn fuzz_ways(data: &[u8]) {
+    let mut machine = machine();
+    for of in [node(0), node(1)] {
+        let body = Some(Bytes::copy_from_slice(data));
+        give(&mut machine, Input::Ways { node: of, body });
+    }
+    let Ok(ways) = Ways::from_body(data) else {
+        return;
+    };
+    assert_eq!(Ways::from_body(&ways.to_body()).as_ref(), Ok(&ways));
+    assert!(ways.ways().len() <= MAX_WAYS);
+    let both = ways.way(node(2)).is_some();
+    let told = Told(ways);
+    let members = [node(0), node(1), node(2)];
+    let costs = Costs::new(&members, &told);
+    // One alone keeps nobody apart.
+    assert_eq!(costs.apart().collect::<Vec<_>>(), if both { vec![(1, 2)] } else { vec![] });
+    for (a, b) in [(0_usize, 1_usize), (0, 2), (1, 2)] {
+        assert_eq!(costs.rtt(a, b), costs.rtt(b, a));
+        assert!(costs.rtt(a, b).is_none_or(|(rtt, _)| rtt <= FARTHEST));
+        let known = machine.between(Time::from_millis(7_000), members[a], members[b], &told);
+        assert!(known.is_none_or(|known| known.rtt <= FARTHEST));
+    }
+}
+
+fn way(to: u128) -> Way {
+    Way { peer: short_id(node(to)), rtt_us: 81_234, deviation_us: 2_345 }
+}
+
+fn ways_seeds() -> Vec<Seed> {
+    let full = Ways::new((2..70).map(way).collect());
+    let both = Ways::new(vec![way(2), way(9)]);
+    vec![("both", both.to_body()), ("full", full.to_body()), ("nothing", vec![0])]
 }
 
 fn fuzz_message(data: &[u8]) {

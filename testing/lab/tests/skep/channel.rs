@@ -242,7 +242,8 @@ fn what_cannot_meet_is_one_flock_by_who_meets_both() -> Result<()> {
     let names = ["c", "a", "b"];
     let hosts = bloc.lab.machines(names)?;
     bloc.lab.partition(&[&hosts[1..2], &hosts[2..]])?;
-    let nodes = bloc.started(&hosts, &Settings::default())?;
+    let in_groups = "ping_period = \"1s\"\nestimates_period = \"1s\"\n".to_owned();
+    let nodes = bloc.started(&hosts, &Settings { in_groups, ..Settings::default() })?;
     let all: Vec<&Node> = nodes.iter().collect();
     bloc.until_present(&all, &names)?;
     for node in &nodes[1..] {
@@ -257,6 +258,16 @@ fn what_cannot_meet_is_one_flock_by_who_meets_both() -> Result<()> {
     }
     bloc.until_logged(&all, &lines)?;
     talk(&bloc, &nodes[1], &nodes[2])?;
+    // What neither can dial is told after a minute, and by all.
+    bloc.lab.wait_until("a and b are measured over the links of c", PATIENCE, || {
+        for node in &nodes {
+            let known = node.ask(&["rtt", "a", "b"])?;
+            let micros = known["rtt_us"].as_u64().unwrap_or(u64::MAX);
+            let near = known["basis"] == "routed" && micros < 1_000_000;
+            ensure!(near, "{} says {known}", node.name);
+        }
+        Ok(())
+    })?;
     for node in &nodes {
         for name in names {
             let silent = node.times_seen(name, "silent")?;

@@ -1,5 +1,6 @@
 //! Named scenarios: each sets a world up, does something to it, and says what must come of that.
 
+mod apart;
 mod churn;
 mod discovery;
 mod estimates;
@@ -68,6 +69,7 @@ pub const ALL: &[Scenario] = &[
     survivors::SURVIVORS,
     churn::CHURN,
     estimates::ESTIMATES,
+    apart::APART,
     topology::TOPOLOGY,
     topology::MASTER,
     topology::NOISE,
