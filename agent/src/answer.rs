@@ -351,6 +351,12 @@ impl Spine {
             counter("frames_unknown", "", "frames of unknown kinds", self.node.unknown_frames()),
         ];
         metrics.extend(self.exports.metrics());
+        for (reason, value) in flood.gaps_by_reason() {
+            metrics.push(Metric {
+                labels: vec![("reason".into(), reason.into())],
+                ..counter("update_gaps_by_reason", "", "gaps reported, by why", value)
+            });
+        }
         for (reason, value) in transport.refused {
             metrics.push(Metric {
                 labels: vec![("reason".into(), reason.as_str().into())],

@@ -192,8 +192,8 @@ impl Spine {
             }
             Output::Gap { group, origin, up_to, reason, .. } => {
                 let id = self.update_id(skep_flood::UpdateId { origin, serial: up_to });
-                tracing::warn!(%group, %id, ?reason, "updates are missing, given up for now");
-                self.note(EventKind::Gap { group, id });
+                tracing::warn!(%group, %id, %reason, "updates are missing, given up for now");
+                self.note(EventKind::Gap { group, id, why: Some(reason.to_string()) });
             }
             Output::Reject { from, reason } => {
                 let peer = self.name_of(from);

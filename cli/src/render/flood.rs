@@ -187,8 +187,9 @@ fn words(kind: &EventKind) -> (String, Option<Color>) {
             let (bytes, age) = (ByteSize(*bytes), human::span(*age_ms));
             (format!("update {id} to {group}, {bytes}, {age} old"), None)
         }
-        EventKind::Gap { group, id } => {
-            let what = format!("update {id} to {group} did not come in time: going on without it");
+        EventKind::Gap { group, id, why } => {
+            let why = why.as_deref().unwrap_or("it did not come in time");
+            let what = format!("going on without update {id} to {group}: {why}");
             (what, Some(Color::Yellow))
         }
         EventKind::Topology { group, epoch, by, members, edges } => {

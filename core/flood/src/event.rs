@@ -591,6 +591,31 @@ pub enum GapReason {
     /// This node dropped them before every subscriber had them.
     #[error("this node dropped them for lack of room before they were read")]
     NoRoom,
+    /// The last of them is longer than this node takes.
+    #[error(
+        "the last is {length} bytes long, over flood.body_max of {limit} here: raise that, restart \
+         the agent, and it comes late from who has it"
+    )]
+    TooLarge {
+        /// What its header says.
+        length: u64,
+        /// [`crate::Config::body_max`].
+        limit: u64,
+    },
+}
+
+impl GapReason {
+    /// A word for it, as it is counted.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::PullTimeout => "timed-out",
+            Self::Purged => "purged",
+            Self::Dropped => "dropped",
+            Self::NoRoom => "unread",
+            Self::TooLarge { .. } => "too-large",
+        }
+    }
 }
 
 /// What a peer did wrong.
@@ -605,16 +630,6 @@ pub enum Rejection {
     /// An update under our own name that we have not published.
     #[error("update {0} claims to be ours and is not")]
     Forged(UpdateId),
-    /// A body over our limit.
-    #[error("update {id} has a body of {length} bytes, over the limit of {limit}")]
-    TooLarge {
-        /// Which.
-        id: UpdateId,
-        /// What its header says.
-        length: u64,
-        /// [`crate::Config::body_max`].
-        limit: u64,
-    },
     /// Updates of more origins than can be remembered.
     #[error("update {0} is of an origin too many")]
     TooManyOrigins(UpdateId),

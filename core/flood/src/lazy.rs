@@ -275,7 +275,10 @@ impl Flood {
         let mut stored: Vec<ReadItem> = Vec::new();
         for id in runs.iter().flat_map(Run::ids) {
             if let Some(waiting) = self.held.get(ix, id.origin, id.serial) {
-                if let Body::Here(body) = &waiting.body {
+                // Of what is over this node's limit the body was not kept.
+                if let Body::Here(body) = &waiting.body
+                    && body.len() as u64 == waiting.header.length
+                {
                     let (header, body) = (waiting.header.clone(), body.clone());
                     here.push(Fresh::answer(header, waiting.born, body));
                 }

@@ -35,7 +35,7 @@ impl Flood {
         up_to: Serial,
         reason: GapReason,
     ) {
-        self.stats.gaps += 1;
+        self.stats.count_gap(reason);
         let Some(group) = self.group_name(ix).cloned() else {
             return;
         };

@@ -66,12 +66,6 @@ impl Flood {
             self.reject(from, Rejection::Forged(id), out);
             return false;
         }
-        let limit = self.config.body_max.0;
-        if header.length > limit {
-            let length = header.length;
-            self.reject(from, Rejection::TooLarge { id, length, limit }, out);
-            return false;
-        }
         if Duration::from_millis(header.age_ms) > self.config.purge_age {
             self.stats.stale += 1;
             return false;
@@ -86,6 +80,13 @@ impl Flood {
             return false;
         }
         let born = born_ms(now, header.age_ms);
+        if header.length > self.config.body_max.0 {
+            // In its turn it becomes a gap, which is told once. Nobody could have it from here.
+            if place == Place::New {
+                self.arrived(now, ix, header, born, Body::Here(Bytes::new()), from, out);
+            }
+            return false;
+        }
         let Some(body) = body else {
             return self.want(now, ix, header, born, from, out);
         };
@@ -149,6 +150,9 @@ impl Flood {
             // A trace of an earlier life, which the disk had lost: the next publish follows it.
             group.last_own = group.last_own.max(Some(header.id.serial));
         }
+        if header.length > self.config.body_max.0 {
+            return self.cannot_keep(now, ix, header, from, out);
+        }
         let times = (born, millis(now));
         let fetched = body == Body::Fetched;
         if self.index.make_sure(ix, header.id, header.predecessor, times) {
@@ -164,6 +168,28 @@ impl Flood {
                 out.push(Output::BodyDrop { id: header.id });
             }
         }
+    }
+
+    /// An update whose body is over this node's own limit: a gap at once, since no waiting helps.
+    fn cannot_keep(
+        &mut self,
+        now: Time,
+        ix: GroupIx,
+        header: &Header,
+        from: NodeId,
+        out: &mut Outbox<Output>,
+    ) {
+        let Header { id, length, .. } = *header;
+        if self.index.place(ix, id) != Place::New {
+            return;
+        }
+        let after = self.index.highest(ix, id.origin);
+        match self.index.life_mut(LifeKey::of(ix, id), millis(now)) {
+            Ok((_, life)) => life.give_up(id.serial.sequence),
+            Err(_) => return self.reject(from, Rejection::TooManyOrigins(id), out),
+        }
+        let reason = GapReason::TooLarge { length, limit: self.config.body_max.0 };
+        self.report_gap(now, ix, id.origin, after, id.serial, reason);
     }
 
     /// Lets go what waited for what has arrived, or was given up.

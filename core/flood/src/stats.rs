@@ -1,5 +1,7 @@
 //! What was counted.
 
+use crate::event::GapReason;
+
 /// Counts since the start of the process. Everything that is dropped is dropped for one of the
 /// reasons here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,8 +18,18 @@ pub struct Stats {
     pub stale: u64,
     /// Messages or updates refused as wrong.
     pub rejected: u64,
-    /// Gaps reported.
+    /// Gaps reported: the sum of the next five.
     pub gaps: u64,
+    /// Of those, because nobody gave the updates within the pull time-out.
+    pub gaps_timed_out: u64,
+    /// Because they are over the purge age.
+    pub gaps_purged: u64,
+    /// Because a neighbour dropped them.
+    pub gaps_dropped: u64,
+    /// Because this node dropped them before a subscriber had them.
+    pub gaps_unread: u64,
+    /// Because they are over this node's own limit.
+    pub gaps_too_large: u64,
     /// Updates that waited for a predecessor and were let go because too many did; they are asked
     /// for again.
     pub dropped_held: u64,
@@ -61,4 +73,29 @@ pub struct Stats {
     pub dropped_rumours: u64,
     /// Bytes of messages made for neighbours.
     pub sent_bytes: u64,
+}
+
+impl Stats {
+    /// Gaps by [their reason](GapReason::word).
+    #[must_use]
+    pub const fn gaps_by_reason(&self) -> [(&'static str, u64); 5] {
+        [
+            (GapReason::PullTimeout.word(), self.gaps_timed_out),
+            (GapReason::Purged.word(), self.gaps_purged),
+            (GapReason::Dropped.word(), self.gaps_dropped),
+            (GapReason::NoRoom.word(), self.gaps_unread),
+            (GapReason::TooLarge { length: 0, limit: 0 }.word(), self.gaps_too_large),
+        ]
+    }
+
+    pub(crate) const fn count_gap(&mut self, reason: GapReason) {
+        self.gaps += 1;
+        *match reason {
+            GapReason::PullTimeout => &mut self.gaps_timed_out,
+            GapReason::Purged => &mut self.gaps_purged,
+            GapReason::Dropped => &mut self.gaps_dropped,
+            GapReason::NoRoom => &mut self.gaps_unread,
+            GapReason::TooLarge { .. } => &mut self.gaps_too_large,
+        } += 1;
+    }
 }

@@ -157,6 +157,12 @@ fn stored_heads_have_these_bytes_for_ever() {
     let gap = crate::LogHead::Gap(missed);
     let bytes = gap.to_bytes();
     assert_eq!(hex(&bytes), "0203616c6cabababababababababababababababab0103f40303f60302");
+    assert_eq!(crate::LogHead::from_bytes(&bytes), Some(gap.clone()));
+    let crate::LogHead::Gap(missed) = gap else { panic!("it is a gap") };
+    let reason = crate::GapReason::TooLarge { length: 300, limit: 7 };
+    let gap = crate::LogHead::Gap(Missed { reason, ..missed });
+    let bytes = gap.to_bytes();
+    assert_eq!(hex(&bytes), "0203616c6cabababababababababababababababab0103f40303f60304ac0207");
     assert_eq!(crate::LogHead::from_bytes(&bytes), Some(gap));
 }
 

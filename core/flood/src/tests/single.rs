@@ -3,20 +3,20 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "what a test looks for is what it names")]
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use skep_base::{Digest, GroupName, Incarnation, NodeId, Outbox, Rng, Time, Trail, tree};
+use skep_base::{ByteSize, Digest, GroupName, Incarnation, NodeId, Outbox, Rng, Time, Trail, tree};
 
 use super::net::node;
-use crate::message::{Floor, Header, Life, Mark, Message, Packet};
+use crate::message::{Floor, Header, Life, Mark, Message, Packet, Run};
 use crate::{
-    Config, Flood, Input, Kept, Label, LogEntry, Output, PurgedMark, Serial, SpoolId, Spooled,
-    UpdateId,
+    Config, Flood, GapReason, Input, Kept, Label, LogEntry, Output, PurgedMark, Serial, SpoolId,
+    Spooled, UpdateId,
 };
 
 struct Bench {
@@ -205,10 +205,81 @@ fn bodies_over_the_limit_are_refused_on_both_ways() {
         output,
         Output::Refuse { reason: crate::Refusal::TooLarge { .. }, .. }
     )));
-    let mut large = header(node(3), 1, None);
-    large.length = limit + 1;
-    large.digest = Some(Digest::of(b""));
-    assert!(rejections(&bench.updates(vec![large]))[0].contains("over the limit"));
+    let outputs = bench.updates(vec![too_large(1, None)]);
+    assert!(rejections(&outputs).is_empty(), "who has a larger limit did nothing wrong");
+    assert_eq!(gaps(&outputs), [(1, TOO_LARGE)]);
+}
+
+const TOO_LARGE: GapReason = GapReason::TooLarge { length: (1 << 30) + 1, limit: 1 << 30 };
+
+/// An announcement by node 3 that is over the limit.
+fn too_large(sequence: u64, predecessor: Option<u64>) -> Header {
+    let length = Config::default().body_max.0 + 1;
+    Header { length, digest: Some(Digest::of(b"")), ..header(node(3), sequence, predecessor) }
+}
+
+/// Gaps that were told, by the last that is missing.
+fn gaps(outputs: &[Output]) -> Vec<(u64, GapReason)> {
+    let gap = |output: &Output| match output {
+        Output::Gap { up_to, reason, .. } => Some((up_to.sequence, *reason)),
+        _ => None,
+    };
+    outputs.iter().filter_map(gap).collect()
+}
+
+#[test]
+fn what_is_over_this_node_s_own_limit_is_a_gap_at_once_in_its_turn_and_once() {
+    let mut bench = Bench::new();
+    bench.updates(vec![header(node(3), 1, None)]);
+    // It waits for its turn, as its successor does.
+    let outputs = bench.updates(vec![header(node(3), 4, Some(3)), too_large(3, Some(2))]);
+    assert_eq!((gaps(&outputs).len(), appended(&outputs)), (0, 0));
+    let outputs = bench.updates(vec![header(node(3), 2, Some(1))]);
+    assert_eq!(gaps(&outputs), [(3, TOO_LARGE)]);
+    let kept = entries(&outputs);
+    let kept: Vec<_> = kept.iter().filter_map(|entry| entry.head.update()).collect();
+    assert_eq!(kept.iter().map(|it| it.header.id.serial.sequence).collect::<Vec<_>>(), [2, 4]);
+    assert!(kept.iter().all(|it| !it.late));
+    assert_eq!(appended(&outputs), 3, "the gap stands between them");
+    // Every neighbour announces it, and comparisons show it again and again.
+    let outputs = bench.updates(vec![too_large(3, Some(2))]);
+    assert!(outputs.is_empty(), "{outputs:?}");
+    let stats = bench.flood.stats();
+    assert_eq!((stats.gaps, stats.gaps_too_large, stats.rejected), (1, 1, 0));
+    let counted: u64 = stats.gaps_by_reason().iter().map(|(_, count)| count).sum();
+    assert_eq!(counted, stats.gaps);
+    let told = TOO_LARGE.to_string();
+    assert!(told.contains("1073741824") && told.contains("flood.body_max"), "{told}");
+}
+
+#[test]
+fn a_short_body_over_a_small_limit_is_a_gap_as_well_and_is_given_to_nobody() {
+    let mut bench = Bench::new();
+    let config = Config { body_max: ByteSize(2), ..Config::default() };
+    bench.flood = Flood::new(node(1), Incarnation(1), config, Rng::seeded(1));
+    bench.handle(Input::Begin { incarnation: Incarnation(1) });
+    let group = GroupName::all();
+    let peers = vec![node(PEER), node(5)];
+    bench.handle(Input::Neighbours { group: group.clone(), peers });
+    let outputs = bench.updates(vec![header(node(3), 2, Some(1))]);
+    assert!(gaps(&outputs).is_empty() && sent(&outputs).is_empty(), "{outputs:?}");
+    // Asked for while it waits for its turn.
+    let run = Run { origin: node(3), incarnation: Incarnation(1), first: 2, count: 1 };
+    let outputs = bench.says(Message::Graft { group, origins: vec![], runs: vec![run] }, vec![]);
+    assert!(sent(&outputs).is_empty(), "{outputs:?}");
+    let outputs = bench.updates(vec![Header { length: 1, ..header(node(3), 1, None) }]);
+    assert_eq!(gaps(&outputs), [(2, GapReason::TooLarge { length: 3, limit: 2 })]);
+    assert_eq!(bench.flood.stats().accepted, 1);
+}
+
+/// What was sent that carries updates.
+fn sent(outputs: &[Output]) -> Vec<Message> {
+    let message = |output: &Output| {
+        let Output::Send { body, .. } = output else { return None };
+        let message = Packet::from_bytes(body).unwrap().message;
+        matches!(message, Message::Updates { .. } | Message::Have { .. }).then_some(message)
+    };
+    outputs.iter().filter_map(message).collect()
 }
 
 #[test]

@@ -90,8 +90,11 @@ pub enum EventKind {
     Gap {
         /// Of which group.
         group: GroupName,
-        /// The first that is missing.
+        /// The last that is missing.
         id: UpdateId,
+        /// Why, in words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
     },
     /// A newer topology of a group is in force; old links stay until it is whole.
     Topology {
