@@ -1,6 +1,7 @@
 //! Updates that wait for their predecessor.
 
 use alloc::collections::BTreeMap;
+use core::ops::Bound;
 
 use skep_base::{NodeId, Time};
 
@@ -92,8 +93,10 @@ impl Held {
             if ready(&blocked.waiting.get(&serial)?.header) {
                 break;
             }
-            let next_life = Serial { incarnation: serial.incarnation.next(), sequence: 0 };
-            candidate = blocked.waiting.range(next_life..).next().map(|it| *it.0);
+            // Not from the next life on: of the last that a peer can name there is none.
+            let of_life = Serial { sequence: u64::MAX, ..serial };
+            let later = (Bound::Excluded(of_life), Bound::Unbounded);
+            candidate = blocked.waiting.range(later).next().map(|it| *it.0);
         }
         let released = blocked.waiting.remove(&candidate?)?;
         self.count -= 1;

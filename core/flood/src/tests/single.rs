@@ -283,6 +283,18 @@ fn sent(outputs: &[Output]) -> Vec<Message> {
 }
 
 #[test]
+fn the_last_life_there_can_be_holds_nobody_up() {
+    let mut bench = Bench::new();
+    let last = |sequence| Serial { incarnation: Incarnation(u64::MAX), sequence };
+    let mut waits = header(node(3), 2, None);
+    waits.id.serial = last(2);
+    waits.predecessor = Some(last(1));
+    bench.updates(vec![waits]);
+    let outputs = bench.updates(vec![header(node(3), 1, None)]);
+    assert_eq!(appended(&outputs), 1);
+}
+
+#[test]
 fn an_update_over_the_purge_age_is_not_taken() {
     let mut bench = Bench::new();
     let mut old = header(node(3), 1, None);
