@@ -32,6 +32,8 @@ const GAIN_WAIT: Duration = Duration::from_millis(25);
 const GAIN_WAIT_AT_MOST: Duration = Duration::from_millis(250);
 /// The larger the flock the longer it keeps growing, and the more nodes each record costs.
 const ROUTINE_PER_MEMBER: Duration = Duration::from_millis(4);
+/// But while members come and go it waits at most so many times as long.
+const ROUTINE_PATIENCE: u32 = 3;
 /// Links that are let go come several at a time, and are spoken of together.
 const RELEASE_WAIT: Duration = Duration::from_millis(200);
 /// To a peer that stays for so many beats with one and the same other view of who is present is
@@ -274,20 +276,25 @@ impl Membership {
     /// Somebody hears others than before. Of a link for an errand nothing was said: that must be
     /// made up for when this node is left alone with it.
     pub(crate) fn watchers_changed(&mut self, now: Time) {
-        if self.watch_withholds && self.hears_alone() {
+        if self.withheld.iter().any(|peer| self.hears_alone_of(*peer)) {
             self.watch_gain = Some(now);
         }
     }
 
     /// Whether this node alone hears somebody, and has not said so.
     fn hears_alone(&self) -> bool {
-        self.links.iter().any(|(peer, link)| {
-            let said = self.published.as_ref().and_then(|watch| watch.edge(*peer));
-            let is_said = said.is_some_and(|edge| {
-                edge.incarnation == link.incarnation && edge.verdict != Verdict::Silent
-            });
-            link.verdict != Verdict::Silent && !is_said && !self.heard_by_another(*peer)
-        })
+        self.links.keys().any(|peer| self.hears_alone_of(*peer))
+    }
+
+    fn hears_alone_of(&self, peer: NodeId) -> bool {
+        let Some(link) = self.links.get(&peer) else {
+            return false;
+        };
+        let said = self.published.as_ref().and_then(|watch| watch.edge(peer));
+        let is_said = said.is_some_and(|edge| {
+            edge.incarnation == link.incarnation && edge.verdict != Verdict::Silent
+        });
+        link.verdict != Verdict::Silent && !is_said && !self.heard_by_another(peer)
     }
 
     /// What this node hears has changed, and nobody's presence hangs on it.
@@ -603,15 +610,20 @@ impl Membership {
         }
     }
 
-    /// When the watch record is published again. What nobody's presence hangs on waits for a beat:
-    /// while a flock forms most of it is out of date by then.
+    /// When the watch record is published again. What nobody's presence hangs on waits for a beat,
+    /// and for as long as members come and go: while a flock forms most of it is out of date by
+    /// then, and each version costs every member a signature to check.
     pub(crate) fn watch_due(&self) -> Option<Time> {
         if !self.has_begun() {
             return None;
         }
         let lags = self.watch_changed.map(|since| match self.watch_urgent {
             true => since,
-            false => since + self.config.heartbeat + ROUTINE_PER_MEMBER * self.members.count(),
+            false => {
+                let wait = self.config.heartbeat + ROUTINE_PER_MEMBER * self.members.count();
+                let settled = self.laid_out + self.config.heartbeat / 2;
+                settled.clamp(since + wait, since + wait * ROUTINE_PATIENCE)
+            }
         });
         lags.into_iter().chain(self.watch_gain).min().map(|at| at.max(self.next_watch))
     }
@@ -635,7 +647,8 @@ impl Membership {
         self.watch_urgent = false;
         self.watch_stale = false;
         let watch = self.watch();
-        self.watch_withholds = self.links.keys().any(|peer| watch.edge(*peer).is_none());
+        let named = |peer: &&NodeId| watch.edge(**peer).is_some();
+        self.withheld = self.links.keys().filter(|peer| !named(peer)).copied().collect();
         if self.published.as_ref() != Some(&watch) {
             self.next_watch = now + self.config.watch_every;
             self.statistics.watches += 1;

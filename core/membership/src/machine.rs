@@ -210,8 +210,8 @@ pub struct Membership {
     pub(crate) watch_urgent: bool,
     /// It lacks something, urgent or not.
     pub(crate) watch_stale: bool,
-    /// There are links that it does not name, as others hear who is there.
-    pub(crate) watch_withholds: bool,
+    /// Links that it does not name, as others hear who is there.
+    pub(crate) withheld: Vec<NodeId>,
     pub(crate) next_watch: Time,
     pub(crate) statistics: Statistics,
 }
@@ -265,7 +265,7 @@ impl Membership {
             watch_released: false,
             watch_urgent: false,
             watch_stale: false,
-            watch_withholds: false,
+            withheld: Vec::new(),
             next_watch: Time::ZERO,
             statistics: Statistics::default(),
         }

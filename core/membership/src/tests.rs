@@ -194,14 +194,22 @@ fn an_errand_is_spoken_of_only_when_nobody_else_hears_the_peer() {
     one.give(Input::Heartbeat { link: LinkId(3), heartbeat: Some(idle) });
     beats(&mut one, &[1, 3]);
     assert_eq!(published(&mut one), None);
-    one.watch(2, &[]);
+    // Of somebody new it is not known yet whether others hear it: they are given a moment.
+    one.link(5, 5);
+    one.watch(4, &[]);
     one.pass(Duration::from_millis(1));
-    let mut both = vec![id(1), id(3)];
-    both.sort_unstable();
-    assert_eq!(published(&mut one), Some(both), "3 would be silent to others now");
+    assert_eq!(published(&mut one), None);
+    one.watch(2, &[(3, Verdict::Heard), (5, Verdict::Heard)]);
+    beats(&mut one, &[1, 3, 5]);
+    assert_eq!(published(&mut one).map(|named| named.contains(&id(3))), Some(false));
+    one.watch(2, &[(5, Verdict::Heard)]);
+    one.pass(Duration::from_millis(1));
+    let mut all = vec![id(1), id(3), id(5)];
+    all.sort_unstable();
+    assert_eq!(published(&mut one), Some(all), "3 would be silent to others now");
     // What was said is true until the link goes.
-    one.watch(2, &[(3, Verdict::Heard)]);
-    beats(&mut one, &[1, 3]);
+    one.watch(2, &[(3, Verdict::Heard), (5, Verdict::Heard)]);
+    beats(&mut one, &[1, 3, 5]);
     assert_eq!(published(&mut one), None);
 }
 
