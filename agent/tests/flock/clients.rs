@@ -2,12 +2,14 @@
 //! (FLOOD-4 to FLOOD-13).
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use skep_client::{Options, Server, blocking};
+use skep_lines::Hint;
 
 use crate::agents::{Agent, Bloc, PATIENCE};
 
@@ -120,6 +122,42 @@ fn people_talk_to_two_sites_by_nc_and_telnet() {
         assert!(said.contains("221 good-bye"), "{said}");
     }
     assert!(inferno.skep(&["status"]).status.success(), "it still runs");
+}
+
+/// What `nearest` says at a port, but for the last line.
+fn hints(port: u16) -> Vec<Hint> {
+    let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    client.write_all(b"nearest\nquit\n").unwrap();
+    let mut said = String::new();
+    client.read_to_string(&mut said).unwrap();
+    let rows = said.lines().filter_map(|line| Hint::read(line.strip_prefix("250-")?));
+    rows.collect()
+}
+
+#[test]
+fn nearest_ranks_the_nodes_by_what_was_measured() {
+    let bloc = Bloc::new();
+    let ports = [port(), port(), port(), port()];
+    let (master, inferno) = two(&bloc, ports);
+    let third = [port(), port()];
+    let mut styx = bloc.agent("styx", "30d", &[&master], &serving(third[0], third[1]));
+    styx.start();
+    for agent in [&master, &inferno] {
+        agent.until("it sees the third", || agent.member("styx")["presence"] == "present");
+    }
+    let at = [("master", ports[0]), ("inferno", ports[2]), ("styx", third[0])];
+    for (agent, (name, port)) in [&master, &inferno, &styx].into_iter().zip(at) {
+        let measured = |rows: &[Hint]| rows.len() == 3 && rows.iter().all(|row| row.rtt.is_some());
+        agent.until("all are measured", || measured(&hints(port)));
+        let rows = hints(port);
+        assert_eq!((rows[0].node.as_str(), rows[0].rtt), (name, Some(Duration::ZERO)));
+        assert!(rows.is_sorted_by_key(|row| row.rtt), "{rows:?}");
+        for row in &rows[1..] {
+            assert!(row.rtt > Some(Duration::ZERO) && !row.routed, "{row}");
+            let known = agent.ask(&["rtt", name, row.node.as_str()]);
+            assert_eq!(known["basis"], "measured", "{known}");
+        }
+    }
 }
 
 #[test]

@@ -14,10 +14,10 @@ use skep_base::{
     BlocName, Digest, GroupName, Incarnation, NodeId, NodeName, Nonce, Outbox, Time, WallTime,
 };
 use skep_estimates::Basis;
-use skep_flood::{Input as FloodInput, Position, PublishToken};
+use skep_flood::{Input as FloodInput, Position, PublishToken, UpdateId};
 use skep_node::{
     Birth, Config, DialFailure, DialId, DownReason, Event, Farewell, Goodbye, Input, LinkId, Me,
-    Node, Output, Peer, Source, Status,
+    Node, Output, Peer, Sample, Source, Status,
 };
 use skep_records::{Signatory, Signer, Verifier};
 use skep_routing::{AskError, Token};
@@ -83,6 +83,12 @@ struct Net {
     answers: Vec<Result<Bytes, AskError>>,
     /// Updates of others that came into a host's log.
     logged: Vec<usize>,
+    /// Flood frames that a cut kept from their way.
+    lost: Vec<Frame>,
+    /// Large updates that a host's disk is asked about.
+    opened: Vec<(usize, UpdateId)>,
+    /// Whom a host asks for a large body.
+    fetched_from: Vec<(usize, NodeId)>,
 }
 
 impl Net {
@@ -98,6 +104,9 @@ impl Net {
             events: Vec::new(),
             answers: Vec::new(),
             logged: Vec::new(),
+            lost: Vec::new(),
+            opened: Vec::new(),
+            fetched_from: Vec::new(),
         }
     }
 
@@ -172,12 +181,13 @@ impl Net {
             match output {
                 Output::Dial { dial, expect, addresses } => self.dial(n, dial, expect, &addresses),
                 Output::Send { link, kind, body } => {
-                    if let Some((_, other, peer)) = self.links.get(&link)
-                        && !(self.cut)(n, *peer)
-                    {
-                        let frame = Frame { kind, body };
+                    let Some((_, other, peer)) = self.links.get(&link) else { continue };
+                    let frame = Frame { kind, body };
+                    if !(self.cut)(n, *peer) {
                         let input = Input::Frame { link: *other, frame };
                         self.queue.push_back((*peer, input));
+                    } else if kind == skep_wire::kind::FLOOD {
+                        self.lost.push(frame);
                     }
                 }
                 Output::Close { link, why } => self.hang_up(link, DownReason::Goodbye(why)),
@@ -197,6 +207,10 @@ impl Net {
                 }
                 Output::Routed(skep_routing::Output::Answered { outcome, .. }) => {
                     self.answers.push(outcome);
+                }
+                Output::Flood(skep_flood::Output::BodyOpen { id, .. }) => self.opened.push((n, id)),
+                Output::Flood(skep_flood::Output::Fetching { from }) => {
+                    self.fetched_from.push((n, from));
                 }
                 Output::Flood(skep_flood::Output::Append { entries, .. }) => {
                     let of_others = |entry: &&skep_flood::LogEntry| {
@@ -479,6 +493,49 @@ fn every_member_can_be_asked_over_the_links_of_others() {
     assert_eq!(net.answers, [Ok(Bytes::copy_from_slice(&far.to_be_bytes()))]);
     net.give(me, ask(me));
     assert_eq!(net.answers.pop(), Some(Err(AskError::NoRoute)), "a node asks itself nothing");
+}
+
+#[test]
+fn a_large_body_is_pulled_from_whom_estimates_have_as_nearest() {
+    for (near, far) in [(1, 2), (2, 1)] {
+        let mut net = flock_of(4);
+        net.pass(seconds(5));
+        let link_to = |net: &Net, peer: usize| {
+            let ends = net.links.iter().find(|(_, link)| link.0 == 0 && link.2 == peer);
+            *ends.unwrap().0
+        };
+        let sample = |peer: usize, ms: u64| Sample {
+            peer: id(peer),
+            bulk: false,
+            least_rtt: Duration::from_millis(ms),
+            acked: 0,
+            rate: 0,
+            sender_limited: true,
+        };
+        // What the kernel says of links takes the place of what pings over wires without delay
+        // have shown; nothing else tells the flood.
+        for _ in 0..8 {
+            net.give(0, Input::Looked(vec![sample(near, 3), sample(far, 90)]));
+        }
+        net.cut = Box::new(|from, to| (from, to) == (3, 0));
+        let (group, token) = (GroupName::all(), PublishToken(1));
+        let body = Bytes::from(vec![7; 20_000]);
+        let label = skep_flood::Label::default();
+        net.give(3, Input::Flood(FloodInput::Publish { group, body, token, label }));
+        net.pass(Duration::from_millis(20));
+        net.cut = Box::new(|_, _| false);
+        let announcement = net.lost.last().expect("it is announced").clone();
+        // The far one is the first to announce it.
+        for peer in [far, near] {
+            let (link, frame) = (link_to(&net, peer), announcement.clone());
+            net.give(0, Input::Frame { link, frame });
+        }
+        let (_, update) = *net.opened.iter().find(|(n, _)| *n == 0).expect("it is wanted");
+        let opened = FloodInput::BodyOpened { id: update, missing: Some((true, vec![0])) };
+        net.give(0, Input::Flood(opened));
+        // Who has not got it says so, and the other is asked.
+        assert_eq!(net.fetched_from.first(), Some(&(0, id(near))), "{near} is near, not {far}");
+    }
 }
 
 #[test]
