@@ -541,25 +541,26 @@ impl Log {
     /// Forgets the segments whose records all are below `position`; says how many.
     ///
     /// # Errors
-    /// [`LogError::Io`] names the file that could not be removed; it is tried again next time.
+    /// [`LogError::Io`] names the file that could not be removed. A segment is tried again next
+    /// time, a body when the log is opened.
     pub fn purge(&mut self, position: u64) -> Result<usize, LogError> {
         let mut removed = 0;
         while self.segments.len() > 1 {
             let Some(first) = self.segments.front().filter(|first| first.next() <= position) else {
                 break;
             };
-            let positions = first.base..first.next();
-            if first.outside > 0 {
-                for position in positions {
-                    remove(&self.body_path(position))?;
-                }
-            }
+            // The segment first. Whoever is killed then leaves bodies without records, which go
+            // when the log is opened; a record without its body would be damage.
             remove(&first.path)?;
+            let (positions, outside) = (first.base..first.next(), first.outside > 0);
             if self.reader.as_ref().is_some_and(|(base, _)| *base == first.base) {
                 self.reader = None;
             }
             self.segments.pop_front();
             removed += 1;
+            for position in positions.filter(|_| outside) {
+                remove(&self.body_path(position))?;
+            }
         }
         Ok(removed)
     }

@@ -1,3 +1,5 @@
+mod killed;
+
 use std::os::unix::fs::PermissionsExt as _;
 
 use proptest::prelude::*;
