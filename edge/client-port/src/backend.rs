@@ -252,7 +252,8 @@ pub struct Publication {
 #[derive(Debug)]
 pub(crate) enum Note {
     Answer(u64, Result<Answer, Refusal>),
-    Push(Push),
+    /// To which subscription, by the number of the reply to it.
+    Push(u64, Push),
 }
 
 /// An update for a subscriber.
@@ -372,13 +373,20 @@ impl Drop for Slot {
     }
 }
 
-/// The way to a subscriber.
+/// The way to one subscription: what is still pushed to it when it has ended goes nowhere.
 #[derive(Clone, Debug)]
-pub struct Pusher(pub(crate) mpsc::UnboundedSender<Note>);
+pub struct Pusher {
+    notes: mpsc::UnboundedSender<Note>,
+    number: u64,
+}
 
 impl Pusher {
+    pub(crate) const fn new(notes: mpsc::UnboundedSender<Note>, number: u64) -> Self {
+        Self { notes, number }
+    }
+
     /// Pushes. Bounded by the rule of [`Ask::Subscribe`].
     pub fn push(&self, push: Push) {
-        drop(self.0.send(Note::Push(push)));
+        drop(self.notes.send(Note::Push(self.number, push)));
     }
 }

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use self::publish::Incoming;
 pub(crate) use self::publish::PUBLICATION_BYTES;
-use self::push::{Item, Subscription};
+use self::push::{Item, Of, Subscription};
 use self::stream::{PORTION_BYTES, Step, Streaming};
 use crate::answer::{self, Refusal};
 use crate::backend::{Ask, ClientId, Joined, Note, Publication, Push, Slot, Who};
@@ -69,9 +69,9 @@ pub(crate) struct Session {
     incoming: Option<Incoming>,
     subscriptions: BTreeMap<GroupName, Subscription>,
     /// Pushes that wait for the reply to their `subscribe`: of each at most one batch.
-    held: VecDeque<(GroupName, Push)>,
+    held: VecDeque<(Of, Push)>,
     /// What is pushed next: what stands behind a long body waits for it.
-    lined_up: VecDeque<(GroupName, Item)>,
+    lined_up: VecDeque<(Of, Item)>,
     /// A long body that is being pushed. Nothing else is written meanwhile.
     stream: Option<Streaming>,
     /// A channel that the connection is to become.

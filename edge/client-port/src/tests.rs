@@ -5,7 +5,7 @@ mod long;
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ struct Place {
     address: SocketAddr,
     log: Log,
     exits: Arc<Mutex<Vec<Who>>>,
+    /// Subscriptions that the agent was asked for.
+    subscribed: Arc<AtomicUsize>,
     may_exit: Arc<AtomicBool>,
     /// Whoever connects belongs to the export command of the group web.
     commanded: Arc<AtomicBool>,
@@ -69,7 +71,9 @@ impl Place {
         let may_exit = Arc::new(AtomicBool::new(false));
         let allowed = Arc::clone(&may_exit);
         let commanded = Arc::new(AtomicBool::new(false));
-        runtime.spawn(agent(asked, (Arc::clone(&log), files.clone()), Arc::clone(&exits)));
+        let subscribed = Arc::new(AtomicUsize::new(0));
+        let seen = (Arc::clone(&exits), Arc::clone(&subscribed));
+        runtime.spawn(agent(asked, (Arc::clone(&log), files.clone()), seen));
         let host = Host {
             node: "inferno".parse().unwrap(),
             version: "0.0.0".to_owned(),
@@ -84,7 +88,17 @@ impl Place {
             let _inside = runtime.enter();
             start(listeners, None, config, host, ask).unwrap()
         };
-        Self { port: Some(port), address, log, exits, may_exit, commanded, runtime, files }
+        Self {
+            port: Some(port),
+            address,
+            log,
+            exits,
+            subscribed,
+            may_exit,
+            commanded,
+            runtime,
+            files,
+        }
     }
 
     fn client(&self) -> Client {
@@ -183,7 +197,7 @@ fn take(publication: Publication, keys: &mut Keys, log: &Log, files: &Files) {
 async fn agent(
     mut asked: mpsc::Receiver<Ask>,
     (log, files): (Log, Files),
-    exits: Arc<Mutex<Vec<Who>>>,
+    (exits, subscribed): (Arc<Mutex<Vec<Who>>>, Arc<AtomicUsize>),
 ) {
     let mut keys = Keys::new();
     let mut followers: BTreeMap<(ClientId, GroupName), (Pusher, usize)> = BTreeMap::new();
@@ -197,6 +211,7 @@ async fn agent(
             }
             Ask::Subscribe { client, subscribe, pusher, slot } => {
                 let group = subscribe.group;
+                subscribed.fetch_add(1, Ordering::Relaxed);
                 slot.answer(Ok(Answer::Place { group: group.clone(), cursor: 0 }));
                 followers.insert((client, group), (pusher, 0));
             }

@@ -71,7 +71,7 @@ impl Session {
                 let named = subscribe.name.is_some();
                 let subscription = Subscription { reply, named, given: 0, owed: false };
                 self.subscriptions.insert(subscribe.group.clone(), subscription);
-                let pusher = Pusher(self.notes_in.clone());
+                let pusher = Pusher::new(self.notes_in.clone(), reply);
                 Ask::Subscribe { client, subscribe, pusher, slot: self.slot(None) }
             }
             Command::Ack { group, cursor } => {

@@ -10,7 +10,8 @@ use crate::backend::{Ask, Note, Push, Pushed};
 use crate::server::Counts;
 
 pub(super) struct Subscription {
-    /// The number of the reply to `subscribe`: nothing is pushed before it.
+    /// The number of the reply to `subscribe`: nothing is pushed before it, and nothing that was
+    /// meant for another subscription to the same group.
     pub(super) reply: u64,
     /// It acknowledges by itself.
     pub(super) named: bool,
@@ -18,6 +19,14 @@ pub(super) struct Subscription {
     pub(super) given: u64,
     /// Without a name, it is acknowledged for the client when the client has taken it.
     pub(super) owed: bool,
+}
+
+/// One subscription: the group, and the number of the reply to `subscribe`. A client may end one
+/// and begin another while what was pushed to the first is on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Of {
+    group: GroupName,
+    reply: u64,
 }
 
 /// One thing that is pushed.
@@ -36,7 +45,10 @@ impl Session {
         while let Some(note) = next {
             match note {
                 Note::Answer(number, answer) => self.answered(number, answer),
-                Note::Push(push) => self.held.extend(push.group().map(|group| (group, push))),
+                Note::Push(reply, push) => {
+                    let of = push.group().map(|group| Of { group, reply });
+                    self.held.extend(of.map(|of| (of, push)));
+                }
             }
             next = self.notes.try_recv().ok();
         }
@@ -64,27 +76,31 @@ impl Session {
         }
     }
 
-    /// Pushes what may be pushed. Of a group that is no longer subscribed to nothing is.
+    /// Pushes what may be pushed. Of a subscription that has ended nothing is.
     pub(super) fn deliver(&mut self) {
-        for (group, push) in std::mem::take(&mut self.held) {
-            match self.subscriptions.get(&group) {
-                Some(subscription) if subscription.reply >= self.first => {
-                    self.held.push_back((group, push));
-                }
-                Some(_) => self.line_up(&group, push),
+        let first = self.first;
+        for (of, push) in std::mem::take(&mut self.held) {
+            match self.subscription(&of) {
+                Some(_) if of.reply >= first => self.held.push_back((of, push)),
+                Some(_) => self.line_up(&of, push),
                 None => {}
             }
         }
         while self.stream.is_none()
-            && let Some((group, item)) = self.lined_up.pop_front()
+            && let Some((of, item)) = self.lined_up.pop_front()
         {
-            if self.subscriptions.contains_key(&group) {
-                self.push(group, item);
+            if self.subscription(&of).is_some() {
+                self.push(of, item);
             }
         }
     }
 
-    fn line_up(&mut self, group: &GroupName, push: Push) {
+    fn subscription(&mut self, of: &Of) -> Option<&mut Subscription> {
+        self.subscriptions.get_mut(&of.group).filter(|it| it.reply == of.reply)
+    }
+
+    fn line_up(&mut self, of: &Of, push: Push) {
+        let group = &of.group;
         let items: Vec<Item> = match push {
             Push::Lost { lost, .. } => {
                 [Item::Line(format!("{} {group} {lost} lost\r\n", code::LOST))].into()
@@ -98,10 +114,10 @@ impl Session {
             }
             Push::Updates { updates, gaps } => in_order(updates, gaps),
         };
-        self.lined_up.extend(items.into_iter().map(|item| (group.clone(), item)));
+        self.lined_up.extend(items.into_iter().map(|item| (of.clone(), item)));
     }
 
-    fn push(&mut self, group: GroupName, item: Item) {
+    fn push(&mut self, of: Of, item: Item) {
         match item {
             Item::Line(line) => self.line(&line),
             Item::Gap(gap) => {
@@ -109,16 +125,16 @@ impl Session {
                 if write_gap(&gap, &mut line).is_ok() {
                     self.line(&line);
                 }
-                self.given(&group, gap.cursor);
+                self.given(&of, gap.cursor);
             }
             Item::End(word) => {
-                self.subscriptions.remove(&group);
+                self.subscriptions.remove(&of.group);
                 if let Some(word) = word {
                     self.go(word);
                 }
             }
             Item::Update(Pushed { update, stored: Some(body) }) => {
-                self.stream = Some(Streaming::new(update, body));
+                self.stream = Some(Streaming::new(of, update, body));
             }
             Item::Update(Pushed { update, stored: None }) => {
                 let mut head = String::new();
@@ -128,7 +144,7 @@ impl Session {
                     self.line("\r\n");
                 }
                 Counts::add(&self.shared.counts.pushed, 1);
-                self.given(&group, update.cursor);
+                self.given(&of, update.cursor);
             }
         }
     }
@@ -138,7 +154,7 @@ impl Session {
         let Some(stream) = self.stream.take() else {
             return;
         };
-        let (group, cursor) = (stream.update.group.clone(), stream.update.cursor);
+        let (of, cursor) = (stream.of.clone(), stream.update.cursor);
         match step {
             Step::Open => {
                 let mut head = String::new();
@@ -155,18 +171,18 @@ impl Session {
                 }
                 self.line("\r\n");
                 Counts::add(&self.shared.counts.pushed, 1);
-                self.given(&group, cursor);
+                self.given(&of, cursor);
             }
             // The log made room while it waited for its turn.
             Step::Gone => {
-                self.line(&format!("{} {group} 1 lost\r\n", code::LOST));
-                self.given(&group, cursor);
+                self.line(&format!("{} {} 1 lost\r\n", code::LOST, of.group));
+                self.given(&of, cursor);
             }
         }
     }
 
-    fn given(&mut self, group: &GroupName, cursor: u64) {
-        if let Some(subscription) = self.subscriptions.get_mut(group) {
+    fn given(&mut self, of: &Of, cursor: u64) {
+        if let Some(subscription) = self.subscription(of) {
             subscription.given = cursor;
             subscription.owed = !subscription.named;
         }

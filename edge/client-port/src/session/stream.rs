@@ -10,6 +10,7 @@ use bytes::Bytes;
 use skep_lines::Update;
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::push::Of;
 use crate::backend::{Opening, StoredBody};
 
 /// Bytes that are read at once; as many may wait for the client when they are.
@@ -17,6 +18,8 @@ pub(super) const PORTION_BYTES: usize = 128 * 1024;
 
 /// See the module.
 pub(super) struct Streaming {
+    /// To which subscription it goes.
+    pub(super) of: Of,
     /// Of which update, without its body.
     pub(super) update: Update,
     pub(super) length: u64,
@@ -42,9 +45,9 @@ pub(super) enum Step {
 }
 
 impl Streaming {
-    pub(super) fn new(update: Update, body: StoredBody) -> Self {
+    pub(super) fn new(of: Of, update: Update, body: StoredBody) -> Self {
         let StoredBody { length, open } = body;
-        Self { update, length, at: 0, state: State::Opening(open) }
+        Self { of, update, length, at: 0, state: State::Opening(open) }
     }
 
     pub(super) const fn is_done(&self) -> bool {

@@ -227,3 +227,34 @@ fn a_long_body_is_pushed_from_its_file_between_others() {
     let one = ["150 web 1 inferno:7:1 0 3", "one"];
     assert_eq!(around, [&one[..], &["150 web 4 inferno:7:4 0 3", "two"]].concat());
 }
+
+#[test]
+fn what_was_pushed_to_a_subscription_that_ended_is_none_of_the_next() {
+    let place = Place::new(Config::default());
+    let mut publisher = place.client();
+    // More than the two kernels take between them: the body is on its way when the client thinks
+    // better of it.
+    let long = vec![b'x'; 32 << 20];
+    publisher.say(format!("binary {} web\n", long.len()));
+    publisher.say(&long);
+    publisher.say("binary 5 web\nshort");
+    publisher.expect(&["250 web inferno:7:1", "250 web inferno:7:2"]);
+    let head = format!("150 web 1 inferno:7:1 0 {}", long.len());
+    let mut client = place.client();
+    client.say("subscribe web name=deploy\n");
+    client.expect(&["250 web 0", &head]);
+    client.say("unsubscribe web\nsubscribe web name=other\nack web 1\n");
+    let begun = std::time::Instant::now();
+    while place.subscribed.load(Ordering::Relaxed) < 2 {
+        assert!(begun.elapsed() < PATIENCE, "the agent was not asked");
+        std::thread::yield_now();
+    }
+    let mut body = vec![0; long.len() + 2];
+    client.reader.read_exact(&mut body).unwrap();
+    assert!(body == [&long[..], b"\r\n"].concat());
+    // The rest of the first batch is not given under the second name, nor does what was given
+    // under the first count for it.
+    client.expect(&["250 no more", "250 web 0", "503 1 was not given yet: web is at 0", &head]);
+    client.reader.read_exact(&mut body).unwrap();
+    client.expect(&["150 web 2 inferno:7:2 0 5", "short"]);
+}
