@@ -7,7 +7,7 @@ use core::time::Duration;
 use skep_base::{GroupName, Outbox, Time};
 
 use crate::config::HAND_OVER_BYTES;
-use crate::event::{CursorName, Delivered, DeliveredBody, LogRecord, Missed, Output};
+use crate::event::{CursorName, Delivered, DeliveredBody, LogRecord, Missed, Output, ReadToken};
 use crate::id::Position;
 use crate::machine::{Flood, ReadFor, age_ms};
 use crate::message::StoredHead;
@@ -37,8 +37,9 @@ pub(crate) struct Cursor {
 enum Turn {
     /// Ours: it gets what comes.
     Ours,
-    /// The log's: updates are being read for it.
-    Log,
+    /// The log's: updates are being read for it, by this read. One that was begun for an earlier
+    /// subscriber of its name is none of its own.
+    Log(ReadToken),
     /// The subscriber's: it has not committed what it was given, the last of which ends here.
     /// What follows up to `next` is of other groups.
     Theirs(Position),
@@ -163,7 +164,6 @@ impl Flood {
             cursor.committed = batch.next;
             return;
         }
-        cursor.turn = Turn::Log;
         let cached = batch.positions.iter().map(|at| self.cache.get(at.0).cloned());
         if let Some(cached) = cached.collect::<Option<Vec<_>>>() {
             let updates = batch.positions.iter().zip(cached);
@@ -178,8 +178,10 @@ impl Flood {
             Some(if entry.bytes > HAND_OVER_BYTES { entry.head_item() } else { entry.item() })
         });
         let items = items.collect();
-        let name = name.clone();
-        let token = self.next_read(ReadFor::Cursor { name, batch });
+        let token = self.next_read(ReadFor::Cursor { name: name.clone(), batch });
+        if let Some(cursor) = self.cursors.get_mut(name) {
+            cursor.turn = Turn::Log(token);
+        }
         out.push(Output::Read { token, items });
     }
 
@@ -254,9 +256,12 @@ impl Flood {
         now: Time,
         name: &CursorName,
         batch: Batch,
-        records: Vec<Option<LogRecord>>,
+        (token, records): (ReadToken, Vec<Option<LogRecord>>),
         out: &mut Outbox<Output>,
     ) {
+        if self.cursors.get(name).is_none_or(|cursor| cursor.turn != Turn::Log(token)) {
+            return;
+        }
         let mut updates = Vec::new();
         let records = records.into_iter().chain(core::iter::repeat_with(|| None));
         for (position, record) in batch.positions.iter().zip(records) {

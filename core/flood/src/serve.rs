@@ -36,8 +36,10 @@ pub(crate) struct Serving {
     plan: VecDeque<Span>,
     /// Parts sent and not dealt with.
     in_flight: usize,
-    /// What is being read from the log.
+    /// What is being read from the log, and by which read: one that was begun for an answer of the
+    /// same name over a link that is gone is none of this one's.
     reading: Vec<u64>,
+    read: Option<ReadToken>,
     last: Time,
 }
 
@@ -70,7 +72,11 @@ impl Flood {
     ) {
         let (peer, ix, _) = key;
         let of_peer = self.serving.keys().filter(|key| key.0 == peer).count();
-        if of_peer >= MAX_SERVING_PER_PEER || self.serving.len() >= MAX_SERVING {
+        // Whoever asks under one name over and over makes one answer, and a read each time.
+        let read_for = |read: &&ReadFor| matches!(read, ReadFor::Serve((to, ..)) if *to == peer);
+        let reads = self.reads.values().filter(read_for).count();
+        let most = of_peer.max(reads);
+        if most >= MAX_SERVING_PER_PEER || self.serving.len() >= MAX_SERVING {
             let reason = Rejection::TooManyRequests(MAX_SERVING_PER_PEER);
             return self.reject(peer, reason, out);
         }
@@ -80,6 +86,7 @@ impl Flood {
             plan: VecDeque::new(),
             in_flight: 0,
             reading: Vec::new(),
+            read: None,
             last: now,
         };
         let mark_of = |origin: NodeId| {
@@ -146,10 +153,11 @@ impl Flood {
                     false => entry.item(),
                 });
                 let items = items.collect();
+                let token = self.next_read(ReadFor::Serve(key));
                 if let Some(serving) = self.serving.get_mut(&key) {
                     serving.reading = entries.iter().map(|entry| entry.position).collect();
+                    serving.read = Some(token);
                 }
-                let token = self.next_read(ReadFor::Serve(key));
                 out.push(Output::Read { token, items });
             }
         }
@@ -240,12 +248,12 @@ impl Flood {
         out: &mut Outbox<Output>,
     ) {
         match self.reads.remove(&token) {
-            Some(ReadFor::Serve(key)) => self.serve_read(now, key, records, out),
+            Some(ReadFor::Serve(key)) => self.serve_read(now, key, (token, records), out),
             Some(ReadFor::Asked { peer, group }) => {
                 self.asked_read(now, (group, peer), records, out)
             }
             Some(ReadFor::Cursor { name, batch }) => {
-                self.cursor_read(now, &name, batch, records, out)
+                self.cursor_read(now, &name, batch, (token, records), out)
             }
             None => {}
         }
@@ -255,12 +263,14 @@ impl Flood {
         &mut self,
         now: Time,
         key: ServingKey,
-        records: Vec<Option<LogRecord>>,
+        (token, records): (ReadToken, Vec<Option<LogRecord>>),
         out: &mut Outbox<Output>,
     ) {
-        let Some(serving) = self.serving.get_mut(&key) else {
+        let serving = self.serving.get_mut(&key);
+        let Some(serving) = serving.filter(|serving| serving.read == Some(token)) else {
             return;
         };
+        serving.read = None;
         let positions = core::mem::take(&mut serving.reading);
         let records = positions.into_iter().zip(records);
         let records = records.filter_map(|(position, record)| {

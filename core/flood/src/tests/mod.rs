@@ -7,5 +7,6 @@ mod net;
 mod network;
 mod pruning;
 mod room;
+mod served;
 mod single;
 mod subscribers;

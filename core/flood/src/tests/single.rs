@@ -19,15 +19,15 @@ use crate::{
     Spooled, UpdateId,
 };
 
-struct Bench {
-    flood: Flood,
+pub(super) struct Bench {
+    pub(super) flood: Flood,
     now: Time,
 }
 
-const PEER: usize = 2;
+pub(super) const PEER: usize = 2;
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut bench = Self {
             flood: Flood::new(node(1), Incarnation(1), Config::default(), Rng::seeded(1)),
             now: Time::from_millis(1),
@@ -37,7 +37,7 @@ impl Bench {
         bench
     }
 
-    fn handle(&mut self, input: Input) -> Vec<Output> {
+    pub(super) fn handle(&mut self, input: Input) -> Vec<Output> {
         let mut out = Outbox::new();
         self.flood.handle(self.now, input, &mut out);
         self.flood.tick(self.now, &mut out);
@@ -45,7 +45,7 @@ impl Bench {
         out.drain().collect()
     }
 
-    fn says(&mut self, message: Message, bodies: Vec<Bytes>) -> Vec<Output> {
+    pub(super) fn says(&mut self, message: Message, bodies: Vec<Bytes>) -> Vec<Output> {
         self.says_bytes(Packet { message, bodies }.to_bytes())
     }
 
@@ -54,7 +54,7 @@ impl Bench {
         self.handle(Input::Received { from, body })
     }
 
-    fn updates(&mut self, headers: Vec<Header>) -> Vec<Output> {
+    pub(super) fn updates(&mut self, headers: Vec<Header>) -> Vec<Output> {
         let small = headers.iter().filter(|header| !header.is_large());
         let bodies = small.map(|header| filled(header.length)).collect();
         self.says(Message::Updates { group: GroupName::all(), headers }, bodies)
@@ -66,7 +66,7 @@ fn filled(length: u64) -> Bytes {
     vec![5; usize::try_from(length).unwrap_or(0)].into()
 }
 
-fn header(origin: NodeId, sequence: u64, predecessor: Option<u64>) -> Header {
+pub(super) fn header(origin: NodeId, sequence: u64, predecessor: Option<u64>) -> Header {
     let serial = |sequence| Serial { incarnation: Incarnation(1), sequence };
     Header {
         id: UpdateId { origin, serial: serial(sequence) },
@@ -78,7 +78,7 @@ fn header(origin: NodeId, sequence: u64, predecessor: Option<u64>) -> Header {
     }
 }
 
-fn rejections(outputs: &[Output]) -> Vec<String> {
+pub(super) fn rejections(outputs: &[Output]) -> Vec<String> {
     let mut reasons = Vec::new();
     for output in outputs {
         if let Output::Reject { from, reason } = output {
@@ -89,7 +89,7 @@ fn rejections(outputs: &[Output]) -> Vec<String> {
     reasons
 }
 
-fn entries(outputs: &[Output]) -> Vec<&LogEntry> {
+pub(super) fn entries(outputs: &[Output]) -> Vec<&LogEntry> {
     let mut all = Vec::new();
     for output in outputs {
         if let Output::Append { entries, .. } = output {
