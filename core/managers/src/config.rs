@@ -65,6 +65,9 @@ pub struct Config {
     pub announce_every: Duration,
     /// Between two requests that were not answered.
     pub retry: Duration,
+    /// What this node founds on a fresh disk is strong: set once in a bloc, on the first eligible
+    /// node, by whoever checked its founding token.
+    pub strong_founder: bool,
     /// How many log entries are kept before a checkpoint is asked for.
     pub checkpoint_entries: u64,
 }
@@ -91,6 +94,7 @@ impl Default for Config {
             min_stay: Duration::from_secs(600),
             announce_every: ms(200),
             retry: ms(500),
+            strong_founder: false,
             checkpoint_entries: 20_000,
         }
     }

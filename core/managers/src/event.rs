@@ -301,6 +301,22 @@ pub enum Origin {
         /// The last place that both histories have in common, as far as they could tell.
         common: u64,
     },
+    /// One part of the checkpoint of another history, which was too far on at the fork to be handed
+    /// over change by change. When all parts have come they are its catalog as of `index`.
+    ForeignState {
+        /// Which history.
+        lineage: Lineage,
+        /// Its generation.
+        generation: Generation,
+        /// The last entry that is in the checkpoint.
+        index: u64,
+        /// Which part, from 0.
+        part: u32,
+        /// Of how many.
+        parts: u32,
+        /// As above.
+        common: u64,
+    },
 }
 
 /// Why something asked for is not done, and what to do next.

@@ -37,15 +37,31 @@
 //!    never safety. The clock is the node's own, runs on while it is suspended, and never jumps.
 
 #![warn(missing_docs)]
-#![expect(dead_code, reason = "the messages are fixed before the machine that speaks them")]
 
+mod admit;
+mod boot;
 mod config;
+mod convert;
+mod disk;
+mod engine;
 mod event;
+mod follow;
+mod group;
 mod id;
+mod lonely;
 mod machine;
+mod master;
+mod merge;
 mod message;
+#[cfg(test)]
+mod plant;
+mod status;
+mod storage;
 mod stored;
+#[cfg(test)]
+mod tests;
 mod view;
+mod voters;
 
 pub use config::{
     Config, ConfigError, MANAGERS, MAX_ENTRY_BYTES, MAX_HISTORIES, MAX_IMAGE_BYTES, MAX_NODES,

@@ -1,12 +1,27 @@
-//! The machine: its state, and which handler an input goes to.
+//! The machine: its state, which handler an input goes to, and how the engine is kept going.
 
-use skep_base::{NodeId, Outbox, Rng, Time};
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::Config;
-use crate::event::{Eligibility, Input, Output};
-use crate::id::Role;
-use crate::stored::{CorruptStore, Restored, State};
-use crate::view::View;
+use bytes::Bytes;
+use skep_base::{Incarnation, NodeId, Outbox, Rng, Time};
+
+use crate::admit::Admission;
+use crate::boot::Boot;
+use crate::config::{Config, MAX_IMAGE_BYTES, MAX_NODES};
+use crate::disk::{After, Disk};
+use crate::engine::{Engine, Round, impostor};
+use crate::event::{Down, Eligibility, Event, Input, Output, Reason};
+use crate::follow::{Enrolled, Incoming};
+use crate::group::{Effect, Group};
+use crate::id::{Epoch, Lineage, Role, Stamp};
+use crate::lonely::Lonely;
+use crate::master::Mastership;
+use crate::merge::Giver;
+use crate::message::{Claim, Engine as Packet, EngineBody, MAX_NAMED, Message};
+use crate::stored::{CorruptStore, Cut, ImageChange, Restored, State, StoredEntry, Write};
+
+/// Rounds of duties that one input may cause: each is an answer to the one before.
+const MAX_ROUNDS: usize = 32;
 
 /// Who this node is, as far as its managers must know.
 #[derive(Clone, Copy, Debug)]
@@ -19,12 +34,74 @@ pub struct Me {
     pub resources: u16,
 }
 
+/// What is known of another node.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) incarnation: Incarnation,
+    pub(crate) eligible: Eligibility,
+    pub(crate) resources: u16,
+    pub(crate) present: bool,
+    pub(crate) since: Time,
+    pub(crate) linked: bool,
+    /// No process listens there.
+    pub(crate) refused: bool,
+    /// Its last engine message.
+    pub(crate) heard: Option<Time>,
+    pub(crate) claim: Option<Claim>,
+    /// When that came.
+    pub(crate) claimed: Time,
+}
+
 /// The managers of one node.
 pub struct Managers {
-    me: Me,
-    config: Config,
-    rng: Rng,
-    state: State,
+    pub(crate) me: Me,
+    pub(crate) config: Config,
+    pub(crate) rng: Rng,
+    pub(crate) state: State,
+    /// The state differs from what was last given to the disk.
+    pub(crate) state_changed: bool,
+    pub(crate) disk: Disk,
+    pub(crate) group: Option<Group>,
+    pub(crate) lives: u64,
+    /// The host has not been told of the restored catalog yet.
+    pub(crate) untold: bool,
+    pub(crate) nodes: BTreeMap<NodeId, Node>,
+    /// The highest epoch that anybody showed.
+    pub(crate) highest: Epoch,
+    pub(crate) started: Time,
+    pub(crate) well: bool,
+    pub(crate) boot: Option<Boot>,
+    /// The flock came back from a restart of all its managers.
+    pub(crate) rebooted: bool,
+    pub(crate) mastership: Option<Mastership>,
+    /// Since when the engine knows no leader.
+    pub(crate) leaderless: Option<Time>,
+    pub(crate) lonely: Option<Lonely>,
+    /// Of which term, and until when, a vote without a wait is lawful: the master gave up its lease,
+    /// or another backup says as well that it is gone.
+    pub(crate) released: Option<(u64, Time)>,
+    /// Since when the master's process is gone, and when the other backup was last asked.
+    pub(crate) gone_since: Option<Time>,
+    pub(crate) gone_asked: Option<Time>,
+    pub(crate) enrolled: Option<Enrolled>,
+    pub(crate) incoming: Option<Incoming>,
+    pub(crate) follow: Option<Lineage>,
+    /// Since when there is no master to follow.
+    pub(crate) masterless: Time,
+    /// How long this node waits before it founds: drawn once.
+    pub(crate) patience: f64,
+    /// What the host gave to found a flock with, when none of the managers is left.
+    pub(crate) decrees: Option<(u64, Bytes)>,
+    pub(crate) giver: Option<Giver>,
+    pub(crate) role: Role,
+    pub(crate) why: &'static str,
+    pub(crate) master_told: Option<(NodeId, Stamp)>,
+    pub(crate) pinned: BTreeSet<NodeId>,
+    pub(crate) announced: Option<Bytes>,
+    pub(crate) announced_at: Option<Time>,
+    pub(crate) announce_due: Option<Time>,
+    pub(crate) next_tick: Time,
+    pub(crate) checkpoint_asked: u64,
 }
 
 impl Managers {
@@ -36,35 +113,581 @@ impl Managers {
         me: Me,
         config: Config,
         restored: Restored,
-        rng: Rng,
+        mut rng: Rng,
         now: Time,
     ) -> Result<Self, CorruptStore> {
         let read = restored.read(me.id)?;
-        let _unused = (now, read.image, read.entries);
-        Ok(Self { me, config, rng, state: read.state })
+        drop(restored);
+        let mut group = None;
+        if let (Some(image), Some(voter)) = (read.image, read.state.voter) {
+            let (lives, fork) = (1, rng.fork());
+            let made = Group::new(lives, &config, &voter, image, &read.entries, fork);
+            group = Some(made.ok_or(CorruptStore::Mismatch)?);
+        }
+        let patience = 1.0 + rng.unit();
+        let untold = group.is_some();
+        let boot = group.as_ref().map(|_| Boot::new(now));
+        Ok(Self {
+            highest: read.state.seen.epoch,
+            me,
+            config,
+            rng,
+            state: read.state,
+            state_changed: false,
+            disk: Disk::default(),
+            group,
+            lives: 1,
+            untold,
+            nodes: BTreeMap::new(),
+            started: now,
+            well: true,
+            boot,
+            rebooted: false,
+            mastership: None,
+            leaderless: Some(now),
+            lonely: None,
+            released: None,
+            gone_since: None,
+            gone_asked: None,
+            enrolled: None,
+            incoming: None,
+            follow: None,
+            masterless: now,
+            patience,
+            decrees: None,
+            giver: None,
+            role: Role::Host,
+            why: "it started",
+            master_told: None,
+            pinned: BTreeSet::new(),
+            announced: None,
+            announced_at: None,
+            announce_due: None,
+            next_tick: now,
+            checkpoint_asked: 0,
+        })
     }
 
     /// Lets `input` happen.
-    pub fn handle(&mut self, _now: Time, _input: Input, _out: &mut Outbox<Output>) {}
+    pub fn handle(&mut self, now: Time, input: Input, out: &mut Outbox<Output>) {
+        match input {
+            Input::Member { node, incarnation, eligible, resources } => {
+                self.member(now, node, incarnation, eligible, resources);
+            }
+            Input::Silent { node } | Input::Left { node } => self.absent(now, node),
+            Input::LinkUp { node } => {
+                if let Some(known) = self.node(now, node) {
+                    known.linked = true;
+                    known.refused = false;
+                }
+            }
+            Input::LinkDown { node, why } => {
+                if let Some(known) = self.node(now, node) {
+                    known.linked = false;
+                    known.refused |= why == Down::Refused;
+                }
+            }
+            Input::Message { from, body } => self.message(now, from, &body, out),
+            Input::Announced { node, body } => self.announcement(now, node, &body, out),
+            Input::Persisted { ticket } => {
+                for after in self.disk.done(ticket) {
+                    self.after(after, out);
+                }
+            }
+            Input::PersistFailed { why, .. } => self.disk_failed(why, out),
+            Input::Propose { token, body } => self.propose(now, token, body, out),
+            Input::Read { token } => self.read(now, token, out),
+            Input::Checkpoint { index, state } => self.checkpoint(index, state, out),
+            Input::Command { token, command } => self.command(now, token, command, out),
+            Input::Baseline { well, .. } => self.well = well,
+            Input::StampRefused { stamp } => self.stamp_refused(stamp),
+            Input::Stopping { token } => self.stopping(now, token, out),
+        }
+        self.settle(now, out);
+    }
 
     /// When [`Managers::tick`] has work, and why.
     #[must_use]
     pub fn deadline(&self) -> Option<(Time, &'static str)> {
-        None
+        if self.disk.failed.is_some() {
+            return None;
+        }
+        let engine = self.group.is_some().then_some((self.next_tick, "the engine's tick"));
+        let look = self.looks().then_some((self.next_tick, "looks for a flock"));
+        let announce = self.announce_due.map(|at| (at, "an announcement is due"));
+        [engine, look, announce].into_iter().flatten().min()
     }
 
     /// Lets time pass.
-    pub fn tick(&mut self, _now: Time, _out: &mut Outbox<Output>) {}
+    pub fn tick(&mut self, now: Time, out: &mut Outbox<Output>) {
+        if now >= self.next_tick && self.disk.failed.is_none() {
+            let idle = self.disk.is_idle();
+            if let (Some(group), None) = (&mut self.group, &self.boot) {
+                // Who cannot write must not stand for election: its log may not be what it says.
+                if group.engine.leads() || idle {
+                    group.engine.tick(now);
+                }
+            }
+            // A stall slows the engine's clock and never speeds it.
+            self.next_tick =
+                now + if self.group.is_some() { self.config.tick } else { self.config.retry };
+            self.fetch_again(now, out);
+        }
+        self.settle(now, out);
+    }
 
     /// Asserts what must hold between calls.
     pub fn check(&self) {
-        let _unused = (&self.config, &self.rng);
+        if let Some(group) = &self.group {
+            group.engine.check();
+            assert!(group.applied.0 <= group.engine.committed(), "applied what is not decided");
+            assert!(self.state.seen.epoch >= group.meta.epoch, "a stamp was forgotten");
+            let voter = self.state.voter.map(|voter| voter.raft);
+            assert_eq!(voter, Some(group.engine.raft), "a raft id that the state does not know");
+        }
+        if let Some(mastership) = &self.mastership {
+            mastership.check();
+            assert!(self.group.is_some() && self.boot.is_none(), "a master without a group");
+        }
+        assert!(self.nodes.len() <= MAX_NODES && self.state.ended.len() <= MAX_NAMED);
+        assert!(self.group.is_none() || self.enrolled.is_none(), "a member that wants to be one");
     }
 
-    /// What `skep flock` shows.
-    #[must_use]
-    pub fn status(&self, _now: Time) -> View {
-        let role = if self.me.eligible == Eligibility::No { Role::Host } else { Role::Eligible };
-        View { role, flock: None, waits: Vec::new(), seen: self.state.seen, others: Vec::new() }
+    /// What is known of `node`, to change; nothing of this node itself or over the bound.
+    pub(crate) fn node(&mut self, now: Time, node: NodeId) -> Option<&mut Node> {
+        if node == self.me.id || (self.nodes.len() >= MAX_NODES && !self.nodes.contains_key(&node))
+        {
+            return None;
+        }
+        Some(self.nodes.entry(node).or_insert(Node {
+            incarnation: Incarnation(0),
+            eligible: Eligibility::No,
+            resources: 0,
+            present: false,
+            since: now,
+            linked: false,
+            refused: false,
+            heard: None,
+            claim: None,
+            claimed: now,
+        }))
     }
+
+    fn member(
+        &mut self,
+        now: Time,
+        node: NodeId,
+        incarnation: Incarnation,
+        eligible: Eligibility,
+        resources: u16,
+    ) {
+        if node == self.me.id {
+            self.me.resources = resources.min(1000);
+            return;
+        }
+        let Some(known) = self.node(now, node) else {
+            return;
+        };
+        // Another life of a node is the end of the one before, whatever its links say.
+        known.refused |= known.present && incarnation > known.incarnation;
+        if !known.present {
+            known.since = now;
+        }
+        known.incarnation = incarnation;
+        known.eligible = eligible;
+        known.resources = resources.min(1000);
+        known.present = true;
+    }
+
+    fn absent(&mut self, now: Time, node: NodeId) {
+        if let Some(known) = self.node(now, node) {
+            known.present = false;
+            known.since = now;
+            known.claim = None;
+        }
+    }
+
+    fn announcement(&mut self, now: Time, node: NodeId, body: &Bytes, out: &mut Outbox<Output>) {
+        let Some(claim) = Claim::from_bytes(body) else {
+            out.push(Output::Reject { from: node, reason: Reason::Malformed });
+            return;
+        };
+        self.saw_epoch(claim.seen.epoch);
+        let promised = claim.flock.as_ref().map(|flock| flock.generation);
+        if promised.is_some_and(|generation| generation > self.state.promised) {
+            // Remembered with the next write; nothing hangs on it.
+            self.state.promised = promised.unwrap_or_default();
+        }
+        for (lineage, into) in &claim.ended {
+            if self.state.ended.len() < MAX_NAMED / 2 {
+                self.state_changed |= self.state.end(*lineage, *into);
+            }
+        }
+        if let Some(known) = self.node(now, node) {
+            known.claim = Some(claim);
+            known.claimed = now;
+        }
+    }
+
+    pub(crate) fn saw_epoch(&mut self, epoch: Epoch) {
+        if epoch > self.highest && epoch.0 - self.highest.0 <= Epoch::MAX_JUMP {
+            self.highest = epoch;
+        }
+    }
+
+    fn message(&mut self, now: Time, from: NodeId, body: &Bytes, out: &mut Outbox<Output>) {
+        if from == self.me.id || self.disk.failed.is_some() {
+            return;
+        }
+        let Some(message) = Message::from_bytes(body) else {
+            out.push(Output::Reject { from, reason: Reason::Malformed });
+            return;
+        };
+        if self.node(now, from).is_none() {
+            return;
+        }
+        match message {
+            Message::Engine(packet) => self.packet(now, from, &packet, out),
+            Message::Enlist { lineage, fork, stamp, .. } => {
+                self.enlist_came(now, from, (lineage, fork), stamp, out);
+            }
+            Message::Enlisted { lineage, fork, raft } => {
+                self.enlisted_came(now, from, (lineage, fork), raft);
+            }
+            Message::Declined { lineage } => self.declined_came(from, lineage),
+            Message::PartAsk { lineage, fork, index, part } => {
+                self.part_asked(now, from, (lineage, fork), index, part, out);
+            }
+            Message::Part { lineage, fork, index, part, bytes } => {
+                self.part_came(now, from, (lineage, fork), (index, part), &bytes, out);
+            }
+            Message::Note(note) => self.note_came(from, note, out),
+            Message::Noted { lineage, version } => self.noted_came(from, lineage, version),
+            Message::Ask { lineage, round, about } => {
+                self.asked(from, lineage, round, about, out);
+            }
+            Message::Answer(answer) => self.answer_came(now, from, answer),
+            Message::Promise { lineage, generation, round } => {
+                self.promise_asked(from, lineage, generation, round, out);
+            }
+            Message::Promised { generation, round, granted } => {
+                self.promised_came(from, generation, round, granted);
+            }
+            Message::Compare(report) => self.compare_came(now, from, report, out),
+            Message::Gone { lineage, fork, term, master } => {
+                self.gone_asked_of_us(now, from, (lineage, fork), (master, term), out);
+            }
+            Message::GoneToo { lineage, fork, term, master } => {
+                self.gone_too(now, from, (lineage, fork), (term, master));
+            }
+            Message::MergeAsk { from: lineage, session, into, points } => {
+                self.merge_asked(from, (lineage, session), into, &points, out);
+            }
+            Message::MergeGrant { session, into, common, next, .. } => {
+                self.merge_granted(now, from, session, into, (common, next), out);
+            }
+            Message::MergeWait { into, .. } => self.merge_waits(now, from, into),
+            Message::Items { from: lineage, session, into, first, items, last } => {
+                self.items_came(from, (lineage, session), into, (first, last), items, out);
+            }
+            Message::ItemsTaken { session, next, done, .. } => {
+                self.items_taken(now, from, session, (next, done), out);
+            }
+        }
+    }
+
+    fn packet(&mut self, now: Time, from: NodeId, packet: &Packet, out: &mut Outbox<Output>) {
+        let Some(group) = &mut self.group else {
+            self.enrolled_packet(now, from, packet, out);
+            return;
+        };
+        if (packet.lineage, packet.fork, packet.to)
+            != (group.meta.lineage, group.meta.fork, group.engine.raft)
+        {
+            return; // Of another history, or to an id that is no more.
+        }
+        if let Some(reason) = impostor(&group.meta.names, packet, from) {
+            out.push(Output::Reject { from, reason });
+            return;
+        }
+        let admission = group.engine.admit(packet);
+        if let Some(known) = self.nodes.get_mut(&from) {
+            known.heard = Some(now);
+        }
+        match admission {
+            Admission::Bad(reason) => out.push(Output::Reject { from, reason }),
+            Admission::Stale => {}
+            Admission::Rewound => self.dissolve(now, None, "its disk went back in time", out),
+            Admission::Good if self.boot.is_some() && !self.resumes(now, packet, out) => {}
+            Admission::Good => self.step(now, from, packet, out),
+        }
+    }
+
+    fn step(&mut self, now: Time, from: NodeId, packet: &Packet, out: &mut Outbox<Output>) {
+        let Some(group) = &mut self.group else {
+            return;
+        };
+        let lawful = self.released.is_some_and(|(term, until)| {
+            now < until && (packet.term == term || packet.term == term + 1)
+        });
+        match &packet.body {
+            EngineBody::Snapshot { index, bytes, .. } => {
+                let index = (*index, *bytes);
+                self.fetch(now, from, packet, index, out);
+            }
+            EngineBody::TimeoutNow => {
+                let leads = group.engine.leader() == Some(packet.from);
+                // One that comes late, when the term's master was not told to wait for us, is void.
+                if leads && packet.term == group.engine.term() && self.disk.is_idle() {
+                    group.engine.step(packet, from);
+                }
+            }
+            EngineBody::Vote { pre, index, log_term, commit, commit_term, transfer: true }
+                if !lawful =>
+            {
+                let (pre, index, log_term) = (*pre, *index, *log_term);
+                let (commit, commit_term) = (*commit, *commit_term);
+                let transfer = false;
+                let body = EngineBody::Vote { pre, index, log_term, commit, commit_term, transfer };
+                group.engine.step(&Packet { body, ..packet.clone() }, from);
+            }
+            EngineBody::Append { .. }
+            | EngineBody::Appended { .. }
+            | EngineBody::AppendRefused { .. }
+            | EngineBody::Vote { .. }
+            | EngineBody::Voted { .. }
+            | EngineBody::Heartbeat { .. }
+            | EngineBody::HeartbeatReply { .. } => group.engine.step(packet, from),
+        }
+    }
+
+    /// Whether a leader is heard: a learner's engine itself never gives one up.
+    pub(crate) fn is_led(&self, now: Time) -> bool {
+        let Some(group) = self.group.as_ref().filter(|_| self.boot.is_none()) else {
+            return false;
+        };
+        let Some(leader) = group.engine.leader() else {
+            return false;
+        };
+        let heard = group.node_of(leader).and_then(|node| self.nodes.get(&node)?.heard);
+        let lately = |at| now.since(at) < self.config.election_max * 2;
+        leader == group.engine.raft || group.is_voter() || heard.is_some_and(lately)
+    }
+
+    /// Carries out what was wanted until nothing is, and tells of what changed.
+    pub(crate) fn settle(&mut self, now: Time, out: &mut Outbox<Output>) {
+        if self.disk.failed.is_none() {
+            self.tell_restored(out);
+            for _ in 0..MAX_ROUNDS {
+                self.pump(now, out);
+                self.duties(now, out);
+                if !self.group.as_ref().is_some_and(|group| group.engine.is_ready()) {
+                    break;
+                }
+            }
+            if self.state_changed && self.disk.is_idle() {
+                self.write(Write::default(), Vec::new(), out);
+            }
+        }
+        self.tell_role(now, out);
+        self.announce(now, out);
+    }
+
+    fn duties(&mut self, now: Time, out: &mut Outbox<Output>) {
+        self.judge_histories(now, out);
+        if self.group.is_none() {
+            self.look_for_flock(now, out);
+        } else if self.boot.is_some() {
+            self.boot_duties(now, out);
+        } else if self.group.as_ref().is_some_and(|group| group.engine.leads()) {
+            self.lead(now, out);
+        } else {
+            self.end_mastership(out);
+            self.unled(now, out);
+        }
+        self.give(now, out);
+    }
+
+    /// After a start the host is told what its catalog was.
+    fn tell_restored(&mut self, out: &mut Outbox<Output>) {
+        if std::mem::take(&mut self.untold) {
+            self.tell_catalog(out);
+        }
+    }
+
+    pub(crate) fn tell_catalog(&mut self, out: &mut Outbox<Output>) {
+        let Some(group) = &self.group else {
+            return;
+        };
+        let checkpoint = group.history.checkpoint.clone();
+        let (index, state) = checkpoint.map_or((0, None), |(index, state)| (index, Some(state)));
+        out.push(Output::Install { lineage: group.meta.lineage, index, state });
+        for entry in &group.history.entries {
+            out.push(Output::Committed {
+                index: entry.index,
+                stamp: entry.stamp,
+                origin: entry.origin,
+                body: entry.body.clone(),
+            });
+        }
+    }
+
+    /// Lets the engine run until it wants nothing more.
+    fn pump(&mut self, now: Time, out: &mut Outbox<Output>) {
+        while let Some(group) = self.group.as_mut().filter(|group| group.engine.is_ready()) {
+            let life = group.life;
+            let round = group.engine.round(now);
+            let mut round = Self::with_images(group, round);
+            let wires = std::mem::take(&mut round.now);
+            self.send_wires(wires, out);
+            self.keep_round(&mut round, out);
+            let then = std::mem::take(&mut round.then);
+            #[cfg(test)]
+            let then = if crate::plant::is(crate::plant::Bug::NoPersist) {
+                self.send_wires(then, out);
+                Vec::new()
+            } else {
+                then
+            };
+            let after = After::Round { life, number: round.number, wires: then };
+            if let Some(after) = self.disk.behind(after) {
+                self.after(after, out);
+            }
+            self.apply(now, life, round, out);
+        }
+    }
+
+    fn with_images(group: &mut Group, mut round: Round) -> Round {
+        round.now.retain_mut(|(to, _, body)| {
+            let EngineBody::Snapshot { index, log_term, bytes } = body else {
+                return true;
+            };
+            let (image, encoded) = group.image_for(*to);
+            (*index, *log_term) = (image.index, image.term);
+            *bytes = encoded.len() as u64;
+            encoded.len() <= MAX_IMAGE_BYTES
+        });
+        round
+    }
+
+    /// Gives the disk what a round of the engine wants kept.
+    fn keep_round(&mut self, round: &mut Round, out: &mut Outbox<Output>) {
+        let mut write = Write::default();
+        if let Some(image) = &round.image {
+            write.cut = Cut::All;
+            write.image = ImageChange::Replace(image.to_bytes());
+        } else if let Some(first) = round.entries.first().filter(|_| round.overwrites) {
+            write.cut = Cut::From(first.index);
+        }
+        let stored = round.entries.drain(..).map(|entry| StoredEntry {
+            index: entry.index,
+            body: skep_wire::encode(&entry).into(),
+        });
+        write.entries = stored.collect();
+        if round.hard {
+            self.state.voter = self.group.as_ref().map(|group| group.engine.voter());
+        }
+        self.state_changed |= round.sync;
+        if write != Write::default() || self.state_changed {
+            self.write(write, Vec::new(), out);
+        }
+        if let (Some(group), Some(image)) = (&mut self.group, round.image.take()) {
+            group.install(image);
+            self.state.seen = newest(self.state.seen, group.stamp());
+            self.state_changed = true;
+            self.tell_catalog(out);
+        }
+    }
+
+    fn apply(&mut self, now: Time, life: u64, round: Round, out: &mut Outbox<Output>) {
+        for entry in &round.decided {
+            let Some(group) = self.group.as_mut().filter(|group| group.life == life) else {
+                return;
+            };
+            let effect = group.apply(entry);
+            self.took_effect(now, entry.index, effect, out);
+        }
+    }
+
+    fn took_effect(&mut self, now: Time, index: u64, effect: Effect, out: &mut Outbox<Output>) {
+        match effect {
+            Effect::Nothing => {}
+            Effect::Catalog { stamp, origin, body } => {
+                out.push(Output::Committed { index, stamp, origin, body });
+            }
+            Effect::Stamped { master } => self.stamped(now, master, out),
+            Effect::SyncSet => self.sync_changed(out),
+            Effect::Voters => self.voters_changed(now, out),
+            Effect::Absorbed { lineage, changes } => {
+                self.bump_epoch();
+                out.push(Output::Event(Event::Absorbed { lineage, changes }));
+            }
+            Effect::Ended { into } => self.dissolve(now, Some(into), "its flock merged", out),
+        }
+    }
+
+    /// Writes, with the newest state where it changed.
+    pub(crate) fn write(&mut self, mut write: Write, after: Vec<After>, out: &mut Outbox<Output>) {
+        if let Some(group) = &self.group {
+            self.state.voter = Some(group.engine.voter());
+        }
+        if std::mem::take(&mut self.state_changed) {
+            write.state = Some(self.state.to_bytes());
+        }
+        self.disk.write(write, after, out);
+    }
+
+    pub(crate) fn after(&mut self, after: After, out: &mut Outbox<Output>) {
+        match after {
+            After::Send(to, message) => self.send(to, &message, out),
+            After::Round { life, number, wires } => {
+                let Some(group) = self.group.as_mut().filter(|group| group.life == life) else {
+                    return;
+                };
+                group.engine.persisted(number);
+                self.send_wires(wires, out);
+            }
+        }
+    }
+
+    /// Says `message` once everything that this node decided before is on disk.
+    pub(crate) fn send_when_safe(
+        &mut self,
+        to: NodeId,
+        message: Message,
+        out: &mut Outbox<Output>,
+    ) {
+        let after = After::Send(to, message);
+        if self.state_changed {
+            self.write(Write::default(), vec![after], out);
+        } else if let Some(After::Send(to, message)) = self.disk.behind(after) {
+            self.send(to, &message, out);
+        }
+    }
+
+    pub(crate) fn send(&self, to: NodeId, message: &Message, out: &mut Outbox<Output>) {
+        if to != self.me.id {
+            out.push(Output::Send { to, body: message.to_bytes() });
+        }
+    }
+
+    fn send_wires(&self, wires: Vec<(crate::RaftId, u64, EngineBody)>, out: &mut Outbox<Output>) {
+        let Some(group) = &self.group else {
+            return;
+        };
+        let engine: &Engine = &group.engine;
+        for (raft, term, body) in wires {
+            let Some(to) = group.node_of(raft) else {
+                continue;
+            };
+            let (lineage, fork, from) = (engine.lineage, engine.fork, engine.raft);
+            let packet = Packet { lineage, fork, from, to: raft, term, body };
+            self.send(to, &Message::Engine(packet), out);
+        }
+    }
+}
+
+/// The higher stamp of the two.
+pub(crate) fn newest(a: Stamp, b: Stamp) -> Stamp {
+    if b.epoch > a.epoch { b } else { a }
 }

@@ -55,15 +55,15 @@ pub(crate) enum Message {
     /// It is.
     GoneToo { lineage: Lineage, fork: ForkId, term: u64, master: NodeId },
     /// May my history merge into yours? `points` are places of it, newest first.
-    MergeAsk { from: Lineage, into: Lineage, points: Vec<(u64, Chain)> },
+    MergeAsk { from: Lineage, session: u64, into: Lineage, points: Vec<(u64, Chain)> },
     /// It may, from the item `next` on; `common` is the newest place both have.
-    MergeGrant { from: Lineage, into: Lineage, common: u64, next: u64 },
+    MergeGrant { from: Lineage, session: u64, into: Lineage, common: u64, next: u64 },
     /// Not now: one of the two is merging already, or the order is another.
     MergeWait { from: Lineage, into: Lineage },
     /// Items of it, from `first` on.
-    Items { from: Lineage, into: Lineage, first: u64, items: Vec<Item>, last: bool },
+    Items { from: Lineage, session: u64, into: Lineage, first: u64, items: Vec<Item>, last: bool },
     /// All below `next` are decided here; `done` when that was all.
-    ItemsTaken { from: Lineage, into: Lineage, next: u64, done: bool },
+    ItemsTaken { from: Lineage, session: u64, into: Lineage, next: u64, done: bool },
 }
 
 /// An engine message.
@@ -131,7 +131,8 @@ pub(crate) enum EngineBody {
 pub(crate) struct Answer {
     pub(crate) lineage: Lineage,
     pub(crate) round: u64,
-    /// Of whom it was asked: whether there is a live link to it.
+    /// Of whom it was asked, and whether there is a live link to it.
+    pub(crate) about: Option<NodeId>,
     pub(crate) reaches: bool,
     /// A master of this history that it hears of, live.
     pub(crate) master: Option<NodeId>,
@@ -283,21 +284,10 @@ pub fn is_announcement(body: &[u8]) -> bool {
 /// One message of each kind, and an announcement, with a name: what golden bytes are made of.
 #[must_use]
 pub fn samples() -> Vec<(&'static str, Bytes)> {
-    use crate::stored::{ChangeKind, Payload};
     let node = |n: u8| NodeId::from_bytes([n; 16]);
     let (lineage, fork) = (Lineage(0x0102_0304_0506_0708), ForkId(0x1112_1314_1516_1718));
     let stamp = Stamp { epoch: Epoch(9), fork };
     let sync = SyncSet { version: 4, members: vec![node(1), node(2)] };
-    let engine = |body| {
-        let (from, to) = (RaftId(0x2122), RaftId(0x3132));
-        Message::Engine(Engine { lineage, fork, from, to, term: 3, body })
-    };
-    let entry = |index, payload| Entry { index, term: 3, payload };
-    let entries = vec![
-        entry(6, Payload::Empty),
-        entry(7, Payload::Record(Bytes::from_static(b"record"))),
-        entry(8, Payload::Change(vec![(ChangeKind::Learner, RaftId(0x4142), node(3))])),
-    ];
     let comparison = Comparison {
         lineage,
         fork,
@@ -312,6 +302,7 @@ pub fn samples() -> Vec<(&'static str, Bytes)> {
     let answer = Answer {
         lineage,
         round: 5,
+        about: Some(node(2)),
         reaches: true,
         master: Some(node(1)),
         managers: vec![node(1)],
@@ -324,27 +315,8 @@ pub fn samples() -> Vec<(&'static str, Bytes)> {
     let generation = Generation(2);
     let into = Lineage(0x5152_5354_5556_5758);
     let item = Item { origin: Origin::Own, body: Bytes::from_static(b"change") };
-    let vote = EngineBody::Vote {
-        pre: true,
-        index: 8,
-        log_term: 3,
-        commit: 7,
-        commit_term: 3,
-        transfer: false,
-    };
-    let refused = EngineBody::AppendRefused { index: 8, hint: 5, hint_term: 2, commit: 5 };
-    let voted = EngineBody::Voted { pre: false, granted: true, commit: 0, commit_term: 0 };
     let (term, master) = (3, node(1));
     let messages = vec![
-        ("append", engine(EngineBody::Append { index: 5, log_term: 2, commit: 5, entries })),
-        ("appended", engine(EngineBody::Appended { index: 8, commit: 5 })),
-        ("append-refused", engine(refused)),
-        ("vote", engine(vote)),
-        ("voted", engine(voted)),
-        ("heartbeat", engine(EngineBody::Heartbeat { commit: 5, beat: 77 })),
-        ("heartbeat-reply", engine(EngineBody::HeartbeatReply { commit: 5, beat: 77 })),
-        ("timeout-now", engine(EngineBody::TimeoutNow)),
-        ("snapshot", engine(EngineBody::Snapshot { index: 8, log_term: 3, bytes: 500 })),
         ("enlist", Message::Enlist { lineage, fork, generation, stamp }),
         ("enlisted", Message::Enlisted { lineage, fork, raft: RaftId(0x4142) }),
         ("declined", Message::Declined { lineage }),
@@ -362,15 +334,72 @@ pub fn samples() -> Vec<(&'static str, Bytes)> {
         ("compare", Message::Compare(comparison)),
         ("gone", Message::Gone { lineage, fork, term, master }),
         ("gone-too", Message::GoneToo { lineage, fork, term, master }),
-        ("merge-ask", Message::MergeAsk { from: lineage, into, points: vec![(8, Chain(0xAB))] }),
-        ("merge-grant", Message::MergeGrant { from: lineage, into, common: 5, next: 0 }),
+        (
+            "merge-ask",
+            Message::MergeAsk { from: lineage, session: 6, into, points: vec![(8, Chain(0xAB))] },
+        ),
+        (
+            "merge-grant",
+            Message::MergeGrant { from: lineage, session: 6, into, common: 5, next: 0 },
+        ),
         ("merge-wait", Message::MergeWait { from: lineage, into }),
-        ("items", Message::Items { from: lineage, into, first: 0, items: vec![item], last: true }),
-        ("items-taken", Message::ItemsTaken { from: lineage, into, next: 1, done: true }),
+        (
+            "items",
+            Message::Items {
+                from: lineage,
+                session: 6,
+                into,
+                first: 0,
+                items: vec![item],
+                last: true,
+            },
+        ),
+        (
+            "items-taken",
+            Message::ItemsTaken { from: lineage, session: 6, into, next: 1, done: true },
+        ),
     ];
-    let mut all: Vec<_> = messages.into_iter().map(|(name, it)| (name, it.to_bytes())).collect();
+    let engine = sample_packets().into_iter();
+    let mut all: Vec<_> = engine.chain(messages).map(|(name, it)| (name, it.to_bytes())).collect();
     all.push(("claim", sample_claim().to_bytes()));
     all
+}
+
+fn sample_packets() -> Vec<(&'static str, Message)> {
+    use crate::stored::{ChangeKind, Payload};
+    let node = |n: u8| NodeId::from_bytes([n; 16]);
+    let (lineage, fork) = (Lineage(0x0102_0304_0506_0708), ForkId(0x1112_1314_1516_1718));
+    let engine = |body| {
+        let (from, to) = (RaftId(0x2122), RaftId(0x3132));
+        Message::Engine(Engine { lineage, fork, from, to, term: 3, body })
+    };
+    let entry = |index, payload| Entry { index, term: 3, payload };
+    let entries = vec![
+        entry(6, Payload::Empty),
+        entry(7, Payload::Record(Bytes::from_static(b"record"))),
+        entry(8, Payload::Change(vec![(ChangeKind::Learner, RaftId(0x4142), node(3))])),
+    ];
+    let vote = EngineBody::Vote {
+        pre: true,
+        index: 8,
+        log_term: 3,
+        commit: 7,
+        commit_term: 3,
+        transfer: false,
+    };
+    let refused = EngineBody::AppendRefused { index: 8, hint: 5, hint_term: 2, commit: 5 };
+    let voted = EngineBody::Voted { pre: false, granted: true, commit: 0, commit_term: 0 };
+    vec![
+        ("append", engine(EngineBody::Append { index: 5, log_term: 2, commit: 5, entries })),
+        ("appended", engine(EngineBody::Appended { index: 8, commit: 5 })),
+        ("append-refused", engine(refused)),
+        ("vote", engine(vote)),
+        ("voted", engine(voted)),
+        ("heartbeat", engine(EngineBody::Heartbeat { commit: 5, beat: 77 })),
+        ("heartbeat-reply", engine(EngineBody::HeartbeatReply { commit: 5, beat: 77 })),
+        ("timeout-now", engine(EngineBody::TimeoutNow)),
+        ("snapshot", engine(EngineBody::Snapshot { index: 8, log_term: 3, bytes: 500 })),
+    ]
 }
 
 fn sample_claim() -> Claim {

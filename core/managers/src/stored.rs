@@ -96,6 +96,9 @@ pub enum CorruptStore {
     Mismatch,
 }
 
+/// In [`Meta::merging`]: everything was handed over.
+pub(crate) const ALL_ITEMS: u64 = u64::MAX;
+
 /// The format of state, image and entries.
 const VERSION: u8 = 1;
 
@@ -109,6 +112,10 @@ pub(crate) struct State {
     pub(crate) seen: Stamp,
     /// The highest generation promised or met.
     pub(crate) promised: Generation,
+    /// In which history that was: notes of lower generations of it are refused.
+    pub(crate) promised_in: Option<Lineage>,
+    /// The last flock with anything in its catalog that this node followed or managed.
+    pub(crate) followed: Option<Lineage>,
     /// Sync sets of which others told, newest of each lineage.
     pub(crate) notes: Vec<Note>,
     /// Histories that ended, and in which.
@@ -196,6 +203,8 @@ pub(crate) enum Record {
 pub(crate) struct Holder {
     pub(crate) node: NodeId,
     pub(crate) lineage: Lineage,
+    /// Drawn whenever a node begins to hand over: its list may be another after a restart.
+    pub(crate) session: u64,
 }
 
 /// A place of the roster.
@@ -288,6 +297,7 @@ pub(crate) struct Meta {
     /// Whose the raft ids are. Those of former managers are forgotten.
     pub(crate) names: Vec<(RaftId, NodeId)>,
     /// Of each holder that hands over, the next item.
+    /// All, once it said so: [`ALL_ITEMS`].
     pub(crate) merging: Vec<(Holder, u64)>,
     /// Histories that ended in this one.
     pub(crate) absorbed: Vec<Lineage>,
@@ -369,6 +379,8 @@ impl State {
             voter: None,
             seen: Stamp::default(),
             promised: Generation(0),
+            promised_in: None,
+            followed: None,
             notes: Vec::new(),
             ended: Vec::new(),
             held: false,

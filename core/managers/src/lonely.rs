@@ -1,0 +1,474 @@
+//! A manager without a master: elections, and what becomes of one that lost both others (scenarios
+//! 2, 3, 4 and 6; DVM-15 to 26).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use skep_base::{NodeId, Outbox, Time};
+
+use crate::event::{Eligibility, Output, Refusal};
+use crate::id::{ForkId, Generation, Lineage, Role};
+use crate::machine::Managers;
+use crate::message::{Answer, Message};
+use crate::stored::{History, Meta, Place, Record, SyncSet};
+use crate::view::Wait;
+
+/// Eligible nodes that must be there before a part founds itself again: one spare and two backups
+/// (DVM-21). Where the roster has no more than two, nobody is waited for.
+const ENOUGH: usize = 3;
+/// Nodes that are asked in one round.
+const ASKED: usize = 64;
+/// Between the two backups that both see the master's process gone.
+const COURTESY: Duration = Duration::from_millis(150);
+/// How long another backup's word that the master is gone is good for.
+const WORD: Duration = Duration::from_secs(1);
+
+/// A manager that asks whoever is there what became of its flock.
+#[derive(Debug)]
+pub(crate) struct Lonely {
+    pub(crate) since: Time,
+    round: u64,
+    asked: Option<Time>,
+    answers: BTreeMap<NodeId, Answer>,
+    /// The generation that was asked to be promised in this round, and by whom it was.
+    wanted: Option<Generation>,
+    granted: BTreeSet<NodeId>,
+    pub(crate) waits: Wait,
+}
+
+impl Managers {
+    /// What a voter or learner does that does not lead.
+    pub(crate) fn unled(&mut self, now: Time, out: &mut Outbox<Output>) {
+        let Some(group) = &self.group else {
+            return;
+        };
+        let voter = group.is_voter();
+        if self.is_led(now) {
+            self.leaderless = None;
+            self.lonely = None;
+            self.master_gone(now, out);
+            return;
+        }
+        let since = *self.leaderless.get_or_insert(now);
+        self.gone_since = None;
+        let patience = if voter { self.config.alone } else { self.config.orphaned * 2 };
+        if now.since(since) >= patience && self.giver.is_none() {
+            self.alone(now, out);
+        }
+    }
+
+    /// The fast path of scenario 4: the master's process is gone, and the other backup says so too.
+    fn master_gone(&mut self, now: Time, out: &mut Outbox<Output>) {
+        let Some((master, term)) = self.gone_master() else {
+            self.gone_since = None;
+            return;
+        };
+        let Some(group) = self.group.as_ref().filter(|group| group.is_voter()) else {
+            return;
+        };
+        let since = *self.gone_since.get_or_insert(now);
+        let me = self.me.id;
+        let mut others = group.voters();
+        others.retain(|node| *node != me && *node != master);
+        let first = others.iter().all(|other| me < *other);
+        let due = since + if first { Duration::ZERO } else { COURTESY };
+        let asked = self.gone_asked.is_some_and(|at| now.since(at) < COURTESY * 2 && at >= since);
+        if now < due || asked {
+            return;
+        }
+        self.gone_asked = Some(now);
+        let (lineage, fork) = (group.meta.lineage, group.meta.fork);
+        for node in others {
+            self.send(node, &Message::Gone { lineage, fork, term, master }, out);
+        }
+    }
+
+    /// The leader, when no process listens where it did.
+    fn gone_master(&self) -> Option<(NodeId, u64)> {
+        let group = self.group.as_ref().filter(|_| self.boot.is_none())?;
+        let master = group.node_of(group.engine.leader()?)?;
+        let gone = self.nodes.get(&master).is_some_and(|known| known.refused && !known.linked);
+        gone.then_some((master, group.engine.term()))
+    }
+
+    pub(crate) fn gone_asked_of_us(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        of: (Lineage, ForkId),
+        about: (NodeId, u64),
+        out: &mut Outbox<Output>,
+    ) {
+        let voter = self.group.as_ref().is_some_and(|group| {
+            of == (group.meta.lineage, group.meta.fork) && group.voters().contains(&from)
+        });
+        if voter && self.gone_master() == Some(about) {
+            let (lineage, fork) = of;
+            let (master, term) = about;
+            self.released = Some((term, now + WORD));
+            self.send(from, &Message::GoneToo { lineage, fork, term, master }, out);
+        }
+    }
+
+    pub(crate) fn gone_too(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        of: (Lineage, ForkId),
+        (term, master): (u64, NodeId),
+    ) {
+        let gone = self.gone_master();
+        let idle = self.disk.is_idle();
+        let Some(group) = self.group.as_mut().filter(|_| self.boot.is_none()) else {
+            return;
+        };
+        if of != (group.meta.lineage, group.meta.fork) || term != group.engine.term() {
+            return;
+        }
+        if from == master {
+            // Its own word: it gave the lease up, whoever stands next.
+            let leader = group.engine.leader().and_then(|raft| group.node_of(raft));
+            if leader == Some(master) {
+                self.released = Some((term, now + self.config.election_max));
+            }
+        } else if gone == Some((master, term)) && group.voters().contains(&from) && idle {
+            self.released = Some((term, now + WORD));
+            self.gone_since = None;
+            group.engine.stand_now();
+        }
+    }
+
+    /// Rounds of questions to whoever is there, until there is a master or this node may be one.
+    pub(crate) fn alone(&mut self, now: Time, out: &mut Outbox<Output>) {
+        let retry = self.config.retry;
+        let lonely = self.lonely.get_or_insert(Lonely {
+            since: now,
+            round: self.rng.bits() | 1,
+            asked: None,
+            answers: BTreeMap::new(),
+            wanted: None,
+            granted: BTreeSet::new(),
+            waits: Wait::Managers,
+        });
+        if lonely.asked.is_some_and(|at| now.since(at) < retry) {
+            return;
+        }
+        if lonely.asked.is_some() && self.conclude(now, out) {
+            return;
+        }
+        let Some(lonely) = &mut self.lonely else {
+            return;
+        };
+        let Some(lineage) = self.group.as_ref().map(|group| group.meta.lineage) else {
+            return;
+        };
+        let (round, wanted) = (lonely.round, lonely.wanted);
+        lonely.asked = Some(now);
+        lonely.answers.clear();
+        lonely.granted.clear();
+        let there =
+            self.nodes.iter().filter(|(_, it)| it.present && it.eligible != Eligibility::No);
+        let there: Vec<NodeId> = there.map(|(node, _)| *node).take(ASKED).collect();
+        for node in there {
+            self.send(node, &Message::Ask { lineage, round, about: None }, out);
+            if let Some(generation) = wanted {
+                self.send(node, &Message::Promise { lineage, generation, round }, out);
+            }
+        }
+    }
+
+    /// What the last round came to. Whether this node is in another history now.
+    fn conclude(&mut self, now: Time, out: &mut Outbox<Output>) -> bool {
+        let (Some(lonely), Some(group)) = (&self.lonely, &self.group) else {
+            return false;
+        };
+        let lineage = group.meta.lineage;
+        if let Some(into) = lonely.answers.values().find_map(|answer| answer.ended) {
+            self.dissolve(now, Some(into), "its flock merged", out);
+            return true;
+        }
+        let me = self.me.id;
+        let announced = self.nodes.values().any(|known| {
+            let claim = known.claim.as_ref().filter(|_| known.present);
+            claim.is_some_and(|claim| {
+                let ours = claim.flock.as_ref().is_some_and(|flock| flock.lineage == lineage);
+                ours && Self::manages(claim.role)
+            })
+        });
+        let named = |answer: &Answer| {
+            answer.master.is_some_and(|node| node != me)
+                || answer.managers.iter().any(|it| *it != me)
+        };
+        let managed = announced || lonely.answers.values().any(named);
+        let need = if group.meta.roster.len() < ENOUGH { 1 } else { ENOUGH };
+        let waits = if managed || lonely.answers.len() + 1 < need {
+            Some(Wait::Managers)
+        } else if !self.is_complete() && group.is_voter() {
+            Some(Wait::SyncMember)
+        } else if self.is_behind() {
+            Some(Wait::Comparison)
+        } else {
+            None
+        };
+        let highest = lonely.answers.values().map(|answer| answer.promised).max();
+        let next = highest.unwrap_or_default().max(self.state.promised).max(group.meta.generation);
+        let granted = lonely.granted.len();
+        let ready = lonely.wanted.is_some() && granted + 1 >= need;
+        let on_roster = |node: &&NodeId| group.meta.roster.iter().any(|it| it.node == **node);
+        let witnesses = lonely.granted.iter().filter(on_roster).count() + 1;
+        let strong = group.meta.strong && witnesses > group.meta.roster.len() / 2;
+        let wanted = lonely.wanted;
+        if let Some(waits) = waits {
+            if let Some(lonely) = &mut self.lonely {
+                (lonely.waits, lonely.wanted) = (waits, None);
+            }
+            return false;
+        }
+        if ready || need == 1 {
+            let generation = wanted.unwrap_or(Generation(next.0.saturating_add(1)));
+            self.fork(now, generation, strong, out);
+            return true;
+        }
+        if let Some(lonely) = &mut self.lonely {
+            lonely.waits = Wait::Managers;
+            lonely.wanted = Some(Generation(next.0.saturating_add(1)));
+        }
+        false
+    }
+
+    /// Whether this log surely has everything that was acknowledged: it is in the newest sync set
+    /// that anybody who answered knows.
+    fn is_complete(&self) -> bool {
+        let (Some(lonely), Some(group)) = (&self.lonely, &self.group) else {
+            return false;
+        };
+        let mine = group.newest_sync();
+        let answers = lonely.answers.values().filter_map(|answer| answer.sync.as_ref());
+        let noted = self.state.notes.iter().filter(|note| note.lineage == group.meta.lineage);
+        let known = answers.chain(noted.map(|note| &note.sync)).map(|sync| sync.version);
+        mine.members.contains(&self.me.id) && known.max().unwrap_or(0) <= mine.version
+    }
+
+    pub(crate) fn asked(
+        &mut self,
+        from: NodeId,
+        lineage: Lineage,
+        round: u64,
+        about: Option<NodeId>,
+        out: &mut Outbox<Output>,
+    ) {
+        let mut managers: Vec<NodeId> = Vec::new();
+        for (node, known) in &self.nodes {
+            let claim = known.claim.as_ref().filter(|_| known.present && *node != from);
+            let ours = claim.is_some_and(|claim| {
+                let flock = claim.flock.as_ref();
+                Self::manages(claim.role) && flock.is_some_and(|it| it.lineage == lineage)
+            });
+            if ours && managers.len() < crate::MANAGERS {
+                managers.push(*node);
+            }
+        }
+        let here = self.history_of() == Some(lineage);
+        if here && Self::manages(self.role) {
+            managers.push(self.me.id);
+        }
+        let own = self.group.as_ref().filter(|_| here).map(crate::group::Group::newest_sync);
+        let noted = self.state.notes.iter().find(|note| note.lineage == lineage);
+        let ended = self.state.ended.iter().find(|(ended, _)| *ended == lineage);
+        let linked = |node| self.nodes.get(&node).is_some_and(|known| known.linked);
+        let master = self.master_of(lineage).map(|(node, _)| node).filter(|node| *node != from);
+        let answer = Answer {
+            lineage,
+            round,
+            about,
+            reaches: about.is_some_and(linked),
+            master: if here && self.is_master() { Some(self.me.id) } else { master },
+            managers,
+            promised: self.state.promised,
+            seen: self.state.seen.epoch,
+            sync: own.or_else(|| noted.map(|note| note.sync.clone())),
+            ended: ended.map(|(_, into)| *into),
+        };
+        self.send_when_safe(from, Message::Answer(answer), out);
+    }
+
+    pub(crate) fn answer_came(&mut self, now: Time, from: NodeId, answer: Answer) {
+        self.saw_epoch(answer.seen);
+        if self.history_of() != Some(answer.lineage) {
+            return;
+        }
+        self.reached_word(now, &answer);
+        if let Some(lonely) = self.lonely.as_mut().filter(|it| it.round == answer.round) {
+            lonely.answers.insert(from, answer);
+        }
+    }
+
+    /// A promise is on disk before it is given; a generation is promised once.
+    pub(crate) fn promise_asked(
+        &mut self,
+        from: NodeId,
+        lineage: Lineage,
+        generation: Generation,
+        round: u64,
+        out: &mut Outbox<Output>,
+    ) {
+        let far = generation.0 > self.state.promised.0.saturating_add(crate::Epoch::MAX_JUMP);
+        let managed = self.master_of(lineage).is_some()
+            || (self.history_of() == Some(lineage) && Self::manages(self.role));
+        let granted = generation > self.state.promised && !far && !managed;
+        if granted {
+            self.state.promised = generation;
+            self.state.promised_in = Some(lineage);
+            self.state_changed = true;
+        }
+        let generation = self.state.promised;
+        self.send_when_safe(from, Message::Promised { generation, round, granted }, out);
+    }
+
+    pub(crate) fn promised_came(
+        &mut self,
+        from: NodeId,
+        generation: Generation,
+        round: u64,
+        granted: bool,
+    ) {
+        let Some(lonely) = self.lonely.as_mut().filter(|it| it.round == round) else {
+            return;
+        };
+        if granted && lonely.wanted == Some(generation) {
+            lonely.granted.insert(from);
+        } else if generation > self.state.promised {
+            self.state.promised = generation;
+        }
+    }
+
+    /// Founds the flock anew from everything in this log, the undecided tail included: what of it
+    /// was acknowledged cannot be told apart any more.
+    fn fork(&mut self, now: Time, generation: Generation, strong: bool, out: &mut Outbox<Output>) {
+        let Some(group) = &self.group else {
+            return;
+        };
+        let mut history = group.history.clone();
+        let stamp = group.stamp();
+        for (index, _, record) in group.engine.records_after(group.applied.0) {
+            match record {
+                Record::Catalog(body) => {
+                    history.push(index, stamp, crate::Origin::Own, body);
+                }
+                Record::Foreign { origin, body, .. } => history.push(index, stamp, origin, body),
+                Record::Stamp { .. }
+                | Record::Sync(_)
+                | Record::Roster(_)
+                | Record::RosterGone(_)
+                | Record::Absorbed { .. }
+                | Record::Ended { .. } => {}
+            }
+        }
+        let (last, term) = (group.engine.last().0, group.engine.term());
+        let acknowledged = group.meta.acknowledged || !history.entries.is_empty();
+        let meta = Meta {
+            lineage: Lineage(self.rng.bits()),
+            generation,
+            fork: ForkId(self.rng.bits()),
+            parent: Some((group.meta.lineage, last)),
+            strong,
+            acknowledged,
+            epoch: self.highest.max(group.meta.epoch),
+            master: None,
+            sync: SyncSet { version: 1, members: vec![self.me.id] },
+            roster: group.meta.roster.clone(),
+            names: Vec::new(),
+            merging: Vec::new(),
+            absorbed: group.meta.absorbed.clone(),
+            ended: None,
+        };
+        self.highest = meta.epoch;
+        self.begin(now, meta, history, (last, term), out);
+        self.why = "it founded the next generation";
+    }
+
+    /// A part in which no manager is left (scenario 6): its first eligible node founds anew from
+    /// the decrees that its host holds. Where a holding node is present that one decides.
+    pub(crate) fn orphaned(&mut self, now: Time, out: &mut Outbox<Output>) {
+        let holder = self.nodes.values().any(|known| {
+            let claim = known.claim.as_ref().filter(|_| known.present);
+            claim.is_some_and(|claim| claim.holds.is_some() || claim.role > Role::Eligible)
+        });
+        let before = self.nodes.iter().filter(|(node, known)| {
+            let claim = known.claim.as_ref().filter(|_| known.present);
+            let fit = claim.is_some_and(|it| it.eligible == Eligibility::Eligible && it.well);
+            **node < self.me.id && fit
+        });
+        let rank = u32::try_from(before.count().min(ASKED)).unwrap_or(0);
+        let patience = self.config.orphaned + self.config.retry * 4 * rank;
+        let waited = now.since(self.masterless);
+        if holder || waited < patience {
+            return;
+        }
+        if self.decrees.is_none() && waited < patience + self.config.orphaned {
+            out.push(Output::WantCheckpoint);
+            return;
+        }
+        self.found_from_decrees(now, out);
+    }
+
+    fn found_from_decrees(&mut self, now: Time, out: &mut Outbox<Output>) {
+        let (index, state) = self.decrees.take().unwrap_or_default();
+        let place = |node, eligible, resources| Place {
+            node,
+            eligible,
+            resources,
+            availability: 500,
+            held: false,
+            given_up: false,
+        };
+        let meta = Meta {
+            lineage: Lineage(self.rng.bits()),
+            generation: Generation(self.state.promised.0.saturating_add(1)),
+            fork: ForkId(self.rng.bits()),
+            parent: self.state.followed.map(|lineage| (lineage, index)),
+            strong: false,
+            acknowledged: !state.is_empty(),
+            epoch: self.highest,
+            master: None,
+            sync: SyncSet { version: 1, members: vec![self.me.id] },
+            roster: vec![place(self.me.id, self.me.eligible, self.me.resources)],
+            names: Vec::new(),
+            merging: Vec::new(),
+            absorbed: Vec::new(),
+            ended: None,
+        };
+        let mut history = History::default();
+        if !state.is_empty() {
+            history.checkpoint = Some((index, state));
+        }
+        self.begin(now, meta, history, (index.max(1), 1), out);
+    }
+
+    /// The operator says that whatever is here is all there is.
+    pub(crate) fn recover(&mut self, now: Time, out: &mut Outbox<Output>) -> Result<bool, Refusal> {
+        if let Some(why) = self.disk.failed {
+            return Err(Refusal::Disk(why));
+        }
+        let me = self.me.id;
+        if self.is_master() {
+            return Err(Refusal::Node { node: me, why: "is master already" });
+        }
+        if self.me.eligible != Eligibility::Eligible {
+            return Err(Refusal::Node {
+                node: me,
+                why: "is not eligible: its certificate says so",
+            });
+        }
+        if let Some(master) = self.known_master() {
+            return Err(Refusal::NotMaster { master: Some(master) });
+        }
+        let generation = Generation(self.state.promised.0.saturating_add(1));
+        if self.group.is_some() {
+            self.fork(now, generation, false, out);
+        } else {
+            self.found_from_decrees(now, out);
+        }
+        Ok(true)
+    }
+}

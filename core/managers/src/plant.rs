@@ -1,0 +1,27 @@
+//! Faults to plant, so that tests can show that their checkers see them.
+
+use std::cell::Cell;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bug {
+    /// Acknowledges without waiting for the disks of the sync set.
+    NoSyncSet,
+    /// Answers are sent before what they say is on disk.
+    NoPersist,
+    /// A lease lasts for longer than an election takes.
+    LongLease,
+    /// A history may be handed over half and is dropped.
+    HalfMerge,
+}
+
+thread_local! {
+    static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+}
+
+pub(crate) fn is(bug: Bug) -> bool {
+    PLANTED.get() == Some(bug)
+}
+
+pub(crate) fn set(bug: Option<Bug>) {
+    PLANTED.set(bug);
+}

@@ -1,0 +1,289 @@
+//! What this node shows: its role, its announcement, its listing.
+
+use skep_base::{NodeId, Outbox, Time};
+
+use crate::event::{Eligibility, Event, Output};
+use crate::group::Group;
+use crate::id::{Role, Strength, flock_name};
+use crate::machine::Managers;
+use crate::message::{Claim, FlockClaim};
+use crate::stored::Place;
+use crate::view::{FlockView, OtherFlock, RosterView, View, Wait, Waiting};
+
+/// Histories that ended, in one announcement.
+const ENDED_TOLD: usize = 8;
+
+impl Managers {
+    /// What `skep flock` shows.
+    #[must_use]
+    pub fn status(&self, now: Time) -> View {
+        let ours = self.history_of().or(self.follow);
+        let mut others: Vec<OtherFlock> = Vec::new();
+        for known in self.nodes.values() {
+            let claim = known.claim.as_ref().filter(|_| known.present);
+            let Some(flock) = claim.and_then(|claim| claim.flock.as_ref()) else {
+                continue;
+            };
+            if Some(flock.lineage) == ours {
+                continue;
+            }
+            match others.iter_mut().find(|other| other.lineage == flock.lineage) {
+                Some(other) => other.members += 1,
+                None => others.push(OtherFlock {
+                    name: flock_name(flock.lineage, flock.generation),
+                    lineage: flock.lineage,
+                    generation: flock.generation,
+                    stamp: flock.stamp,
+                    master: self.master_of(flock.lineage).map(|(node, _)| node),
+                    members: 1,
+                }),
+            }
+        }
+        let flock = match &self.group {
+            Some(group) => Some(self.group_view(now, group)),
+            None => self.followed_view(),
+        };
+        View { role: self.role, flock, waits: self.waits(), seen: self.state.seen, others }
+    }
+
+    fn group_view(&self, now: Time, group: &Group) -> FlockView {
+        let master = self.known_master();
+        let witnessed = self.mastership.as_ref().is_none_or(|mastership| mastership.witnessed);
+        let strong = group.meta.strong && witnessed;
+        let place = |place: &Place| {
+            let present = place.node == self.me.id
+                || self.nodes.get(&place.node).is_some_and(|known| known.present);
+            RosterView {
+                node: place.node,
+                standing: place.standing(),
+                resources: place.resources,
+                availability: place.availability,
+                present,
+                witness: place.eligible == Eligibility::Witness,
+                held: place.held,
+                given_up: place.given_up,
+            }
+        };
+        let mut backups = group.voters();
+        backups.retain(|node| Some(*node) != master);
+        FlockView {
+            name: flock_name(group.meta.lineage, group.meta.generation),
+            lineage: group.meta.lineage,
+            generation: group.meta.generation,
+            stamp: group.stamp(),
+            term: group.engine.term(),
+            strength: if strong { Strength::Strong } else { Strength::Weak },
+            parent: group.meta.parent,
+            acknowledged: group.meta.acknowledged,
+            master,
+            backups,
+            learners: group.learners(),
+            sync_set: group.meta.sync.members.clone(),
+            roster: group.meta.roster.iter().map(place).collect(),
+            committed: group.engine.committed(),
+            applied: group.applied.0,
+            lease_until: self.lease(now),
+            master_since: self.mastership.as_ref().filter(|it| it.stamped).map(|it| it.since),
+        }
+    }
+
+    /// The flock as its master announces it.
+    fn followed_view(&self) -> Option<FlockView> {
+        let (master, flock) = self.master_of(self.follow?)?;
+        let mut backups = flock.managers.clone();
+        backups.retain(|node| *node != master);
+        Some(FlockView {
+            name: flock_name(flock.lineage, flock.generation),
+            lineage: flock.lineage,
+            generation: flock.generation,
+            stamp: flock.stamp,
+            term: 0,
+            strength: if flock.strong { Strength::Strong } else { Strength::Weak },
+            parent: flock.parent,
+            acknowledged: flock.acknowledged,
+            master: Some(master),
+            backups,
+            learners: flock.learners.clone(),
+            sync_set: flock.sync.clone(),
+            roster: Vec::new(),
+            committed: 0,
+            applied: 0,
+            lease_until: None,
+            master_since: None,
+        })
+    }
+
+    /// Who decides now, as far as this node knows.
+    #[must_use]
+    pub fn known_master(&self) -> Option<NodeId> {
+        if self.is_master() {
+            return Some(self.me.id);
+        }
+        match &self.group {
+            Some(group) if self.boot.is_none() => {
+                let leader = group.engine.leader().and_then(|raft| group.node_of(raft));
+                leader.filter(|node| group.meta.master == Some(*node) && *node != self.me.id)
+            }
+            Some(_) => None,
+            None => self.master_of(self.follow?).map(|(node, _)| node),
+        }
+    }
+
+    fn role_now(&self) -> Role {
+        if self.me.eligible == Eligibility::No {
+            return Role::Host;
+        }
+        if self.disk.failed.is_some() {
+            return Role::Holding;
+        }
+        let Some(group) = &self.group else {
+            return if self.well && !self.state.held { Role::Eligible } else { Role::Holding };
+        };
+        if self.boot.is_some() {
+            Role::Holding
+        } else if self.is_master() {
+            Role::Master
+        } else if !group.is_voter() {
+            Role::Eligible
+        } else if self.giver.is_some() {
+            Role::Holding
+        } else if self.lonely.is_some() {
+            Role::SemiMaster
+        } else {
+            Role::Backup
+        }
+    }
+
+    pub(crate) fn tell_role(&mut self, _now: Time, out: &mut Outbox<Output>) {
+        let (from, to) = (self.role, self.role_now());
+        if from != to {
+            self.role = to;
+            out.push(Output::Event(Event::RoleChanged { from, to, why: self.why }));
+        }
+        let alone = self.group.as_ref().is_some_and(|group| group.voters().len() == 1);
+        if let Some(mastership) = self.mastership.as_mut().filter(|it| it.stamped) {
+            if alone && !mastership.unprotected {
+                out.push(Output::Event(Event::Unprotected));
+            }
+            mastership.unprotected = alone;
+        }
+        let wanted = self.wanted_links();
+        if wanted != self.pinned {
+            self.pinned.clone_from(&wanted);
+            out.push(Output::Pin(wanted));
+        }
+    }
+
+    /// What is waited for, since when, until when (invariant 9).
+    pub(crate) fn waits(&self) -> Vec<Waiting> {
+        let mut waits = Vec::new();
+        if self.disk.failed.is_some() {
+            waits.push(Waiting::new(Wait::Disk, self.started, None));
+            return waits;
+        }
+        if !self.well {
+            waits.push(Waiting::new(Wait::Baseline, self.started, None));
+        }
+        if let Some(giver) = &self.giver {
+            waits.push(Waiting::new(Wait::Merge(giver.into), giver.since, None));
+        }
+        let Some(group) = &self.group else {
+            if self.me.eligible == Eligibility::Eligible && self.known_master().is_none() {
+                let first = self.state.followed.is_none();
+                let span = if first { self.config.found_after } else { self.config.orphaned };
+                waits.push(Waiting::new(Wait::Flock, self.masterless, Some(span)));
+            }
+            return waits;
+        };
+        if let Some(boot) = &self.boot {
+            let sync = self.waits_for_sync_member();
+            let what = if sync { Wait::SyncMember } else { Wait::Comparison };
+            waits.push(Waiting::new(what, boot.since, Some(self.config.orphaned_holding)));
+        } else if let Some(lonely) = &self.lonely {
+            waits.push(Waiting::new(lonely.waits, lonely.since, None));
+        } else if let Some(since) = self.leaderless {
+            waits.push(Waiting::new(Wait::Election, since, Some(self.config.alone)));
+        }
+        if let Some(mastership) = &self.mastership {
+            if !mastership.stamped {
+                waits.push(Waiting::new(Wait::Stamp, mastership.since, None));
+            }
+            for (node, missing) in &mastership.missing {
+                let span = Some(self.config.backup_silent);
+                waits.push(Waiting::new(Wait::Manager(*node), missing.since, span));
+            }
+            if group.conf.voters.len() < crate::MANAGERS {
+                waits.push(Waiting::new(Wait::Backups, mastership.since, None));
+            }
+            for node in group.learners() {
+                waits.push(Waiting::new(Wait::Learner(node), mastership.since, None));
+            }
+        }
+        waits
+    }
+
+    /// The flock as this node announces it.
+    pub(crate) fn flock_claim(&self, now: Time) -> Option<FlockClaim> {
+        let Some(group) = &self.group else {
+            let flock = self.master_of(self.follow?)?.1;
+            let managers = Vec::new();
+            let (learners, sync) = (Vec::new(), Vec::new());
+            return Some(FlockClaim { managers, learners, sync, ..flock.clone() });
+        };
+        let master = self.mastership.as_ref().filter(|it| it.stamped);
+        let seconds = master.map_or(0, |it| now.since(it.since).as_secs());
+        let listed = |list: Vec<NodeId>| if master.is_some() { list } else { Vec::new() };
+        Some(FlockClaim {
+            lineage: group.meta.lineage,
+            fork: group.meta.fork,
+            generation: group.meta.generation,
+            stamp: group.stamp(),
+            strong: group.meta.strong,
+            acknowledged: group.meta.acknowledged,
+            rebooted: self.rebooted,
+            mastership: u8::try_from(seconds.checked_ilog2().unwrap_or(0)).unwrap_or(u8::MAX),
+            parent: group.meta.parent,
+            managers: listed(group.voters()),
+            learners: listed(group.learners()),
+            sync: listed(group.meta.sync.members.clone()),
+            roster: u8::try_from(group.meta.roster.len()).unwrap_or(u8::MAX),
+            merging: self.giver.is_some(),
+        })
+    }
+
+    fn claim(&self, now: Time) -> Claim {
+        let holding = self.boot.is_some() || self.lonely.is_some() || self.giver.is_some();
+        let group = self.group.as_ref().filter(|group| holding && group.is_voter());
+        let told = self.state.ended.len().saturating_sub(ENDED_TOLD);
+        Claim {
+            role: self.role,
+            eligible: self.me.eligible,
+            resources: self.me.resources,
+            well: self.well && !self.state.held && self.disk.failed.is_none(),
+            flock: self.flock_claim(now),
+            holds: group.map(|group| (group.meta.lineage, group.meta.generation)),
+            seen: self.state.seen,
+            ended: self.state.ended[told..].to_vec(),
+        }
+    }
+
+    pub(crate) fn announce(&mut self, now: Time, out: &mut Outbox<Output>) {
+        if self.me.eligible == Eligibility::No {
+            return;
+        }
+        let body = self.claim(now).to_bytes();
+        if self.announced.as_ref() == Some(&body) {
+            self.announce_due = None;
+            return;
+        }
+        let due = self.announced_at.map_or(now, |at| at + self.config.announce_every);
+        if now < due {
+            self.announce_due = Some(due);
+            return;
+        }
+        self.announce_due = None;
+        self.announced_at = Some(now);
+        self.announced = Some(body.clone());
+        out.push(Output::Announce { body });
+    }
+}

@@ -1,0 +1,430 @@
+//! The scenarios, one by one.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::net::{Net, id};
+use crate::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn backups(net: &Net) -> Vec<usize> {
+    net.up().filter(|on| net.role(*on) == Role::Backup).collect()
+}
+
+fn write(net: &mut Net, count: usize, name: &str) {
+    for number in 0..count {
+        let master = net.master();
+        let token = net.propose(master, &format!("{name} {number}"));
+        net.run_until(3 * SECOND, |net| net.hosts[master].accepted.contains_key(&token));
+    }
+}
+
+#[test]
+fn bloc_15_a_lone_eligible_node_masters_itself_and_says_that_it_is_unprotected() {
+    let mut net = Net::new(1, 1);
+    net.start(0);
+    net.run_until(5 * SECOND, |net| net.masters() == [0]);
+    assert!(net.hosts[0].events.contains(&Event::Unprotected));
+    write(&mut net, 10, "lone");
+    let token = net.read(0);
+    assert!(net.hosts[0].reads.contains_key(&token));
+    net.kill(0);
+    net.run(SECOND);
+    net.start(0);
+    net.run_until(5 * SECOND, |net| net.masters() == [0]);
+    assert_eq!(net.hosts[0].catalog.len(), 10);
+    net.check_kept();
+    net.assert_sound();
+}
+
+#[test]
+fn dvm_4_the_second_and_third_eligible_become_backups_as_they_appear() {
+    let mut net = Net::new(3, 2);
+    net.start(0);
+    net.run_until(5 * SECOND, |net| net.masters() == [0]);
+    write(&mut net, 20, "first");
+    net.start(1);
+    net.run_until(10 * SECOND, Net::is_settled);
+    write(&mut net, 5, "second");
+    net.start(2);
+    net.run_until(10 * SECOND, Net::is_settled);
+    assert_eq!(net.masters(), [0]);
+    write(&mut net, 5, "third");
+    net.run(SECOND);
+    assert!((0..3).all(|on| net.hosts[on].catalog.len() == 30), "{}", net.dump());
+    net.check_kept();
+    net.assert_sound();
+}
+
+#[test]
+fn bloc_17_a_fleet_switched_on_at_once_ends_in_one_flock() {
+    for seed in 0..10 {
+        let mut net = Net::settled(9, seed);
+        write(&mut net, 3, "fleet");
+        net.check_kept();
+        net.assert_sound();
+    }
+}
+
+#[test]
+fn hosts_and_witnesses_never_manage() {
+    let mut net = Net::new(4, 3);
+    net.hosts[0].eligible = Eligibility::Witness;
+    net.hosts[1].eligible = Eligibility::No;
+    (0..4).for_each(|on| net.start(on));
+    net.run_until(20 * SECOND, |net| net.masters().len() == 1 && backups(net).len() == 1);
+    net.run(10 * SECOND);
+    assert_eq!((net.role(0), net.role(1)), (Role::Eligible, Role::Host));
+    let master = net.master();
+    let roster = net.view(master).flock.unwrap().roster;
+    assert!(roster.iter().any(|place| place.node == id(0) && place.witness));
+    assert!(roster.iter().all(|place| place.node != id(1)));
+    net.assert_sound();
+}
+
+#[test]
+fn dvm_25_scenario_4_a_killed_master_is_followed_by_a_backup() {
+    let mut worst = Duration::ZERO;
+    for seed in 0..20 {
+        let mut net = Net::settled(5, 100 + seed);
+        write(&mut net, 5, "before");
+        let old = net.master();
+        let (lineage, stamp) = {
+            let flock = net.view(old).flock.unwrap();
+            (flock.lineage, flock.stamp)
+        };
+        net.kill(old);
+        let at = net.now;
+        net.run_until(5 * SECOND, |net| net.masters().len() == 1);
+        let new = net.master();
+        let token = net.propose(new, "after");
+        net.run_until(3 * SECOND, |net| net.hosts[new].accepted.contains_key(&token));
+        worst = worst.max(net.now.since(at));
+        let flock = net.view(new).flock.unwrap();
+        assert_eq!(flock.lineage, lineage, "the same history goes on");
+        assert!(flock.stamp.epoch > stamp.epoch, "under a higher epoch");
+        net.start(old);
+        net.run_until(30 * SECOND, Net::is_settled);
+        assert_ne!(net.role(old), Role::Master);
+        net.check_kept();
+        net.assert_sound();
+    }
+    assert!(worst <= Duration::from_millis(1000), "the longest gap was {worst:?}");
+}
+
+#[test]
+fn dvm_25_scenario_4_a_frozen_or_cut_off_master_is_followed_by_a_backup() {
+    let mut worst = Duration::ZERO;
+    for seed in 0..20 {
+        let mut net = Net::settled(5, 200 + seed);
+        write(&mut net, 5, "before");
+        let old = net.master();
+        if seed % 2 == 0 {
+            net.pause(old);
+        } else {
+            net.split(&[old]);
+        }
+        let minor = net.propose(old, "on the minor side");
+        let at = net.now;
+        let new = |net: &Net| net.masters().into_iter().find(|on| *on != old);
+        net.run_until(6 * SECOND, |net| new(net).is_some());
+        let new = new(&net).unwrap();
+        let token = net.propose(new, "after");
+        net.run_until(3 * SECOND, |net| net.hosts[new].accepted.contains_key(&token));
+        worst = worst.max(net.now.since(at));
+        net.resume(old);
+        net.run(SECOND);
+        assert!(seed % 2 == 0 || !net.hosts[old].accepted.contains_key(&minor));
+        net.heal();
+        net.run_until(40 * SECOND, Net::is_settled);
+        net.check_kept();
+        net.assert_sound();
+    }
+    assert!(worst <= Duration::from_millis(2500), "the longest gap was {worst:?}");
+}
+
+#[test]
+fn dvm_6_scenario_1_a_silent_backup_is_replaced_and_comes_back_eligible() {
+    let mut net = Net::settled(5, 31);
+    write(&mut net, 20, "before");
+    let gone = backups(&net)[0];
+    net.cut_power(gone);
+    let master = net.master();
+    let token = net.propose(master, "while it is silent");
+    net.run_until(2 * SECOND, |net| net.hosts[master].accepted.contains_key(&token));
+    let sync = net.view(master).flock.unwrap().sync_set;
+    assert!(!sync.contains(&id(gone)), "out of the sync set at once");
+    net.run_until(20 * SECOND, |net| {
+        let managers = net.view(master).flock.unwrap().backups;
+        managers.len() == 2 && !managers.contains(&id(gone))
+    });
+    write(&mut net, 5, "after");
+    net.start(gone);
+    net.run_until(30 * SECOND, |net| net.is_settled() && net.role(gone) == Role::Eligible);
+    net.check_kept();
+    net.assert_sound();
+}
+
+#[test]
+fn dvm_7_a_backup_that_somebody_still_reaches_is_given_one_time_out_more() {
+    let mut net = Net::settled(5, 32);
+    let master = net.master();
+    let lost = backups(&net)[0];
+    net.cut(master, lost);
+    net.run(Duration::from_secs(15));
+    let managers = |net: &Net| net.view(master).flock.unwrap().backups;
+    assert!(managers(&net).contains(&id(lost)), "{}", net.dump());
+    net.run_until(20 * SECOND, |net| !managers(net).contains(&id(lost)));
+    net.assert_sound();
+}
+
+#[test]
+fn dvm_24_scenario_3_a_master_without_backups_stops_acknowledging_within_its_lease() {
+    let mut net = Net::settled(3, 33);
+    write(&mut net, 5, "before");
+    let master = net.master();
+    net.split(&[master]);
+    net.run(Duration::from_millis(900));
+    let token = net.propose(master, "alone");
+    net.run(Duration::from_secs(4));
+    assert!(!net.hosts[master].accepted.contains_key(&token));
+    net.heal();
+    net.run_until(40 * SECOND, Net::is_settled);
+    net.check_kept();
+    net.assert_sound();
+}
+
+#[test]
+fn dvm_22_scenario_2_the_last_manager_founds_the_next_generation_with_two_more() {
+    for seed in 0..10 {
+        let mut net = Net::settled(6, 40 + seed);
+        write(&mut net, 10, "before");
+        let last = backups(&net)[0];
+        let lost: Vec<usize> =
+            net.up().filter(|on| matches!(net.role(*on), Role::Master | Role::Backup)).collect();
+        let lost: Vec<usize> = lost.into_iter().filter(|on| *on != last).collect();
+        lost.iter().for_each(|on| net.cut_power(*on));
+        net.run_until(15 * SECOND, |net| net.role(last) == Role::SemiMaster);
+        let refused = net.propose(last, "to a semi-master");
+        assert!(matches!(net.hosts[last].refused[&refused], Refusal::NoMaster(_)));
+        net.run_until(15 * SECOND, |net| net.masters() == [last]);
+        let flock = net.view(last).flock.unwrap();
+        assert_eq!(flock.generation, Generation(2));
+        write(&mut net, 10, "in generation 2");
+        net.run_until(20 * SECOND, Net::is_settled);
+        // The two that were lost come back with their old disks.
+        lost.iter().for_each(|on| net.start(*on));
+        net.run_until(60 * SECOND, Net::is_settled);
+        assert_eq!(net.view(last).flock.unwrap().lineage, flock.lineage);
+        net.check_kept();
+        net.assert_sound();
+    }
+}
+
+#[test]
+fn dvm_27_scenario_5_both_parts_went_on_and_end_as_one_with_every_change() {
+    for seed in 0..10 {
+        let mut net = Net::settled(8, 60 + seed);
+        write(&mut net, 10, "before");
+        let managers: Vec<usize> =
+            net.up().filter(|on| matches!(net.role(*on), Role::Master | Role::Backup)).collect();
+        let last = backups(&net)[0];
+        let major: Vec<usize> = managers.into_iter().filter(|on| *on != last).collect();
+        net.split(&major);
+        net.run_until(40 * SECOND, |net| net.role(last) == Role::Master);
+        let other = net.masters().into_iter().find(|on| *on != last).unwrap();
+        for number in 0..50 {
+            net.propose(last, &format!("generation 2: {number}"));
+            net.propose(other, &format!("generation 1: {number}"));
+            net.run(Duration::from_millis(20));
+        }
+        net.run(2 * SECOND);
+        assert!(net.acknowledged.len() >= 110, "both parts acknowledge");
+        let first = net.view(other).flock.unwrap().lineage;
+        net.heal();
+        net.run_until(60 * SECOND, Net::is_settled);
+        let master = net.master();
+        let flock = net.view(master).flock.unwrap();
+        assert_eq!(flock.lineage, first, "the lowest generation leads");
+        let foreign = net.hosts[master].catalog.values();
+        let foreign =
+            foreign.filter(|(_, origin, _)| matches!(origin, Origin::Foreign { .. })).count();
+        assert!(foreign >= 50, "{foreign} changes were handed over");
+        net.check_kept();
+        net.assert_sound();
+    }
+}
+
+#[test]
+fn everybody_restarts_at_once_and_goes_on_with_what_was_acknowledged() {
+    for count in [1, 2, 3, 5] {
+        let mut net = Net::settled(count, 80 + count as u64);
+        write(&mut net, 10, "before");
+        let lineage = net.view(net.master()).flock.unwrap().lineage;
+        (0..count).for_each(|on| net.cut_power(on));
+        net.run(SECOND);
+        (0..count).for_each(|on| net.start(on));
+        net.run_until(60 * SECOND, Net::is_settled);
+        assert_eq!(net.view(net.master()).flock.unwrap().lineage, lineage);
+        write(&mut net, 3, "after");
+        net.check_kept();
+        net.assert_sound();
+    }
+}
+
+#[test]
+fn a_lost_disk_comes_back_as_a_new_node_under_a_new_raft_id() {
+    let mut net = Net::settled(3, 90);
+    write(&mut net, 10, "before");
+    let gone = backups(&net)[0];
+    net.kill(gone);
+    net.lose_disk(gone);
+    net.run(SECOND);
+    net.start(gone);
+    net.run_until(60 * SECOND, Net::is_settled);
+    assert_eq!(net.hosts[gone].catalog.len(), 10);
+    net.check_kept();
+    net.assert_sound();
+}
+
+#[test]
+fn a_full_disk_steps_down_and_says_so() {
+    let mut net = Net::settled(5, 91);
+    let master = net.master();
+    net.hosts[master].disk_faulty = Some(DiskFault::Full);
+    let lost = net.propose(master, "nowhere to put it");
+    net.run_until(10 * SECOND, |net| {
+        net.masters().len() == 1 && net.masters() != [master] && backups(net).len() == 2
+    });
+    assert!(net.hosts[master].events.contains(&Event::DiskFailed { why: DiskFault::Full }));
+    assert_eq!(net.hosts[master].refused[&lost], Refusal::Unknown);
+    assert_eq!(net.role(master), Role::Holding);
+    net.assert_sound();
+}
+
+#[test]
+fn refusals_say_what_to_do_next() {
+    let mut net = Net::settled(3, 92);
+    let master = net.master();
+    let large = net.tokens_of_large(master);
+    let limit = MAX_ENTRY_BYTES;
+    assert_eq!(net.hosts[master].refused[&large], Refusal::TooLarge { bytes: 10 << 20, limit });
+    let backup = backups(&net)[0];
+    let token = net.propose(backup, "to a backup");
+    let who = Refusal::NotMaster { master: Some(id(master)) };
+    assert_eq!(net.hosts[backup].refused[&token], who);
+    let demote = net.command(master, Command::Demote(id(master)));
+    assert!(net.hosts[master].refused[&demote].to_string().contains("transfer first"));
+}
+
+#[test]
+fn a_planned_transfer_takes_milliseconds_and_two_never_acknowledge() {
+    for seed in 0..10 {
+        let mut net = Net::settled(3, 300 + seed);
+        net.run(2 * SECOND);
+        let old = net.master();
+        let to = backups(&net)[1];
+        let at = net.now;
+        let token = net.command(old, Command::Transfer(id(to)));
+        net.run_until(2 * SECOND, |net| net.masters() == [to]);
+        let took = net.now.since(at);
+        assert!(took <= Duration::from_millis(150), "it took {took:?}");
+        net.run_until(SECOND, |net| net.hosts[old].done.contains(&token));
+        write(&mut net, 3, "after");
+        net.check_kept();
+        net.assert_sound();
+    }
+}
+
+#[test]
+fn an_operator_promotes_and_holds() {
+    let mut net = Net::settled(5, 93);
+    let master = net.master();
+    let eligible = net.up().find(|on| net.role(*on) == Role::Eligible).unwrap();
+    let token = net.command(master, Command::Promote(id(eligible)));
+    net.run_until(10 * SECOND, |net| net.role(eligible) == Role::Backup);
+    net.run_until(SECOND, |net| net.hosts[master].done.contains(&token));
+    net.run_until(20 * SECOND, Net::is_settled);
+    net.command(master, Command::Hold(id(eligible)));
+    net.run_until(20 * SECOND, |net| net.role(eligible) == Role::Eligible);
+    net.run(20 * SECOND);
+    assert_eq!(net.role(eligible), Role::Eligible, "held");
+    net.assert_sound();
+}
+
+#[test]
+fn a_learner_of_a_long_log_gets_an_image_in_parts_and_a_checkpoint_cuts_the_log() {
+    let config = Config { checkpoint_entries: 100, ..Config::default() };
+    let mut net = Net::with(4, 94, config);
+    net.start(0);
+    net.run_until(5 * SECOND, |net| net.masters() == [0]);
+    let long = "x".repeat(20_000);
+    for number in 0..120 {
+        net.propose(0, &format!("{number} {long}"));
+        net.run(Duration::from_millis(20));
+    }
+    assert!(net.hosts[0].wants_checkpoint);
+    let index = *net.hosts[0].catalog.keys().nth(99).unwrap();
+    let state = Bytes::from(vec![7; 300_000]);
+    net.run(SECOND);
+    net.give(0, Input::Checkpoint { index, state });
+    net.run(SECOND);
+    assert!(net.hosts[0].disk.entries.len() < 30, "the log is cut");
+    (1..4).for_each(|on| net.start(on));
+    net.run_until(60 * SECOND, Net::is_settled);
+    net.kill(0);
+    net.run_until(20 * SECOND, |net| net.masters().len() == 1 && backups(net).len() == 2);
+    let master = net.master();
+    assert_eq!(net.hosts[master].catalog.len(), 20, "the rest is in the checkpoint");
+    net.start(0);
+    net.run_until(60 * SECOND, Net::is_settled);
+    net.assert_sound();
+}
+
+#[test]
+fn scenario_6_a_part_without_managers_founds_anew_from_its_decrees() {
+    let mut net = Net::settled(6, 95);
+    write(&mut net, 5, "before");
+    net.run(5 * SECOND);
+    let managers: Vec<usize> = net.up().filter(|on| net.hosts[*on].catalog.len() == 5).collect();
+    net.split(&managers);
+    net.run(8 * SECOND);
+    let orphans: Vec<usize> = (0..6).filter(|on| !managers.contains(on)).collect();
+    for on in &orphans {
+        net.give(*on, Input::Checkpoint { index: 9, state: Bytes::from_static(b"decrees") });
+    }
+    net.run_until(30 * SECOND, |net| orphans.iter().any(|on| net.role(*on) == Role::Master));
+    let founder = *orphans.iter().find(|on| net.role(**on) == Role::Master).unwrap();
+    assert_eq!(net.view(founder).flock.unwrap().strength, Strength::Weak);
+    net.propose(founder, "in the part");
+    net.run(10 * SECOND);
+    net.heal();
+    net.run_until(60 * SECOND, Net::is_settled);
+    net.check_kept();
+    net.assert_sound();
+}
+
+#[test]
+fn ten_flocks_that_meet_at_once_end_as_one_whatever_they_wrote() {
+    for seed in 0..5 {
+        let mut net = Net::new(10, 400 + seed);
+        for a in 0..10 {
+            (0..a).for_each(|b| net.cut(a, b));
+        }
+        (0..10).for_each(|on| net.start(on));
+        net.run_until(10 * SECOND, |net| net.masters().len() == 10);
+        for on in 0..10 {
+            for number in 0..5 {
+                net.propose(on, &format!("{on} wrote {number}"));
+            }
+        }
+        net.run(2 * SECOND);
+        assert_eq!(net.acknowledged.len(), 50);
+        net.heal();
+        net.run_until(120 * SECOND, Net::is_settled);
+        net.check_kept();
+        net.assert_sound();
+    }
+}

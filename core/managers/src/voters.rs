@@ -1,0 +1,615 @@
+//! Who the managers are: learners are enlisted, voters promoted and replaced, the roster kept
+//! (scenario 1, DVM-5 to 14), and the operator's hand.
+
+use std::time::Duration;
+
+use skep_base::{NodeId, Outbox, Time};
+
+use crate::config::{MANAGERS, MAX_ROSTER, MAX_VOTERS};
+use crate::convert::Changes;
+use crate::event::{Command, Eligibility, Event, Output, Refusal, Token};
+use crate::group::Group;
+use crate::id::{ForkId, Lineage, RaftId, Role};
+use crate::machine::Managers;
+use crate::master::Transfer;
+use crate::message::{Answer, Message};
+use crate::stored::{ChangeKind, Place, Record};
+
+/// A voter without an engine message for this long is silent.
+const SILENT_AFTER: Duration = Duration::from_secs(1);
+/// Of the roster, how many are asked whether they reach a silent backup, beside the other one.
+const ASKED: usize = 3;
+/// A learner that lags by no more than this is caught up.
+const CAUGHT_UP: u64 = 16;
+/// Resources move by this much, of 1000, before the roster is told.
+const RESOURCE_STEP: u16 = 100;
+/// What a node's availability gains in each stay, of 1000.
+const AVAILABILITY_STEP: u16 = 50;
+
+/// A voter that is silent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Missing {
+    pub(crate) since: Time,
+    asked: Option<Time>,
+    /// When somebody last said that it reaches it.
+    reached: Option<Time>,
+    given_up: bool,
+}
+
+impl Managers {
+    /// One step towards three managers and a learner or two. One change at a time.
+    pub(crate) fn manage_voters(&mut self, now: Time, out: &mut Outbox<Output>) {
+        self.watch_voters(now, out);
+        let Some(group) = &self.group else {
+            return;
+        };
+        let transferring = self.mastership.as_ref().is_some_and(|it| it.transfer.is_some());
+        if group.engine.changes_pending() || group.meta.ended.is_some() || transferring {
+            return;
+        }
+        if !group.conf.outgoing.is_empty() {
+            // The change before was left half-way by another master.
+            self.change(&Vec::new());
+        } else if !self.replace_voter(now, out) && !self.promote_learner(out) {
+            self.drop_learner(now);
+            self.enlist(now, out);
+        }
+    }
+
+    fn change(&mut self, changes: &Changes) -> bool {
+        self.group.as_mut().is_some_and(|group| group.engine.propose_change(changes))
+    }
+
+    /// Notes who is silent, and asks others about it (DVM-5).
+    fn watch_voters(&mut self, now: Time, out: &mut Outbox<Output>) {
+        let (Some(group), Some(mastership)) = (&self.group, &mut self.mastership) else {
+            return;
+        };
+        let me = self.me.id;
+        let voters: Vec<NodeId> = group.voters().into_iter().filter(|node| *node != me).collect();
+        let since = mastership.since;
+        let heard = |node: &NodeId| {
+            let heard = self.nodes.get(node).and_then(|known| known.heard);
+            heard.filter(|at| *at > since).unwrap_or(since)
+        };
+        let silent = |node: &NodeId| now.since(heard(node)) >= SILENT_AFTER;
+        mastership.missing.retain(|node, _| voters.contains(node) && silent(node));
+        for node in voters.iter().filter(|node| silent(node)) {
+            let new = Missing { since: heard(node), asked: None, reached: None, given_up: false };
+            mastership.missing.entry(*node).or_insert(new);
+        }
+        let before = self.config.backup_silent.saturating_sub(self.config.retry * 2);
+        let mut questions = Vec::new();
+        for (node, missing) in &mut mastership.missing {
+            let due = missing.asked.is_none_or(|at| now.since(at) >= self.config.retry);
+            if now.since(missing.since) >= before && due {
+                missing.asked = Some(now);
+                questions.push(*node);
+            }
+            if now.since(missing.since) >= self.config.given_up && !missing.given_up {
+                missing.given_up = true;
+                out.push(Output::Event(Event::GivenUp { node: *node }));
+            }
+        }
+        let lineage = group.meta.lineage;
+        for node in questions {
+            let others = voters.iter().filter(|other| **other != node && !silent(other)).copied();
+            let roster = group.meta.roster.iter().map(|place| place.node).filter(|other| {
+                let present = self.nodes.get(other).is_some_and(|known| known.present);
+                present && !voters.contains(other) && *other != me
+            });
+            let whom: Vec<NodeId> = others.chain(roster.take(ASKED)).collect();
+            for to in whom {
+                self.send(to, &Message::Ask { lineage, round: 0, about: Some(node) }, out);
+            }
+        }
+    }
+
+    /// Somebody's word about a silent backup.
+    pub(crate) fn reached_word(&mut self, now: Time, answer: &Answer) {
+        if let Some(about) = answer.about
+            && let Some(mastership) = &mut self.mastership
+            && let Some(missing) = mastership.missing.get_mut(&about)
+            && answer.reaches
+        {
+            missing.reached = Some(now);
+        }
+    }
+
+    /// Whether a voter's place is to be given to another, and why (DVM-6, 7).
+    fn is_replaceable(&self, now: Time, node: NodeId) -> Option<&'static str> {
+        let mastership = self.mastership.as_ref()?;
+        if let Some(why) = mastership.demote.get(&node) {
+            return Some(why);
+        }
+        let claim = self.nodes.get(&node).and_then(|known| known.claim.as_ref());
+        if claim.is_some_and(|claim| !claim.well) {
+            return Some("its baseline is not well");
+        }
+        let missing = mastership.missing.get(&node)?;
+        let silent = now.since(missing.since);
+        let said_since =
+            self.nodes.get(&node).is_some_and(|known| known.claimed > missing.since + SILENT_AFTER);
+        let fresh = claim.is_some_and(|claim| claim.role == Role::Eligible) && said_since;
+        if fresh && silent >= SILENT_AFTER * 3 {
+            return Some("its disk is a fresh one");
+        }
+        let reached = missing.reached.is_some_and(|at| now.since(at) < self.config.retry * 4);
+        let patience = self.config.backup_silent
+            + if reached { self.config.backup_reached } else { Duration::ZERO };
+        (silent >= patience).then_some("it was silent for too long")
+    }
+
+    fn caught_up(&self, group: &Group) -> Vec<(RaftId, NodeId)> {
+        let last = group.engine.last().0;
+        let ready = |raft: &RaftId| {
+            let matched = group.engine.matched(*raft);
+            matched > 0 && matched + CAUGHT_UP >= last
+        };
+        let mut found: Vec<_> = (group.conf.learners.iter().filter(|raft| ready(raft)))
+            .filter_map(|raft| Some((*raft, group.node_of(*raft)?)))
+            .filter(|(_, node)| self.is_fit(group, *node))
+            .collect();
+        let standing = |node: NodeId| {
+            let place = group.meta.roster.iter().find(|place| place.node == node);
+            std::cmp::Reverse(place.map_or(0, Place::standing))
+        };
+        found.sort_by_key(|(_, node)| (standing(*node), *node));
+        found
+    }
+
+    /// Whether a node may be a manager: it is there, well, and held by nobody.
+    fn is_fit(&self, group: &Group, node: NodeId) -> bool {
+        let place = group.meta.roster.iter().find(|place| place.node == node);
+        let listed = place.is_some_and(|it| it.eligible == Eligibility::Eligible && !it.held);
+        let known = self.nodes.get(&node);
+        let there =
+            known.is_some_and(|it| it.present && it.claim.as_ref().is_some_and(|claim| claim.well));
+        listed && there
+    }
+
+    /// Gives a voter's place to a learner, in one joint change.
+    fn replace_voter(&mut self, now: Time, out: &mut Outbox<Output>) -> bool {
+        let Some(group) = &self.group else {
+            return false;
+        };
+        let me = self.me.id;
+        let mut others = group.voters();
+        others.retain(|node| *node != me);
+        let promoted = self.mastership.as_ref().and_then(|it| it.promote);
+        let learners = self.caught_up(group);
+        let wanted = promoted.and_then(|(node, token)| {
+            let raft = learners.iter().find(|(_, learner)| *learner == node)?.0;
+            Some((raft, node, token))
+        });
+        let (leaves, why, joins) = if let Some((raft, node, _)) = wanted {
+            let lowest = others.last().copied().filter(|_| others.len() + 1 >= MANAGERS);
+            (lowest, "another was promoted", Some((raft, node)))
+        } else {
+            let found =
+                others.iter().find_map(|node| Some((*node, self.is_replaceable(now, *node)?)));
+            let Some((node, why)) = found else {
+                return false;
+            };
+            (Some(node), why, learners.first().copied())
+        };
+        let full = group.conf.voters.len() >= MANAGERS;
+        let fresh = why == "its disk is a fresh one";
+        if joins.is_none() && !(fresh && full) {
+            return false; // A silent voter is better than one that will never be there.
+        }
+        if let Some(node) = leaves
+            && group.meta.sync.members.contains(&node)
+        {
+            // Nothing may wait for a disk that is no manager's: out of the sync set first.
+            if let Some(mastership) = &mut self.mastership {
+                mastership.demote.insert(node, why);
+            }
+            self.leave_sync(node);
+            return true;
+        }
+        let leaving = leaves.and_then(|node| Some((group.raft_of(node)?, node)));
+        let mut changes: Changes = Vec::new();
+        changes.extend(leaving.map(|(raft, node)| (ChangeKind::Remove, raft, node)));
+        changes.extend(joins.map(|(raft, node)| (ChangeKind::Voter, raft, node)));
+        if !self.change(&changes) {
+            return false;
+        }
+        if let Some((_, node)) = leaving {
+            self.lower(node);
+            out.push(Output::Event(Event::BackupRemoved { node, why }));
+        }
+        if let Some((_, node)) = joins {
+            out.push(Output::Event(Event::BackupAdded { node }));
+        }
+        if let Some((_, _, token)) = wanted {
+            out.push(Output::Done { token });
+            if let Some(mastership) = &mut self.mastership {
+                mastership.promote = None;
+            }
+        }
+        true
+    }
+
+    fn leave_sync(&mut self, node: NodeId) {
+        let Some(group) = &mut self.group else {
+            return;
+        };
+        let mut sync = group.newest_sync();
+        if sync.members.contains(&node) {
+            sync.version += 1;
+            sync.members.retain(|member| *member != node);
+            let _place = group.engine.propose(&Record::Sync(sync));
+        }
+    }
+
+    /// A node that was demoted comes back with half its availability (DVM-14).
+    fn lower(&mut self, node: NodeId) {
+        let Some(group) = &mut self.group else {
+            return;
+        };
+        if let Some(place) = group.meta.roster.iter().find(|place| place.node == node) {
+            let lower = Place { availability: place.availability / 2, ..*place };
+            let _place = group.engine.propose(&Record::Roster(lower));
+        }
+    }
+
+    /// A second and third manager, as they appear and have caught up.
+    fn promote_learner(&mut self, out: &mut Outbox<Output>) -> bool {
+        let Some(group) = &self.group else {
+            return false;
+        };
+        if group.conf.voters.len() >= MANAGERS {
+            return false;
+        }
+        let Some((raft, node)) = self.caught_up(group).first().copied() else {
+            return false;
+        };
+        let done = self.change(&vec![(ChangeKind::Voter, raft, node)]);
+        if done {
+            out.push(Output::Event(Event::BackupAdded { node }));
+        }
+        done
+    }
+
+    /// A learner that is not there, or not fit, makes room for another.
+    fn drop_learner(&mut self, now: Time) {
+        let Some(group) = &self.group else {
+            return;
+        };
+        let gone = |raft: &&RaftId| {
+            let Some(node) = group.node_of(**raft) else {
+                return true;
+            };
+            let known = self.nodes.get(&node);
+            let heard = known.and_then(|it| it.heard.max(Some(it.since)));
+            let silent = heard.is_none_or(|at| now.since(at) >= self.config.backup_silent);
+            silent || known.is_none_or(|it| !it.present) || !self.is_fit(group, node)
+        };
+        if let Some(raft) = group.conf.learners.iter().find(gone).copied() {
+            let node = group.node_of(raft).unwrap_or(self.me.id);
+            self.change(&vec![(ChangeKind::Remove, raft, node)]);
+        }
+    }
+
+    /// Asks the best of the roster to take a raft id.
+    fn enlist(&mut self, now: Time, out: &mut Outbox<Output>) {
+        let (Some(group), Some(mastership)) = (&self.group, &self.mastership) else {
+            return;
+        };
+        let lacking = MANAGERS.saturating_sub(group.conf.voters.len());
+        let wanted = (lacking + 1).min(2);
+        let unnamed = |place: &&Place| {
+            let named = group.raft_of(place.node).is_some();
+            !named && place.node != self.me.id && self.is_fit(group, place.node)
+        };
+        let first = mastership.promote.map(|(node, _)| node);
+        let first = first.filter(|node| group.raft_of(*node).is_none());
+        if (group.conf.learners.len() >= wanted && first.is_none())
+            || group.conf.everybody().count() + 1 >= MAX_VOTERS
+        {
+            return;
+        }
+        let places = group.meta.roster.iter().filter(unnamed).map(|place| place.node);
+        let ready = |node: &NodeId| {
+            let claim = self.nodes.get(node).and_then(|known| known.claim.as_ref());
+            let free = claim.is_some_and(|claim| {
+                claim.role == Role::Eligible
+                    && claim.flock.as_ref().is_some_and(|it| it.lineage == group.meta.lineage)
+            });
+            let asked = mastership.enlist_asked.get(node);
+            free && asked.is_none_or(|at| now.since(*at) >= self.config.retry)
+        };
+        let Some(node) = first.into_iter().chain(places).find(ready) else {
+            return;
+        };
+        let (lineage, fork) = (group.meta.lineage, group.meta.fork);
+        let (generation, stamp) = (group.meta.generation, group.stamp());
+        if let Some(mastership) = &mut self.mastership {
+            let retry = self.config.retry;
+            mastership.enlist_asked.retain(|_, at| now.since(*at) < retry * 4);
+            mastership.enlist_asked.insert(node, now);
+        }
+        self.send(node, &Message::Enlist { lineage, fork, generation, stamp }, out);
+    }
+
+    pub(crate) fn enlisted_came(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        of: (Lineage, ForkId),
+        raft: RaftId,
+    ) {
+        let asked = self.mastership.as_ref().is_some_and(|it| it.enlist_asked.contains_key(&from));
+        let Some(group) = self.group.as_ref().filter(|_| asked && self.is_master()) else {
+            return;
+        };
+        let free = group.raft_of(from).is_none() && group.node_of(raft).is_none();
+        let room = group.conf.everybody().count() + 1 < MAX_VOTERS;
+        let joint = !group.conf.outgoing.is_empty() || group.engine.changes_pending();
+        if of != (group.meta.lineage, group.meta.fork) || !free || !room || joint || raft.0 == 0 {
+            return;
+        }
+        if self.change(&vec![(ChangeKind::Learner, raft, from)])
+            && let Some(mastership) = &mut self.mastership
+        {
+            mastership.enlist_asked.remove(&from);
+            let known = self.nodes.get_mut(&from);
+            // It is given time from now on, whenever it was last heard.
+            if let Some(known) = known {
+                known.heard = Some(now);
+            }
+        }
+    }
+
+    pub(crate) fn declined_came(&mut self, from: NodeId, lineage: Lineage) {
+        let ours = self.group.as_ref().is_some_and(|group| group.meta.lineage == lineage);
+        if let Some(mastership) = self.mastership.as_mut().filter(|_| ours)
+            && mastership.promote.is_some_and(|(node, _)| node == from)
+        {
+            mastership.promote = None;
+        }
+    }
+
+    /// One place of the roster at a time (DVM-11 to 14).
+    pub(crate) fn manage_roster(&mut self, now: Time, out: &mut Outbox<Output>) {
+        let (Some(group), Some(mastership)) = (&self.group, &self.mastership) else {
+            return;
+        };
+        if mastership.roster_proposed.is_some_and(|at| at > group.applied.0) {
+            return;
+        }
+        let Some(place) = self.next_place(now, group) else {
+            return;
+        };
+        let before = group.meta.roster.iter().find(|it| it.node == place.node);
+        if place.given_up && before.is_some_and(|it| !it.given_up) {
+            out.push(Output::Event(Event::GivenUp { node: place.node }));
+        }
+        if let (Some(group), Some(mastership)) = (&mut self.group, &mut self.mastership) {
+            mastership.roster_proposed = group.engine.propose(&Record::Roster(place));
+            if mastership.placed.len() > MAX_ROSTER * 4 {
+                mastership.placed.clear();
+            }
+            mastership.placed.insert(place.node, now);
+        }
+    }
+
+    /// A place that differs from what is seen of its node, or a node that has none.
+    fn next_place(&self, now: Time, group: &Group) -> Option<Place> {
+        let mastership = self.mastership.as_ref()?;
+        for place in &group.meta.roster {
+            let placed = mastership.placed.get(&place.node).copied().unwrap_or(mastership.since);
+            let stayed = now.since(placed) >= self.config.min_stay;
+            let mut next = *place;
+            if let Some(known) = self.nodes.get(&place.node).filter(|_| place.node != self.me.id) {
+                let absent = now.since(known.since);
+                next.given_up = !known.present && absent >= self.config.given_up;
+                if known.present {
+                    next.eligible = known.eligible.max(Eligibility::Witness);
+                    let moved = known.resources.abs_diff(place.resources) >= RESOURCE_STEP;
+                    next.resources =
+                        if moved && stayed { known.resources } else { place.resources };
+                }
+                if stayed {
+                    let there = known.present;
+                    let up = place.availability.saturating_add(AVAILABILITY_STEP).min(1000);
+                    next.availability = if there { up } else { place.availability / 4 * 3 };
+                }
+            }
+            if next != *place {
+                return Some(next);
+            }
+        }
+        if group.meta.roster.len() >= MAX_ROSTER {
+            return None;
+        }
+        let listed = |node: &NodeId| group.meta.roster.iter().any(|place| place.node == *node);
+        let new = self.nodes.iter().find(|(node, known)| {
+            let follows = known.claim.as_ref().and_then(|claim| claim.flock.as_ref());
+            known.present
+                && known.eligible != Eligibility::No
+                && follows.is_some_and(|flock| flock.lineage == group.meta.lineage)
+                && !listed(node)
+        });
+        new.map(|(node, known)| Place {
+            node: *node,
+            eligible: known.eligible,
+            resources: known.resources,
+            availability: 500,
+            held: false,
+            given_up: false,
+        })
+    }
+
+    /// A change of voters is decided. Who is in the configuration no more is none of its flock.
+    pub(crate) fn voters_changed(&mut self, now: Time, out: &mut Outbox<Output>) {
+        let Some(group) = &mut self.group else {
+            return;
+        };
+        group.images.clear();
+        if group.conf.everybody().all(|raft| raft != group.engine.raft) {
+            self.dissolve(now, None, "it was demoted", out);
+        } else if let Some(mastership) = &mut self.mastership {
+            let voters = group.voters();
+            mastership.demote.retain(|node, _| voters.contains(node));
+        }
+    }
+
+    /// An operator's order.
+    pub(crate) fn command(
+        &mut self,
+        now: Time,
+        token: Token,
+        command: Command,
+        out: &mut Outbox<Output>,
+    ) {
+        let done = if command == Command::RecoverForce {
+            self.recover(now, out)
+        } else {
+            self.may_decide().and_then(|()| self.order(now, token, command))
+        };
+        match done {
+            Ok(true) => out.push(Output::Done { token }),
+            Ok(false) => {} // Answered when it is done.
+            Err(why) => out.push(Output::Refused { token, why }),
+        }
+    }
+
+    fn order(&mut self, now: Time, token: Token, command: Command) -> Result<bool, Refusal> {
+        let group = self.group.as_ref().ok_or(Refusal::Changing)?;
+        let voters = group.voters();
+        let no = |node, why| Refusal::Node { node, why };
+        let is_me = |node| node == self.me.id;
+        match command {
+            Command::StepDown | Command::Transfer(_) => {
+                let named = if let Command::Transfer(node) = command { Some(node) } else { None };
+                let best = named.or_else(|| self.best_backup()).ok_or(Refusal::NoLease)?;
+                if !voters.contains(&best) || is_me(best) {
+                    return Err(no(best, "is no backup: `skep flock` lists them"));
+                }
+                self.transfer(now, best, Some(token));
+                Ok(false)
+            }
+            Command::Promote(node) if voters.contains(&node) => {
+                Err(no(node, "is a manager already"))
+            }
+            Command::Promote(node) if !self.is_fit(group, node) => {
+                Err(no(node, "is not on the roster, not well or held: see `skep flock roster`"))
+            }
+            Command::Promote(node) => {
+                let mastership = self.mastership.as_mut().ok_or(Refusal::Changing)?;
+                if mastership.promote.is_some() {
+                    return Err(Refusal::Changing);
+                }
+                mastership.promote = Some((node, token));
+                Ok(false)
+            }
+            Command::Demote(node) | Command::Hold(node) | Command::Remove(node) if is_me(node) => {
+                Err(no(node, "is the master: transfer first"))
+            }
+            Command::Demote(node) if !voters.contains(&node) => {
+                Err(no(node, "is no backup: `skep flock` lists them"))
+            }
+            Command::Demote(node) => {
+                if group.conf.learners.is_empty() {
+                    return Err(no(node, "has nobody to take its place: add an eligible node"));
+                }
+                if let Some(mastership) = &mut self.mastership {
+                    mastership.demote.insert(node, "an operator's order");
+                }
+                Ok(true)
+            }
+            Command::Hold(node) => self.set_held(node, true),
+            Command::Release(node) => self.set_held(node, false),
+            Command::Remove(node) if group.raft_of(node).is_some() => {
+                Err(no(node, "is a manager or learner: demote it first"))
+            }
+            Command::Remove(node) => {
+                let group = self.group.as_mut().ok_or(Refusal::Changing)?;
+                let place = group.engine.propose(&Record::RosterGone(node));
+                place.map(|_| true).ok_or(Refusal::Changing)
+            }
+            Command::RecoverForce => Err(Refusal::Changing),
+        }
+    }
+
+    fn set_held(&mut self, node: NodeId, held: bool) -> Result<bool, Refusal> {
+        let group = self.group.as_mut().ok_or(Refusal::Changing)?;
+        let place = group.meta.roster.iter().find(|place| place.node == node).copied();
+        let place = place.ok_or(Refusal::Node { node, why: "is not on the roster" })?;
+        let record = Record::Roster(Place { held, ..place });
+        group.engine.propose(&record).ok_or(Refusal::Changing)?;
+        if let Some(mastership) = &mut self.mastership {
+            if held {
+                mastership.demote.insert(node, "an operator's hold");
+            } else {
+                mastership.demote.remove(&node);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The backup that has most of the log, the best on the roster of those.
+    pub(crate) fn best_backup(&self) -> Option<NodeId> {
+        let group = self.group.as_ref()?;
+        let mut best: Vec<(u64, std::cmp::Reverse<NodeId>)> = Vec::new();
+        for raft in group.conf.voters.iter().filter(|raft| **raft != group.engine.raft) {
+            let node = group.node_of(*raft)?;
+            let missing = self.mastership.as_ref().is_some_and(|it| it.missing.contains_key(&node));
+            if !missing {
+                best.push((group.engine.matched(*raft), std::cmp::Reverse(node)));
+            }
+        }
+        best.into_iter().max().map(|(_, node)| node.0)
+    }
+
+    /// Gives the lease up, tells the voters so, and hands over.
+    pub(crate) fn transfer(&mut self, now: Time, to: NodeId, token: Option<Token>) {
+        if let Some(mastership) = &mut self.mastership
+            && mastership.transfer.is_none()
+        {
+            mastership.transfer = Some(Transfer { to, since: now, token });
+        }
+    }
+
+    pub(crate) fn watch_transfer(&mut self, now: Time, out: &mut Outbox<Output>) {
+        let (Some(group), Some(mastership)) = (&mut self.group, &mut self.mastership) else {
+            return;
+        };
+        let Some(transfer) = &mastership.transfer else {
+            return;
+        };
+        // What was taken is answered first, unless that takes too long.
+        let patient = now.since(transfer.since) < self.config.sync_slow;
+        if mastership.waiting() > 0 && patient && !mastership.lease_given_up {
+            return;
+        }
+        if mastership.lease_given_up {
+            if now.since(transfer.since) >= self.config.election_max {
+                // It did not take over; who may still do so is not to be acknowledged beside.
+                group.engine.step_down();
+            }
+            return;
+        }
+        let Some(raft) = group.raft_of(transfer.to) else {
+            return;
+        };
+        mastership.lease_given_up = true;
+        let term = group.engine.term();
+        self.released = Some((term, now + self.config.election_max));
+        group.engine.transfer(raft);
+        let (lineage, fork) = (group.meta.lineage, group.meta.fork);
+        let (master, voters) = (self.me.id, group.voters());
+        for node in voters {
+            self.send(node, &Message::GoneToo { lineage, fork, term, master }, out);
+        }
+    }
+
+    pub(crate) fn stopping(&mut self, now: Time, token: Token, out: &mut Outbox<Output>) {
+        match self.best_backup().filter(|_| self.is_master()) {
+            Some(to) => self.transfer(now, to, Some(token)),
+            None => out.push(Output::Done { token }),
+        }
+    }
+}
