@@ -16,8 +16,8 @@ use skep_topology::{Layout, LayoutSource, Overlay, Shape};
 use skep_wire::{Frame, decode, kind};
 
 use crate::api::{
-    Birth, Config, Deadline, Event, Farewell, Goodbye, Input, LinkId, LinkView, MemberView,
-    NodeFacts, NodeState, Output,
+    Birth, Config, Deadline, DownReason, Event, Farewell, Goodbye, Input, LinkId, LinkView,
+    MemberView, NodeFacts, NodeState, Output,
 };
 
 /// Layout of the bodies of our own records.
@@ -142,6 +142,11 @@ impl Node {
             }
             Input::LinkDown { link, why } => {
                 self.restricted.remove(&link);
+                if why == DownReason::Goodbye(Goodbye::Stopping) {
+                    // Why it stops is in its last record, which may still wait for its batch.
+                    self.records.flush(now, &mut self.from_records);
+                    self.settle(now, out);
+                }
                 self.member(now, skep_membership::Input::LinkDown { link, why });
             }
             Input::Restrict { link, on } => self.restrict(link, on),

@@ -435,6 +435,24 @@ fn who_says_that_it_restarts_or_leaves_is_never_silent() {
     assert_eq!(net.silences(5), 0);
 }
 
+/// A word that comes right before its link is closed is heard before the link is judged: of two
+/// nodes nobody else could say that the other stopped as it should.
+#[test]
+fn the_last_word_of_the_only_other_node_is_heard() {
+    for farewell in [Farewell::Restarting(seconds(10)), Farewell::Leaving] {
+        for size in [2, 3] {
+            let mut net = flock_of(size);
+            net.pass(seconds(10));
+            net.give(1, Input::Stop(farewell));
+            net.kill(1);
+            net.pass(seconds(2));
+            assert_eq!(net.silences(1), 0, "of {size}: {farewell:?}");
+            let status = net.first().member_view(id(1)).unwrap().status;
+            assert!(matches!(status, Status::Restarting | Status::Left), "{status:?}");
+        }
+    }
+}
+
 #[test]
 fn a_second_process_of_a_name_publishes_nothing_until_the_first_is_gone() {
     let mut net = flock_of(6);

@@ -105,6 +105,7 @@ fn flocks_of_one_two_and_three() {
         must_pass("restart-all", 1..5, nodes);
         must_pass("power-all", 1..5, nodes);
     }
+    must_pass("goodbye", 1..4, 3);
     must_pass("halves", 1..5, 2);
     must_pass("crash", 1..4, 2);
     must_pass("pause", 1..4, 2);
