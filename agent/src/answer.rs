@@ -342,7 +342,16 @@ impl Spine {
             counter("updates_published", "", "updates published here", flood.published),
             counter("updates_accepted", "", "updates of others put into the log", flood.accepted),
             counter("updates_duplicate", "", "updates that came once more", flood.duplicates),
+            counter("updates_late", "", "of those accepted, after a gap", flood.late),
+            counter("updates_stale", "", "updates refused for their age", flood.stale),
+            counter("updates_rejected", "", "updates and messages refused", flood.rejected),
+            counter("updates_purged", "", "updates past the purge age", flood.purged),
             counter("update_gaps", "", "gaps reported", flood.gaps),
+            counter("update_pulls", "", "times that neighbours were asked for more", flood.pulls),
+            counter("updates_asked", "", "updates asked for by their ids", flood.asked),
+            counter("update_prunes", "", "origins that edges were pruned for", flood.prunes_sent),
+            counter("update_grafts", "", "origins that edges carry again", flood.grafts_sent),
+            counter("fetched", "bytes", "pieces of large updates that came", flood.fetched_bytes),
             counter("received", "bytes", "received over all links", transport.received_bytes),
             counter("sent", "bytes", "sent over all links", transport.sent_bytes),
             gauge("channel_waits", "waits of applications for channels", waits),
@@ -350,6 +359,12 @@ impl Spine {
             counter("relayed", "bytes", "passed on between nodes that cannot meet", relayed),
             counter("frames_unknown", "", "frames of unknown kinds", self.node.unknown_frames()),
         ];
+        for (reason, help, value) in dropped(flood) {
+            metrics.push(Metric {
+                labels: vec![("reason".into(), reason.into())],
+                ..counter("updates_dropped", "", help, value)
+            });
+        }
         metrics.extend(self.exports.metrics());
         for (reason, value) in flood.gaps_by_reason() {
             metrics.push(Metric {
@@ -371,6 +386,21 @@ impl Spine {
         }
         metrics
     }
+}
+
+/// What the flood dropped, by its reasons (FLOOD-33), in the words of `docs/protocol/flood.md`.
+fn dropped(flood: &skep_flood::Stats) -> [(&'static str, &'static str, u64); 9] {
+    [
+        ("for_absent", "no room: only absent members waited", flood.dropped_for_absent),
+        ("unsent", "no room: a neighbour had yet to get it", flood.dropped_unsent),
+        ("unread", "no room: a subscriber had not had it", flood.dropped_unread),
+        ("storage", "the disk did not take it", flood.dropped_storage),
+        ("held", "too many waited for earlier ones", flood.dropped_held),
+        ("rumours", "too many ids without bodies", flood.dropped_rumours),
+        ("fetches", "too many large ones were pulled", flood.dropped_fetches),
+        ("notes", "too many gaps were noted", flood.dropped_notes),
+        ("lives", "too many lives of origins", flood.dropped_lives),
+    ]
 }
 
 /// People look for names.

@@ -159,7 +159,7 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     tasks.push(tokio::spawn(stop_on_signal(requests)));
     tasks.push(tokio::spawn(settle_down()));
 
-    ready();
+    tell_manager(sd_notify::NotifyState::Ready);
     let disk = disk_done;
     let (transport, control, clients) = (events, side, client_side);
     let sources = Sources { transport, control, disk, clients, requests: inbox };
@@ -468,8 +468,8 @@ fn start_logging(config: &Config) {
 }
 
 /// Tells the service manager, where there is one.
-fn ready() {
-    if let Err(error) = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]) {
+pub(crate) fn tell_manager(what: sd_notify::NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(false, &[what]) {
         tracing::debug!(%error, "no service manager was told");
     }
 }

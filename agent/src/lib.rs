@@ -9,6 +9,9 @@
 //! the ways to nodes that cannot be dialled ([`reach`], [`routed`]), which channels of applications
 //! take ([`channel`]).
 //! Commands that need no agent live in [`offline`].
+//!
+//! What the crates promise singly is kept here together: BLOC-7, BLOC-9, BLOC-33 to BLOC-40,
+//! DLIF-16 to DLIF-24, FLOOD-1 to FLOOD-42.
 
 pub mod answer;
 pub mod authority;

@@ -55,8 +55,6 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 const NOTE_AGES: Duration = Duration::from_secs(60);
 /// How often the kernel is asked for the round trips of links.
 const SAMPLE_LINKS: Duration = Duration::from_secs(10);
-/// How long a stopping agent waits for its last words to be sent.
-pub(crate) const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// What came of a routed request.
 pub type RoutedAnswer = Result<Bytes, skep_routing::AskError>;
@@ -563,15 +561,13 @@ impl Spine {
     async fn last_words(mut self, sources: Sources) {
         let farewell = self.stopping.unwrap_or(Farewell::Restarting(Duration::from_secs(30)));
         tracing::info!(?farewell, "stopping");
+        crate::boot::tell_manager(sd_notify::NotifyState::Stopping);
         drop(sources);
         self.exports.stop();
         if self.unheard.is_none() {
             self.feed(Input::Stop(farewell)).await;
         }
-        let said = self.transport.shutdown(Goodbye::Stopping.as_str());
-        if tokio::time::timeout(LAST_WORDS, said).await.is_err() {
-            tracing::warn!("not every peer took the goodbye in time");
-        }
+        self.transport.shutdown(Goodbye::Stopping.as_str()).await;
         self.reach.stop();
         self.rollout.stop().await;
         self.disk.close().await;

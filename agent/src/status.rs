@@ -12,7 +12,7 @@ use skep_identity::CertInfo;
 use skep_node::{MemberView, NodeState};
 
 use crate::renewal::ends;
-use crate::spine::{LAST_WORDS, Spine};
+use crate::spine::Spine;
 
 /// Members waited for that are named one by one; the rest is counted.
 const NAMED: usize = 8;
@@ -80,7 +80,8 @@ impl Spine {
             waits.push(Wait { what, since_ms: millis(since), until_ms: until.map(millis) });
         };
         if self.stopping.is_some() {
-            wait("peers to take the last words".to_owned(), Duration::ZERO, Some(LAST_WORDS));
+            let at_most = self.transport.shutdown_limit();
+            wait("peers to take the last words".to_owned(), Duration::ZERO, Some(at_most));
         } else if let Some(since) = self.duplicate {
             let what = "the other process of this name to stop, before anything is published";
             wait(what.to_owned(), now.since(since), None);
@@ -159,10 +160,10 @@ impl Spine {
             check("name", self.duplicate.is_none(), self.name_detail(now)),
             check(
                 "disk",
-                dropped == 0 && disk.is_none(),
+                disk.is_none(),
                 match disk {
                     Some(disk) => disk.message.clone(),
-                    None => format!("{dropped} updates could not be written"),
+                    None => format!("{dropped} updates could not be written since the start"),
                 },
             ),
             check(
@@ -175,8 +176,24 @@ impl Spine {
                 self.alone.is_none(),
                 format!("{present} of {known} members present; links: {}", self.links.len()),
             ),
+            self.export_check(),
         ];
         Health { ok: checks.iter().all(|check| check.ok), state: self.state(), checks }
+    }
+
+    /// Whether the operator's commands take what they are handed (FLOOD-34).
+    fn export_check(&self) -> Check {
+        let failing = self.exports.troubles();
+        let failing: Vec<String> =
+            failing.map(|(group, _, what)| format!("of group {group}: {what}")).collect();
+        let detail = if !failing.is_empty() {
+            failing.join("; ")
+        } else if self.exports.is_empty() {
+            "no group has a command".to_owned()
+        } else {
+            "commands take what they are handed".to_owned()
+        };
+        Check { name: "export".into(), ok: failing.is_empty(), detail }
     }
 
     fn name_detail(&self, now: Time) -> String {

@@ -120,6 +120,11 @@ fn a_command_gets_each_update_until_it_has_it_and_not_again() {
     node.send("two ");
     node.send("three ");
     node.wait("it is tried again", |node| node.read("runs").lines().count() >= 4);
+    let health = node.command(&["health", "--json"]).output().unwrap();
+    let told = String::from_utf8_lossy(&health.stdout);
+    assert_eq!(health.status.code(), Some(1), "{told}");
+    assert!(told.contains("of group web: the command ended with 1"), "{told}");
+    assert!(node.skep(&["status"]).contains("the export of group web fails"));
     node.kill();
     fs::remove_file(dir.path().join("out")).unwrap();
     fs::remove_file(dir.path().join("fail")).unwrap();
@@ -134,6 +139,8 @@ fn a_command_gets_each_update_until_it_has_it_and_not_again() {
     node.start();
     node.send("four ");
     node.wait("the last arrives", |node| node.read("out") == "two three four ");
+    let health = node.command(&["health"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&health.stdout).contains("commands take what they are handed"));
     let metrics = node.skep(&["metrics"]);
     let dropped = metrics.lines().find(|line| line.starts_with("export_dropped"));
     assert!(dropped.unwrap().contains("group=other"), "{metrics}");

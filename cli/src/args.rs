@@ -108,7 +108,10 @@ pub enum Verb {
     #[command(after_help = "EXAMPLE\n  skep events --last 20\n  skep events --follow --json")]
     Events(EventsArgs),
     /// Check that the agent can do its work; fails where it cannot
-    #[command(after_help = "EXAMPLE\n  skep health || systemctl restart skep")]
+    #[command(after_help = "Each line is one check of the agent on itself: its certificate, its \
+        name, its disk, the clock,\nwhether others are there, and whether the commands that get \
+        updates take them.\n\nEXAMPLE\n  skep health\n  \
+        skep health > /dev/null || logger -p daemon.err 'skep is not well'")]
     Health(Listing),
     /// Print the agent's counters and gauges
     #[command(after_help = "EXAMPLE\n  skep metrics\n  skep metrics --json")]

@@ -66,6 +66,18 @@ impl Override {
     pub const fn serve_ca() -> Self {
         Self { key: "ca.serve", value: toml::Value::Boolean(true), flag: "ca serve" }
     }
+
+    /// What `--beacon` and `--beacon-key` say together (BLOC-2).
+    #[must_use]
+    pub fn beacon(address: &str, key: &str) -> [Self; 3] {
+        let (on, flag) = (toml::Value::Boolean(true), "--beacon");
+        let (address, key) = (toml::Value::from(address), toml::Value::from(key));
+        [
+            Self { key: "join.beacon.enabled", value: on, flag },
+            Self { key: "join.beacon.address", value: address, flag },
+            Self { key: "join.beacon.key", value: key, flag: "--beacon-key" },
+        ]
+    }
 }
 
 /// Reads the configuration: the file at `path`, or at [`DEFAULT_PATH`] where one is there, then the

@@ -184,6 +184,20 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
 }
 
 #[test]
+fn a_beacon_may_be_named_on_the_command_line() {
+    let key = "5b".repeat(32);
+    let flags = Override::beacon("beacon.example:7402", &key);
+    let text = "[join.beacon]\naddress = \"other.example:1\"\n";
+    let config = parse(Some((Path::new("skep.toml"), text)), &none, &flags).unwrap();
+    let beacon = config.join.beacon.unwrap();
+    assert_eq!(beacon.address.to_string(), "beacon.example:7402");
+    assert_eq!(beacon.key.to_string(), key);
+    let error = parse(None, &none, &Override::beacon("b:1", "00")).unwrap_err().to_string();
+    assert!(error.starts_with("flag --beacon-key: join.beacon.key: "), "{error}");
+    assert!(error.contains("64 hexadecimal digits"), "{error}");
+}
+
+#[test]
 fn a_wrong_environment_is_named() {
     let environment = |name: &str| match name {
         "SKEP_STATE_DIR" => Some("here".to_owned()),

@@ -134,6 +134,12 @@ impl Exports {
         exports
     }
 
+    /// Whether no group has a command.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_cursor.is_empty()
+    }
+
     /// When one of them has work.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {

@@ -39,7 +39,7 @@ async fn until_stopped(args: &BeaconArgs, key: &BeaconKey) -> anyhow::Result<()>
     remark(&format!(
         "the private key is in {}\n\
          next: on each node, under [join.beacon]: enabled = true, this key, and the address at \
-         which it reaches this host\n",
+         which it reaches this host; or `skep agent --beacon ADDRESS:PORT --beacon-key KEY`\n",
         shell(&args.key)
     ))?;
     tokio::select! {

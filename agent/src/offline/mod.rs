@@ -60,7 +60,10 @@ fn carry_out(verb: Offline) -> anyhow::Result<Exit> {
 
 /// `skep agent`, `skep ca serve`.
 fn agent(args: &AgentArgs, serve_ca: bool) -> anyhow::Result<()> {
-    let flags = if serve_ca { vec![Override::serve_ca()] } else { Vec::new() };
+    let mut flags = if serve_ca { vec![Override::serve_ca()] } else { Vec::new() };
+    if let Some((address, key)) = args.beacon.as_deref().zip(args.beacon_key.as_deref()) {
+        flags.extend(Override::beacon(address, key));
+    }
     let mut config = match &args.floodd {
         Some(file) => settings::over(file, &args.config, &flags)?,
         None => load(&args.config, &flags)?,

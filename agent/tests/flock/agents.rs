@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -26,6 +27,8 @@ pub(crate) struct Agent {
     pub(crate) address: String,
     /// How far its wall clock is ahead, in milliseconds.
     pub(crate) ahead_ms: u64,
+    /// Where its service manager listens, if it has one.
+    pub(crate) manager: Option<PathBuf>,
     child: Option<Child>,
 }
 
@@ -56,7 +59,7 @@ impl Bloc {
         );
         fs::create_dir(dir.join("root")).unwrap();
         fs::write(dir.join("skep.toml"), text).unwrap();
-        Agent { name: name.to_owned(), dir, address, ahead_ms: 0, child: None }
+        Agent { name: name.to_owned(), dir, address, ahead_ms: 0, manager: None, child: None }
     }
 
     /// The part of a configuration that serves this CA.
@@ -81,6 +84,7 @@ impl Agent {
         let mut command = self.command();
         command.arg("agent").arg("--config").arg(self.dir.join("skep.toml"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.envs(self.manager.iter().map(|socket| ("NOTIFY_SOCKET", socket)));
         self.child = Some(command.spawn().unwrap());
         self.until("the agent answers", || self.skep(&["status"]).status.success());
     }
@@ -102,6 +106,20 @@ impl Agent {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    /// Asks it to stop, as a service manager does.
+    pub(crate) fn terminate(&self) {
+        let pid = Pid::from_child(self.child.as_ref().unwrap());
+        kill_process(pid, Signal::TERM).unwrap();
+    }
+
+    /// Waits until it has ended by itself, in good order.
+    pub(crate) fn ends(&mut self) {
+        let mut child = self.child.take().unwrap();
+        self.until("the agent ends", || child.try_wait().unwrap().is_some());
+        let status = child.wait().unwrap();
+        assert!(status.success(), "it ended with {status}:\n{}", self.log());
     }
 
     /// The most memory that the process ever had, in bytes.
@@ -198,7 +216,7 @@ impl Drop for Agent {
 
 fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
-    for variable in ["SKEP_CONFIG", "SKEP_SOCKET", "SKEP_LOG"] {
+    for variable in ["SKEP_CONFIG", "SKEP_SOCKET", "SKEP_LOG", "NOTIFY_SOCKET"] {
         command.env_remove(variable);
     }
     command

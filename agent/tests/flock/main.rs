@@ -10,4 +10,6 @@ mod keys;
 mod large;
 mod limits;
 mod renewal;
+mod room;
+mod stops;
 mod unheard;

@@ -30,6 +30,12 @@ pub struct AgentArgs {
     /// Dial this node besides those of the configuration; may be given several times
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = check_address)]
     pub join: Vec<String>,
+    /// Ask this beacon for nodes without a common seed, instead of the configuration's
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = check_address, requires = "beacon_key")]
+    pub beacon: Option<String>,
+    /// The beacon's public key, as `skep beacon serve` prints it
+    #[arg(long, value_name = "KEY", requires = "beacon")]
+    pub beacon_key: Option<String>,
 }
 
 /// `skep config check`
@@ -240,7 +246,7 @@ pub struct ImageVerify {
 #[derive(Clone, Debug, Args)]
 pub struct BeaconArgs {
     /// Where to listen; may be given several times
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "[::]:7402")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "[::]:7402", value_parser = check_own)]
     pub listen: Vec<SocketAddr>,
     /// The file with the beacon's private key; made where it is missing
     #[arg(long, value_name = "FILE", default_value = "/var/lib/skep/beacon.key")]
@@ -260,6 +266,13 @@ pub struct DemoArgs {
     /// Keep the directory with all state and logs, and say where it is
     #[arg(long)]
     pub keep: bool,
+}
+
+/// An address of this host.
+fn check_own(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "expected an address of this host and a port, such as 0.0.0.0:7402 or [::]:7402".to_owned()
+    })
 }
 
 /// Checks that `text` looks like `address:port` or `name:port`; names are looked up by the agent.

@@ -14,6 +14,8 @@
 //! crate knows frames and the hello only: messages live in the `message.rs` of the machine that
 //! converses in them, and a machine never sees another's. A kind that a node does not know is
 //! counted and skipped, so a newer peer may speak of newer things.
+//!
+//! All nodes of a flock converse with these (BLOC-1, BLOC-10).
 
 #![no_std]
 #![warn(missing_docs)]

@@ -292,16 +292,21 @@ impl TransportHandle {
         }
     }
 
+    /// The longest that [`TransportHandle::shutdown`] takes.
+    #[must_use]
+    pub fn shutdown_limit(&self) -> Duration {
+        self.shared.config.drain_timeout + SHUTDOWN_GRACE
+    }
+
     /// Stops listening and dialling, tells all peers `reason`, hands over what is queued and
-    /// closes. Returns when that is done or the drain time is over. Keep reading events meanwhile,
-    /// or drop the receiver.
+    /// closes. Returns when that is done or [`TransportHandle::shutdown_limit`] is over. Keep
+    /// reading events meanwhile, or drop the receiver.
     pub async fn shutdown(&self, reason: &str) {
         self.shared.closing.cancel();
         self.lock_listeners().clear();
         self.shared.registry.close_all(reason);
         self.shared.tasks.close();
-        let limit = self.shared.config.drain_timeout + SHUTDOWN_GRACE;
-        if timeout(limit, self.shared.tasks.wait()).await.is_err() {
+        if timeout(self.shutdown_limit(), self.shared.tasks.wait()).await.is_err() {
             tracing::warn!(links = self.shared.registry.len(), "some links did not close in time");
         }
     }

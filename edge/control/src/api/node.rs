@@ -279,7 +279,7 @@ pub struct Health {
 /// One check of the agent on itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// `certificate`, `name`, `disk`, `clock`, `flock`.
+    /// `certificate`, `name`, `disk`, `clock`, `flock`, `export`.
     pub name: String,
     /// Whether it holds.
     pub ok: bool,
