@@ -93,5 +93,39 @@ pub fn write_manual(dir: &Path) -> anyhow::Result<Exit> {
     let cannot = || format!("cannot write manual pages into {}", dir.display());
     std::fs::create_dir_all(dir).with_context(cannot)?;
     clap_mangen::generate_to(definition(), dir).with_context(cannot)?;
+    set_sections(dir, &definition(), "skep").with_context(cannot)?;
     Ok(Exit::Done)
+}
+
+/// Gives the pages of a command and of all below it their sections and title lines.
+fn set_sections(dir: &Path, command: &clap::Command, name: &str) -> io::Result<()> {
+    let path = dir.join(format!("{name}.1"));
+    let page = std::fs::read_to_string(&path)?;
+    std::fs::write(path, in_sections(&page, name))?;
+    command
+        .get_subcommands()
+        .try_for_each(|below| set_sections(dir, below, &format!("{name}-{}", below.get_name())))
+}
+
+/// What stands behind the options has headings of its own, such as `EXAMPLE`, which the generator
+/// takes for text.
+fn in_sections(page: &str, name: &str) -> String {
+    let heading =
+        |line: &str| !line.is_empty() && line.chars().all(|c| c.is_ascii_uppercase() || c == ' ');
+    let mut lines = page.lines().peekable();
+    let mut text = String::new();
+    while let Some(line) = lines.next() {
+        match line {
+            title if title.starts_with(".TH ") => {
+                let version = env!("CARGO_PKG_VERSION");
+                text.push_str(&format!(".TH {name} 1 \"\" \"skep {version}\" \"Skep\""));
+            }
+            ".SH EXTRA" if lines.peek().is_some_and(|next| heading(next)) => continue,
+            ".SH EXTRA" => text.push_str(".SH NOTES"),
+            line if heading(line) => text.push_str(&format!(".SH {line}")),
+            line => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
 }

@@ -2,9 +2,11 @@
 
 use skep_base::{BlocName, Digest, NodeId, NodeName, WallTime};
 use skep_control::api::{
-    AgentState, Certificate, Check, Cursor, Entry, Event, EventKind, Flock, Group, Health, Image,
-    ImageDetail, Link, LinkKind, Member, Metric, MetricKind, Presence, Problem, Status, Subscriber,
-    Text, Wait, Wave, WaveDetail, WaveId, WaveNode, WaveState, WaveStep,
+    AgentState, CaStatus, Certificate, Check, Cursor, Entry, Event, EventKind, Flock, Group,
+    Health, Image, ImageDetail, Link, LinkKind, Member, Metric, MetricKind, OverlayBasis, Presence,
+    Problem, RoundTrip, RttBasis, Status, Subscriber, Text, Topology, TopologyDecree, TopologyEdge,
+    TopologyFailure, TopologyFigures, TopologySite, Wait, Wave, WaveDetail, WaveId, WaveNode,
+    WaveState, WaveStep,
 };
 
 const NOW: u64 = 1_790_000_000_000;
@@ -289,5 +291,84 @@ pub(crate) fn wave_detail() -> WaveDetail {
             node("web-2", Presence::Present, WaveStep::Failed, 12, Some(full)),
             node("web-3", Presence::Silent, WaveStep::Waiting, 0, None),
         ],
+    }
+}
+
+pub(crate) fn ca() -> CaStatus {
+    CaStatus {
+        bloc: bloc(),
+        fingerprint: Text(Digest::of(b"certificate")),
+        not_after: WallTime::from_unix_ms(NOW + 86_400_000 * 3650),
+        nodes: 5,
+        issued: 12,
+        refused: 1,
+        invitations: 2,
+    }
+}
+
+/// A topology of four that a fifth, which came since, hangs on.
+pub(crate) fn topology() -> Topology {
+    let site =
+        |node: &str| TopologySite { node: name(node), latitude_e4: None, longitude_e4: None };
+    let edge = |a, b, rtt_us, basis, decreed| TopologyEdge {
+        a,
+        b,
+        rtt_us,
+        basis,
+        cost_us: rtt_us.unwrap_or(150_000),
+        decreed,
+    };
+    let (measured, predicted) = (Some(RttBasis::Measured), Some(RttBasis::Coordinates));
+    Topology {
+        group: "web".parse().unwrap(),
+        joined: false,
+        basis: OverlayBasis::Computed,
+        reason: None,
+        why: None,
+        decree: Some(TopologyDecree {
+            epoch: 17,
+            fork: 0xab,
+            by: "web-1".into(),
+            adopted_ms: 61_000,
+            members: 4,
+            edges: 4,
+            connectivity: 2,
+        }),
+        master: Some("web-1".into()),
+        connectivity: 2,
+        mended: 2,
+        figures: TopologyFigures {
+            cost_us: 182_640,
+            diameter_us: 81_000,
+            distance_us: 12_345,
+            most_links: 3,
+            fewest_links: 2,
+        },
+        switching_ms: Some(1_500),
+        computing_ms: None,
+        failure: Some(TopologyFailure { ago_ms: 4_000, why: "the solver has no licence".into() }),
+        sites: ["db-1", "web-1", "web-2", "web-3", "web-4"].map(site).into(),
+        edges: vec![
+            edge(0, 1, Some(840), measured, true),
+            edge(0, 2, Some(12_440), predicted, true),
+            edge(1, 3, Some(1_080), measured, true),
+            edge(2, 3, Some(18_280), measured, true),
+            edge(0, 4, None, None, false),
+            edge(1, 4, Some(9_990), measured, false),
+        ],
+        drawing: None,
+    }
+}
+
+pub(crate) fn round_trip() -> RoundTrip {
+    RoundTrip {
+        from: name("web-1"),
+        to: name("db-2"),
+        rtt_us: Some(12_440),
+        deviation_us: Some(310),
+        basis: Some(RttBasis::Measured),
+        by: Some("db-2".into()),
+        age_ms: Some(65_000),
+        bytes_per_second: Some(12_500_000),
     }
 }

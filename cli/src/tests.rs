@@ -142,6 +142,82 @@ fn certificates_say_until_when_they_hold() {
 }
 
 #[test]
+fn a_topology_says_what_it_begins_with_and_who_links_to_whom() {
+    shown(
+        &render::topology(&samples::topology(), TERMINAL),
+        &expect![[r#"
+        group    web, of which this node is no member
+        overlay  computed, number 17 by web-1, mended by 2 edges
+        decree   17.00000000000000ab by web-1, in force here for 1 min 1 s; for 4
+                 members, 4 edges, 2-connected
+        size     5 members, 6 edges, 2-connected
+        figures  cost 182.6 ms, diameter 81.0 ms, mean way 12.3 ms, 2 to 3 links a
+                 member
+        master   web-1
+        waits    old links are kept until the new overlay is whole, since 1.5 s
+        problem  no topology 4.0 s ago: the solver has no licence
+
+        NODE   LINKS  TO, NEAREST FIRST
+        db-1       3  web-1 840 µs, web-2 ~12.4 ms, +web-4 ?
+        web-1      3  db-1 840 µs, web-3 1.08 ms, +web-4 9.99 ms
+        web-2      2  db-1 ~12.4 ms, web-3 18.2 ms
+        web-3      2  web-1 1.08 ms, web-2 18.2 ms
+        web-4      2  +web-1 9.99 ms, +db-1 ?
+    "#]],
+    );
+    let hash = skep_control::api::Topology {
+        basis: skep_control::api::OverlayBasis::Hash,
+        why: Some("3 members all link to one another".into()),
+        decree: None,
+        failure: None,
+        switching_ms: None,
+        ..samples::topology()
+    };
+    let text = render::topology(&hash, TERMINAL);
+    assert!(text.contains("hash: 3 members all link to one another"), "{text}");
+    assert!(!text.contains('+'), "nothing was added to what nobody computed: {text}");
+}
+
+#[test]
+fn a_round_trip_says_what_it_rests_on() {
+    shown(
+        &render::round_trip(&samples::round_trip(), TERMINAL),
+        &expect![[r#"
+        between     web-1 and db-2
+        round trip  12.4 ms ± 310 µs
+        basis       measured by db-2, 1 min 5 s ago
+        bandwidth   11.9 MiB/s
+    "#]],
+    );
+    let unknown = skep_control::api::RoundTrip {
+        rtt_us: None,
+        deviation_us: None,
+        basis: None,
+        by: None,
+        age_ms: None,
+        bytes_per_second: None,
+        ..samples::round_trip()
+    };
+    let text = render::round_trip(&unknown, TERMINAL);
+    assert!(text.contains("unknown") && !text.contains("basis"), "{text}");
+}
+
+#[test]
+fn a_certificate_authority_is_one_page() {
+    shown(
+        &render::ca(&samples::ca(), TERMINAL),
+        &expect![[r#"
+        bloc         example
+        fingerprint  41bc440d885f79459ff60c452768aec41914018dd4c01f41454f8403b2ebd12e
+        holds until  2036-09-18 14:13:20 UTC
+        nodes        5 with a certificate that holds
+        invitations  2 neither used nor expired
+        requests     12 granted, 1 refused since the agent started
+    "#]],
+    );
+}
+
+#[test]
 fn health_names_what_fails() {
     shown(
         &render::health(&samples::health(), TERMINAL),
@@ -289,8 +365,12 @@ fn completions_and_manual_pages_name_every_command() {
     crate::write_manual(directory.path()).unwrap();
     for page in ["skep.1", "skep-wave-start.1", "skep-ca-invite.1"] {
         let text = std::fs::read_to_string(directory.path().join(page)).unwrap();
-        assert!(text.contains("EXAMPLE"), "{page}");
+        assert!(text.contains("\n.SH EXAMPLE\n") && !text.contains("EXTRA"), "{page}: {text}");
+        let title = page.strip_suffix(".1").unwrap();
+        assert!(text.contains(&format!("\n.TH {title} 1 \"\" \"skep ")), "{page}: {text}");
     }
+    let first = std::fs::read_to_string(directory.path().join("skep.1")).unwrap();
+    assert!(first.contains("\n.SH EXIT CODES\n"), "{first}");
     let mut script = Vec::new();
     clap_complete::generate(clap_complete::Shell::Bash, &mut definition(), "skep", &mut script);
     let script = String::from_utf8(script).unwrap();

@@ -15,13 +15,16 @@
 //! # }
 //! ```
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use skep_base::{ChannelName, GroupName, NodeName};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncSeek, AsyncWriteExt as _};
+use tokio::io::{ReadBuf, ReadHalf, WriteHalf};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
@@ -99,6 +102,20 @@ impl Client {
         body: impl Into<Bytes>,
     ) -> Result<Published, Error> {
         self.runtime.block_on(self.inner.publish(groups, body))
+    }
+
+    /// As [`crate::Client::publish_from`], of anything that reads and can be set back.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn publish_from(
+        &self,
+        groups: &[GroupName],
+        size: u64,
+        reader: impl Read + Seek + Unpin,
+    ) -> Result<Published, Error> {
+        let reader = Waiting { reader, place: 0 };
+        self.runtime.block_on(self.inner.publish_from(groups, size, reader))
     }
 
     /// As [`crate::Client::publish_file`].
@@ -256,6 +273,26 @@ impl Pending {
 }
 
 impl Subscription {
+    /// As [`crate::Subscription::group`].
+    #[must_use]
+    pub fn group(&self) -> &GroupName {
+        self.inner.group()
+    }
+
+    /// As [`crate::Subscription::cursor`].
+    #[must_use]
+    pub fn cursor(&self) -> u64 {
+        self.inner.cursor()
+    }
+
+    /// As [`crate::Subscription::close`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn close(self) -> Result<(), Error> {
+        self.runtime.block_on(self.inner.close())
+    }
+
     /// As [`crate::Subscription::part`].
     ///
     /// # Errors
@@ -286,5 +323,35 @@ impl Iterator for Subscription {
 
     fn next(&mut self) -> Option<Self::Item> {
         Some(self.runtime.block_on(self.inner.next()))
+    }
+}
+
+/// A reader whose reads wait: nothing else is to be done on the calling thread.
+struct Waiting<R> {
+    reader: R,
+    /// Where it was set to.
+    place: u64,
+}
+
+impl<R: Read + Unpin> AsyncRead for Waiting<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = self.reader.read(buf.initialize_unfilled())?;
+        buf.advance(read);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<R: Seek + Unpin> AsyncSeek for Waiting<R> {
+    fn start_seek(mut self: Pin<&mut Self>, to: SeekFrom) -> io::Result<()> {
+        self.place = self.reader.seek(to)?;
+        Ok(())
+    }
+
+    fn poll_complete(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<u64>> {
+        Poll::Ready(Ok(self.place))
     }
 }

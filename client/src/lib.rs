@@ -68,6 +68,6 @@ pub use look::Topology;
 pub use nearest::Near;
 pub use options::Options;
 pub use server::{Server, ServerError};
-pub use skep_base::{ChannelName, GroupName, NodeName};
+pub use skep_base::{ChannelName, GroupName, NameError, NodeName, Trail};
 pub use skep_lines::{Gap, Group, Id, Long, Start, Statistic, Update};
 pub use subscription::{Event, Subscribe, Subscription};

@@ -165,6 +165,33 @@ fn a_program_without_a_runtime_does_the_same() {
 }
 
 #[test]
+fn without_a_runtime_readers_are_set_back_and_subscriptions_closed() {
+    let (options, heard) = agent(vec![
+        vec![],
+        vec![("binary 3 web key=", "")],
+        vec![("binary 3 web key=", "250 web inferno:7:1\r\n")],
+        vec![
+            ("subscribe web name=deploy", "250 web 4\r\n150 web 5 inferno:7:1 0 3\r\nabc\r\n"),
+            ("ack web 5", "250 web 5\r\n"),
+            ("quit", "221 good-bye\r\n"),
+        ],
+    ]);
+    let client = blocking::Client::connect(options).unwrap();
+    let web = "web".parse().unwrap();
+    let mut reader = std::io::Cursor::new(b"abc");
+    let published = client.publish_from(&[web], 3, &mut reader).unwrap();
+    assert_eq!(published.ids[0].1.sequence, 1);
+    let wanted = Subscribe::to("web".parse().unwrap()).named("deploy");
+    let mut updates = client.subscribe(wanted).unwrap();
+    assert_eq!((updates.group().as_str(), updates.cursor()), ("web", 4));
+    let Some(Ok(Event::Update(update))) = updates.next() else { panic!("there is one") };
+    updates.ack(&update).unwrap();
+    assert_eq!(updates.cursor(), 5);
+    updates.close().unwrap();
+    assert!(heard.join().unwrap()[3].starts_with("ack web 5"), "acknowledged before it closed");
+}
+
+#[test]
 fn nobody_there_is_said_after_the_patience() {
     let options = Options::to("127.0.0.1:1".parse().unwrap()).patience(Duration::ZERO);
     let error = blocking::Client::connect(options).unwrap_err();
