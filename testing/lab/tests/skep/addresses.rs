@@ -60,3 +60,36 @@ fn a_node_is_reached_under_its_new_address_when_the_old_one_is_gone() -> Result<
     a.start()?;
     bloc.until_present(&[&a, &b], &["a", "b"])
 }
+
+#[test]
+fn a_flock_of_ipv6_alone_is_one_like_others() -> Result<()> {
+    let Some(bloc) = Bloc::or_skip("six")? else {
+        return Ok(());
+    };
+    let names = ["a", "b", "c"];
+    let hosts = bloc.lab.machines(names)?;
+    let seed = format!("[{}]:{PORT}", hosts[0].ipv6());
+    let mut nodes = Vec::new();
+    for host in &hosts {
+        host.shell("ip -4 addr flush scope global").run()?;
+        let settings = Settings { six: true, join: vec![seed.clone()], ..Settings::default() };
+        let mut node = bloc.node(host, &settings)?;
+        node.start()?;
+        nodes.push(node);
+    }
+    let all: Vec<&Node> = nodes.iter().collect();
+    bloc.until_present(&all, &names)?;
+    let lines: Vec<String> = names.iter().map(|name| format!("{name} by IPv6")).collect();
+    for (node, line) in nodes.iter().zip(&lines) {
+        node.publish(line)?;
+    }
+    bloc.until_logged(&all, &lines)?;
+    for node in &nodes {
+        let links = node.ask(&["links"])?;
+        let remotes = links.as_array().context("links are no list")?.iter();
+        let remotes: Vec<String> = remotes.map(|link| link["remote"].to_string()).collect();
+        ensure!(!remotes.is_empty(), "{} has no links", node.name);
+        ensure!(remotes.iter().all(|remote| remote.contains("fd77:")), "{remotes:?}");
+    }
+    Ok(())
+}

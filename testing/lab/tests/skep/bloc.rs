@@ -45,6 +45,8 @@ pub(crate) struct Settings {
     pub(crate) state_dir: Option<PathBuf>,
     /// It listens on every IPv4 address that its machine has, or will have.
     pub(crate) anywhere: bool,
+    /// It listens on its machine's IPv6 address alone.
+    pub(crate) six: bool,
     /// Groups besides `all`.
     pub(crate) groups: Vec<String>,
     /// More lines of the section `[groups]`.
@@ -67,6 +69,8 @@ impl Settings {
         let state = state.map_or_else(String::new, |dir| format!("state_dir = {dir:?}\n"));
         let listen = if self.anywhere {
             vec![format!("0.0.0.0:{PORT}")]
+        } else if self.six {
+            vec![format!("[{}]:{PORT}", host.ipv6())]
         } else {
             vec![format!("{}:{PORT}", host.ipv4()), format!("[{}]:{PORT}", host.ipv6())]
         };

@@ -64,10 +64,15 @@ fn the_beacon_alone_merges_halves() -> Result<()> {
             .map(str::to_owned)
             .context("no key in what it said")
     })?;
-    let settings =
-        Settings { beacon: Some((format!("{}:7401", light.ipv4()), key)), ..Settings::default() };
+    // One half has it in its configuration, the other on its command line.
+    let address = format!("{}:7401", light.ipv4());
+    let settings = Settings { beacon: Some((address.clone(), key.clone())), ..Settings::default() };
     let mut nodes = bloc.started(&hosts[..2], &settings)?;
-    nodes.extend(bloc.started(&hosts[2..], &settings)?);
+    for host in &hosts[2..] {
+        let mut node = bloc.node(host, &Settings::joining(&[&hosts[2]]))?;
+        node.start_with(&["--beacon", &address, "--beacon-key", &key])?;
+        nodes.push(node);
+    }
     bloc.until_present(&nodes.iter().collect::<Vec<_>>(), &ALL)?;
     beacon.terminate(Duration::from_secs(30)).map(drop)
 }
