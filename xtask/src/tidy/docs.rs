@@ -58,6 +58,24 @@ pub(super) const CHECKS: &[Check] = &[
         ],
     },
     Check {
+        name: "shown",
+        why: "a page that names a test which is gone shows nothing",
+        run: tests_named,
+        #[cfg(test)]
+        plants: &[
+            Plant {
+                what: "a test that is gone from its file",
+                edit: |workspace| {
+                    workspace.append("docs/guide.md", "`core/base/src/lib.rs::it_holds`\n");
+                },
+            },
+            Plant {
+                what: "a test in a file that is gone",
+                edit: |workspace| workspace.append("docs/guide.md", "`core/gone.rs::it_holds`\n"),
+            },
+        ],
+    },
+    Check {
         name: "requirements",
         why: "a cited identifier is a promise about a line of the founding documents",
         run: requirements,
@@ -178,6 +196,25 @@ fn headings(page: &SourceFile) -> BTreeSet<String> {
             title.chars().filter(kept).collect::<String>().replace(' ', "-")
         })
         .collect()
+}
+
+fn tests_named(workspace: &Workspace, findings: &mut Findings) {
+    for page in workspace.files.iter().filter(|file| file.extension() == "md") {
+        for (number, line) in page.lines() {
+            for (file, test) in tests_in(line) {
+                let file = format!("{file}.rs");
+                let there = |source: &SourceFile| source.text.contains(&format!("fn {test}("));
+                if !workspace.file(&file).is_some_and(there) {
+                    findings.line(&page.path, number, format!("no test {test} in {file}"));
+                }
+            }
+        }
+    }
+}
+
+/// What stands in a line as `` `path/to/file.rs::test` ``.
+fn tests_in(line: &str) -> impl Iterator<Item = (&str, &str)> {
+    line.split('`').skip(1).step_by(2).filter_map(|code| code.split_once(".rs::"))
 }
 
 fn requirements(workspace: &Workspace, findings: &mut Findings) {
