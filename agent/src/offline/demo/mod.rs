@@ -198,11 +198,12 @@ async fn roll_out(bloc: &mut Bloc, screen: &Screen) -> anyhow::Result<WaveId> {
 fn origin(queen: u64, image: u64, sources: u32) -> String {
     let hundredths = queen.saturating_mul(100) / image.max(1);
     format!(
-        "{} left the queen for {} of image ({}.{:02} times); up to {sources} sources a node",
+        "{} left the queen for {} of image ({}.{:02} times); up to {} a node",
         ByteSize(queen),
         ByteSize(image),
         hundredths / 100,
-        hundredths % 100
+        hundredths % 100,
+        of(sources, "source")
     )
 }
 
@@ -291,8 +292,9 @@ async fn welcome(bloc: &mut Bloc, wave: &WaveId, screen: &Screen) -> anyhow::Res
     let detail = until_applied(bloc, wave, std::slice::from_ref(&name)).await?;
     let sources = node_of(&detail, &name).map_or(0, |node| node.sources);
     let what = format!(
-        "{name}, not there before, was met in {} and caught up from {sources} nodes",
-        seconds(met)
+        "{name}, not there before, was met in {} and caught up from {}",
+        seconds(met),
+        of(sources, "node")
     );
     screen.timed("newcomer", &what, began.elapsed())
 }
@@ -357,6 +359,11 @@ async fn stop(bloc: &mut Bloc, screen: &Screen) -> anyhow::Result<()> {
     screen.timed("stopped", "every node, in good order", began.elapsed())
 }
 
+/// So many of something.
+fn of(count: u32, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
 /// Work that waits for the disk, while signals are still heard.
 async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
@@ -380,5 +387,6 @@ mod tests {
             "3.0 MiB left the queen for 2.0 MiB of image (1.50 times); up to 3 sources a node";
         assert_eq!(told, expected);
         assert!(origin(1, 0, 0).contains("(1.00 times)"));
+        assert!(origin(1, 1, 1).ends_with("up to 1 source a node"));
     }
 }
