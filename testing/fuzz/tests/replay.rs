@@ -55,6 +55,17 @@ fn every_target_has_a_guided_program() {
     assert_eq!(named, targets);
 }
 
+/// Readers look for what a target reads in one table.
+#[test]
+fn every_target_is_in_the_documentation() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/lab.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let (_, table) = page.split_once("| target | what it reads |").unwrap();
+    for target in TARGETS {
+        assert!(table.contains(&format!("`{}`", target.name)), "{} is missing", target.name);
+    }
+}
+
 /// Mutations would be worthless if all were refused at the first byte, or none anywhere.
 #[test]
 fn mutations_reach_both_sides_of_every_decoder() {
