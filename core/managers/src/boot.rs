@@ -97,10 +97,13 @@ impl Managers {
         }
         let mut there: Vec<NodeId> = boot.reports.keys().copied().collect();
         there.push(self.me.id);
-        if !group.is_majority(&there) {
-            return false;
-        }
-        self.sync_member_present(group, boot)
+        // Where a part of the flock went on in another history, that one leads.
+        let heir = |(_, flock): &(NodeId, &crate::message::FlockClaim)| {
+            flock.parent.is_some_and(|(parent, _)| parent == group.meta.lineage)
+        };
+        group.is_majority(&there)
+            && !self.masters().iter().any(heir)
+            && self.sync_member_present(group, boot)
     }
 
     fn sync_member_present(&self, group: &Group, boot: &Boot) -> bool {
@@ -203,11 +206,10 @@ impl Managers {
         let Some((to, into)) = found.map(|(node, flock)| (node, flock.lineage)) else {
             return;
         };
-        if !group.is_voter() {
-            // A learner's log is nobody's only copy of anything acknowledged.
-            self.dissolve(now, None, "its flock is founded anew", out);
-        } else {
+        if group.meta.acknowledged || !group.engine.records_after(group.applied.0).is_empty() {
             self.begin_giving(now, into, to);
+        } else {
+            self.dissolve(now, None, "its flock is founded anew", out);
         }
     }
 

@@ -57,8 +57,6 @@ pub struct Config {
     pub orphaned_holding: Duration,
     /// A lone eligible node waits this long for a flock to join before it founds its own.
     pub found_after: Duration,
-    /// A node that holds its state and reaches nobody retires after this long (DVM-18).
-    pub solitude: Duration,
     /// A node on the roster keeps its place for this long before a better one takes it.
     pub min_stay: Duration,
     /// Between two announcements of this node; the first goes at once.
@@ -66,7 +64,7 @@ pub struct Config {
     /// Between two requests that were not answered.
     pub retry: Duration,
     /// What this node founds on a fresh disk is strong: set once in a bloc, on the first eligible
-    /// node, by whoever checked its founding token.
+    /// node, by whoever checked its founding token, and destroyed that token before it said so.
     pub strong_founder: bool,
     /// How many log entries are kept before a checkpoint is asked for.
     pub checkpoint_entries: u64,
@@ -90,7 +88,6 @@ impl Default for Config {
             orphaned: Duration::from_secs(10),
             orphaned_holding: Duration::from_secs(60),
             found_after: ms(1500),
-            solitude: Duration::from_secs(3 * 24 * 3600),
             min_stay: Duration::from_secs(600),
             announce_every: ms(200),
             retry: ms(500),

@@ -90,7 +90,7 @@ impl Managers {
             }
             return;
         }
-        if self.me.eligible != Eligibility::Eligible || self.state.held || !self.well {
+        if self.me.eligible != Eligibility::Eligible || !self.well {
             return;
         }
         if self.state.followed.is_some() {
@@ -261,7 +261,7 @@ impl Managers {
         out: &mut Outbox<Output>,
     ) {
         let (lineage, fork) = of;
-        let fit = self.me.eligible == Eligibility::Eligible && self.well && !self.state.held;
+        let fit = self.me.eligible == Eligibility::Eligible && self.well;
         let ended = self.state.ended.iter().any(|(ended, _)| *ended == lineage);
         let known = self.master_of(lineage).is_none_or(|(master, _)| master == from);
         if !fit || ended || !known || self.group.is_some() || self.follow != Some(lineage) {

@@ -22,6 +22,8 @@ pub(crate) struct Group {
     pub(crate) engine: Engine,
     pub(crate) meta: Meta,
     pub(crate) history: History,
+    /// What an image of the history takes, about.
+    pub(crate) bytes: usize,
     pub(crate) conf: Conf,
     pub(crate) applied: (u64, u64),
     /// Records of a newer schema, kept and passed over.
@@ -52,8 +54,8 @@ impl Group {
     ) -> Option<Self> {
         let engine = Engine::new(config, voter, &image, entries, rng)?;
         let Image { meta, conf, index, term, history, .. } = image;
-        let applied = (index, term);
-        Some(Self { life, engine, meta, history, conf, applied, unknown: 0, images: Vec::new() })
+        let (applied, bytes, images) = ((index, term), history.bytes(), Vec::new());
+        Some(Self { life, engine, meta, history, bytes, conf, applied, unknown: 0, images })
     }
 
     pub(crate) fn stamp(&self) -> Stamp {
@@ -144,6 +146,7 @@ impl Group {
         let Image { meta, conf, index, term, history, .. } = image;
         self.meta = meta;
         self.conf = conf;
+        self.bytes = history.bytes();
         self.history = history;
         self.applied = (index, term);
         self.images.clear();
@@ -236,6 +239,7 @@ impl Group {
     fn catalog(&mut self, index: u64, origin: Origin, body: Bytes) -> Effect {
         let stamp = self.stamp();
         self.meta.acknowledged = true;
+        self.bytes += History::bytes_of(&body);
         self.history.push(index, stamp, origin, body.clone());
         Effect::Catalog { stamp, origin, body }
     }

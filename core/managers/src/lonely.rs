@@ -406,7 +406,10 @@ impl Managers {
             return;
         }
         if self.decrees.is_none() && waited < patience + self.config.orphaned {
-            out.push(Output::WantCheckpoint);
+            if self.decrees_asked.is_none_or(|at| now.since(at) >= self.config.retry) {
+                self.decrees_asked = Some(now);
+                out.push(Output::WantCheckpoint);
+            }
             return;
         }
         self.found_from_decrees(now, out);

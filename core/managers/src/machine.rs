@@ -77,8 +77,8 @@ pub struct Managers {
     /// Since when the engine knows no leader.
     pub(crate) leaderless: Option<Time>,
     pub(crate) lonely: Option<Lonely>,
-    /// Of which term, and until when, a vote without a wait is lawful: the master gave up its lease,
-    /// or another backup says as well that it is gone.
+    /// Of which term, and until when, a vote without a wait is lawful: the master gave its lease
+    /// up, or another backup says as well that it is gone.
     pub(crate) released: Option<(u64, Time)>,
     /// Since when the master's process is gone, and when the other backup was last asked.
     pub(crate) gone_since: Option<Time>,
@@ -92,6 +92,7 @@ pub struct Managers {
     pub(crate) patience: f64,
     /// What the host gave to found a flock with, when none of the managers is left.
     pub(crate) decrees: Option<(u64, Bytes)>,
+    pub(crate) decrees_asked: Option<Time>,
     pub(crate) giver: Option<Giver>,
     pub(crate) role: Role,
     pub(crate) why: &'static str,
@@ -101,6 +102,8 @@ pub struct Managers {
     pub(crate) announced_at: Option<Time>,
     pub(crate) announce_due: Option<Time>,
     pub(crate) next_tick: Time,
+    /// Before when nobody's place is weighed again: that goes through all nodes.
+    pub(crate) next_weighing: Time,
     pub(crate) checkpoint_asked: u64,
 }
 
@@ -155,6 +158,7 @@ impl Managers {
             masterless: now,
             patience,
             decrees: None,
+            decrees_asked: None,
             giver: None,
             role: Role::Host,
             why: "it started",
@@ -164,6 +168,7 @@ impl Managers {
             announced_at: None,
             announce_due: None,
             next_tick: now,
+            next_weighing: now,
             checkpoint_asked: 0,
         })
     }
@@ -199,7 +204,7 @@ impl Managers {
             Input::Read { token } => self.read(now, token, out),
             Input::Checkpoint { index, state } => self.checkpoint(index, state, out),
             Input::Command { token, command } => self.command(now, token, command, out),
-            Input::Baseline { well, .. } => self.well = well,
+            Input::Baseline { well, .. } => self.baseline(now, well),
             Input::StampRefused { stamp } => self.stamp_refused(stamp),
             Input::Stopping { token } => self.stopping(now, token, out),
         }

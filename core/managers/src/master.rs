@@ -149,9 +149,11 @@ impl Managers {
             self.acknowledge(now, out);
             self.taken(out);
             self.want_checkpoint(out);
-            if self.giver.is_none() {
+            if self.giver.is_none() && now >= self.next_weighing {
+                self.next_weighing = now + self.config.tick;
                 self.manage_voters(now, out);
                 self.manage_roster(now, out);
+                self.decide_to_yield(now, out);
             }
         }
     }
@@ -448,7 +450,7 @@ impl Managers {
         };
         let waiting = mastership.pending.len();
         // A log that cannot be cut must not grow past what a learner could be given.
-        let room = group.history.bytes() + body.len() <= MAX_IMAGE_BYTES;
+        let room = group.bytes + body.len() <= MAX_IMAGE_BYTES;
         if waiting >= MAX_PROPOSALS || !room {
             return Err(Refusal::Busy { waiting });
         }
@@ -530,6 +532,7 @@ impl Managers {
             return;
         }
         group.history.cut(index, state);
+        group.bytes = group.history.bytes();
         let image = group.image();
         let through = image.index;
         group.engine.compact(through);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use skep_base::{NodeId, Outbox, Time};
 
 use crate::config::MAX_IMAGE_BYTES;
-use crate::event::{Origin, Output};
+use crate::event::{Event, Origin, Output};
 use crate::group::Group;
 use crate::id::{Generation, Lineage};
 use crate::machine::Managers;
@@ -129,16 +129,13 @@ impl Group {
 }
 
 impl Managers {
-    /// Decides whether to yield, and keeps a hand-over going.
+    /// Keeps a hand-over going.
     pub(crate) fn give(&mut self, now: Time, out: &mut Outbox<Output>) {
         if self.group.is_none() || (!self.is_master() && self.is_led(now)) {
             self.giver = None; // It is for the master to hand over.
             return;
         }
-        if self.giver.is_none() {
-            self.decide_to_yield(now, out);
-        }
-        let Some(giver) = &mut self.giver else {
+        let Some(giver) = &self.giver else {
             return;
         };
         let (into, to, heard) = (giver.into, giver.to, giver.heard);
@@ -156,7 +153,8 @@ impl Managers {
         }
     }
 
-    fn decide_to_yield(&mut self, now: Time, out: &mut Outbox<Output>) {
+    /// Yields to a flock that leads, if one is announced.
+    pub(crate) fn decide_to_yield(&mut self, now: Time, out: &mut Outbox<Output>) {
         if !self.is_master() {
             return;
         }
@@ -204,7 +202,14 @@ impl Managers {
             return;
         };
         if !self.is_master() {
-            self.dissolve(now, Some(into), "everything it held is handed over", out);
+            // Only this node's copy is over there: of what others hold of this history nothing is
+            // said, so it is not announced as ended.
+            let lineage = self.history_of();
+            self.dissolve(now, None, "everything it held is handed over", out);
+            self.follow = Some(into);
+            if let Some(lineage) = lineage {
+                out.push(Output::Event(Event::MergedInto { lineage, into }));
+            }
             return;
         }
         let waiting = self.mastership.as_ref().map_or(0, |mastership| mastership.waiting());
@@ -327,7 +332,7 @@ impl Managers {
             return;
         }
         let size: usize = items.iter().map(|item| item.body.len()).sum();
-        let room = group.history.bytes() + size <= MAX_IMAGE_BYTES;
+        let room = group.bytes + size <= MAX_IMAGE_BYTES;
         if first != applied || mastership.taking.contains_key(&holder) || !room {
             return;
         }

@@ -137,7 +137,7 @@ impl Managers {
             return Role::Holding;
         }
         let Some(group) = &self.group else {
-            return if self.well && !self.state.held { Role::Eligible } else { Role::Holding };
+            return if self.well { Role::Eligible } else { Role::Holding };
         };
         if self.boot.is_some() {
             Role::Holding
@@ -259,7 +259,7 @@ impl Managers {
             role: self.role,
             eligible: self.me.eligible,
             resources: self.me.resources,
-            well: self.well && !self.state.held && self.disk.failed.is_none(),
+            well: self.well && self.disk.failed.is_none(),
             flock: self.flock_claim(now),
             holds: group.map(|group| (group.meta.lineage, group.meta.generation)),
             seen: self.state.seen,

@@ -69,7 +69,8 @@ impl Store {
 
     /// The entries after `index`, decided or not.
     pub(crate) fn after(&self, index: u64) -> impl Iterator<Item = &PbEntry> {
-        self.entries.iter().filter(move |entry| entry.index > index)
+        let skipped = usize::try_from(index.saturating_sub(self.base.0)).unwrap_or(usize::MAX);
+        self.entries.iter().skip(skipped)
     }
 
     fn at(&self, index: u64) -> Option<&PbEntry> {

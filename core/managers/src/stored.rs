@@ -120,8 +120,6 @@ pub(crate) struct State {
     pub(crate) notes: Vec<Note>,
     /// Histories that ended, and in which.
     pub(crate) ended: Vec<(Lineage, Lineage)>,
-    /// An operator's hold of this node.
-    pub(crate) held: bool,
 }
 
 /// This node's part in a group.
@@ -342,7 +340,12 @@ impl History {
 
     pub(crate) fn bytes(&self) -> usize {
         let checkpoint = self.checkpoint.as_ref().map_or(0, |(_, state)| state.len());
-        checkpoint + self.entries.iter().map(|entry| entry.body.len() + 96).sum::<usize>()
+        checkpoint + self.entries.iter().map(|entry| Self::bytes_of(&entry.body)).sum::<usize>()
+    }
+
+    /// What one entry takes, about.
+    pub(crate) fn bytes_of(body: &Bytes) -> usize {
+        body.len() + 96
     }
 
     /// Puts the host's catalog in the place of the entries up to `index`.
@@ -383,7 +386,6 @@ impl State {
             followed: None,
             notes: Vec::new(),
             ended: Vec::new(),
-            held: false,
         }
     }
 
@@ -512,4 +514,124 @@ impl Restored {
 #[must_use]
 pub fn can_read(restored: &Restored, me: NodeId) -> bool {
     restored.read(me).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples() -> Vec<(&'static str, Bytes)> {
+        let node = |n: u8| NodeId::from_bytes([n; 16]);
+        let (lineage, fork) = (Lineage(0x0102_0304_0506_0708), ForkId(0x1112_1314_1516_1718));
+        let stamp = Stamp { epoch: Epoch(9), fork };
+        let sync = SyncSet { version: 4, members: vec![node(1), node(2)] };
+        let place = Place {
+            node: node(1),
+            eligible: Eligibility::Eligible,
+            resources: 500,
+            availability: 750,
+            held: false,
+            given_up: false,
+        };
+        let raft = RaftId(0x2122);
+        let mut state = State::new(node(1));
+        state.voter = Some(Voter { raft, lineage, fork, term: 3, vote: raft, commit: 7 });
+        state.seen = stamp;
+        state.promised = Generation(2);
+        state.note(Note { lineage, generation: Generation(1), stamp, sync: sync.clone() });
+        state.end(Lineage(5), lineage);
+        let mut history = History::default();
+        history.push(4, stamp, Origin::Own, Bytes::from_static(b"old"));
+        history.cut(4, Bytes::from_static(b"catalog"));
+        history.push(6, stamp, Origin::Own, Bytes::from_static(b"new"));
+        let meta = Meta {
+            lineage,
+            generation: Generation(1),
+            fork,
+            parent: None,
+            strong: true,
+            acknowledged: true,
+            epoch: Epoch(9),
+            master: Some(node(1)),
+            sync: sync.clone(),
+            roster: vec![place],
+            names: vec![(raft, node(1))],
+            merging: Vec::new(),
+            absorbed: Vec::new(),
+            ended: None,
+        };
+        let conf = Conf { voters: vec![raft], ..Conf::default() };
+        let image = Image::new(meta, conf, 6, 3, history);
+        let holder = Holder { node: node(2), lineage: Lineage(5), session: 6 };
+        let body = Bytes::from_static(b"entry");
+        let (origin, into) = (Origin::Own, Lineage(5));
+        let records = [
+            ("stamp", Record::Stamp { epoch: Epoch(9), master: node(1), sync: sync.clone() }),
+            ("sync", Record::Sync(sync)),
+            ("roster", Record::Roster(place)),
+            ("roster-gone", Record::RosterGone(node(2))),
+            ("catalog", Record::Catalog(body.clone())),
+            ("foreign", Record::Foreign { from: holder, item: 0, origin, body }),
+            ("absorbed", Record::Absorbed { from: holder, changes: 1 }),
+            ("ended", Record::Ended { into }),
+        ];
+        let mut all = vec![("state", state.to_bytes()), ("image", image.to_bytes())];
+        all.extend(records.into_iter().map(|(name, record)| {
+            let payload = Payload::Record(encode(&record).into());
+            (name, encode(&Entry { index: 7, term: 3, payload }).into())
+        }));
+        all
+    }
+
+    /// Invariant 4: what an earlier version wrote is read by the next.
+    #[test]
+    fn what_is_on_disk_is_the_golden_bytes() {
+        let hex = |bytes: &[u8]| bytes.iter().map(|it| format!("{it:02x}")).collect::<String>();
+        let now: Vec<String> =
+            samples().iter().map(|(name, bytes)| format!("{name} {}", hex(bytes))).collect();
+        let golden: Vec<&str> = include_str!("golden-stored.txt").lines().collect();
+        assert_eq!(now, golden, "golden-stored.txt would be:\n{}\n", now.join("\n"));
+    }
+
+    fn restored() -> Restored {
+        let samples = samples();
+        let named = |wanted| samples.iter().find(|(name, _)| *name == wanted).unwrap().1.clone();
+        let entries = vec![StoredEntry { index: 7, body: named("catalog") }];
+        Restored { state: Some(named("state")), image: Some(named("image")), entries }
+    }
+
+    #[test]
+    fn a_corrupt_store_is_refused_and_says_what_to_do() {
+        let me = NodeId::from_bytes([1; 16]);
+        assert!(restored().read(me).is_ok());
+        let other = restored().read(NodeId::from_bytes([2; 16])).err().unwrap();
+        assert_eq!(other, CorruptStore::NotMine);
+        let mut gap = restored();
+        gap.entries[0].index = 8;
+        assert_eq!(gap.read(me).err(), Some(CorruptStore::Gap { index: 8 }));
+        let lost = Restored { entries: Vec::new(), ..restored() };
+        assert_eq!(lost.read(me).err(), Some(CorruptStore::Gap { index: 7 }));
+        let no_state = Restored { state: None, ..restored() };
+        assert_eq!(no_state.read(me).err(), Some(CorruptStore::Mismatch));
+        let mut torn = restored();
+        torn.image = torn.image.map(|image| image.slice(1..));
+        let why = torn.read(me).err().unwrap();
+        assert_eq!(why, CorruptStore::Unreadable { what: "image" });
+        assert!(why.to_string().contains("remove the managers' store"));
+    }
+
+    #[test]
+    fn two_histories_have_the_same_chain_as_far_as_they_are_the_same() {
+        let stamp = Stamp::default();
+        let mut a = History::default();
+        a.push(3, stamp, Origin::Own, Bytes::from_static(b"x"));
+        let mut b = a.clone();
+        assert_eq!(a.head(), b.head());
+        a.push(4, stamp, Origin::Own, Bytes::from_static(b"y"));
+        b.push(4, stamp, Origin::Own, Bytes::from_static(b"z"));
+        assert_ne!(a.head(), b.head());
+        let head = a.head();
+        a.cut(4, Bytes::new());
+        assert_eq!(a.head(), head, "a checkpoint leaves the chain as it was");
+    }
 }

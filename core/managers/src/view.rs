@@ -119,8 +119,6 @@ pub enum Wait {
     Election,
     /// The new master's first stamp to be decided.
     Stamp,
-    /// An earlier master's lease to be surely over.
-    OldLease,
     /// A second and third eligible node.
     Backups,
     /// A learner to catch up.
@@ -133,16 +131,12 @@ pub enum Wait {
     Comparison,
     /// A member of the newest sync set: it alone surely has everything.
     SyncMember,
-    /// The master to be told of this node, which was demoted.
+    /// This node to be well enough to manage.
     Baseline,
     /// A merge into another flock.
     Merge(Lineage),
     /// The disk.
     Disk,
-    /// Somebody to be reached at all (DVM-17).
-    Anybody,
-    /// An operator's release.
-    Release,
 }
 
 impl fmt::Display for Wait {
@@ -151,7 +145,6 @@ impl fmt::Display for Wait {
             Self::Flock => f.write_str("waits for a flock to join"),
             Self::Election => f.write_str("waits for an election"),
             Self::Stamp => f.write_str("waits for the new master's first stamp"),
-            Self::OldLease => f.write_str("waits until an earlier lease is over"),
             Self::Backups => f.write_str("waits for a second and third eligible node"),
             Self::Learner(node) => write!(f, "waits for learner {node:?} to catch up"),
             Self::Manager(node) => write!(f, "waits for manager {node:?} to come back"),
@@ -161,8 +154,6 @@ impl fmt::Display for Wait {
             Self::Baseline => f.write_str("waits until its baseline is well"),
             Self::Merge(lineage) => write!(f, "waits for the merge into {lineage:?}"),
             Self::Disk => f.write_str("waits for the disk"),
-            Self::Anybody => f.write_str("waits until it reaches anybody"),
-            Self::Release => f.write_str("waits for an operator's release"),
         }
     }
 }

@@ -33,7 +33,6 @@ pub(crate) struct Missing {
     asked: Option<Time>,
     /// When somebody last said that it reaches it.
     reached: Option<Time>,
-    given_up: bool,
 }
 
 impl Managers {
@@ -75,7 +74,7 @@ impl Managers {
         let silent = |node: &NodeId| now.since(heard(node)) >= SILENT_AFTER;
         mastership.missing.retain(|node, _| voters.contains(node) && silent(node));
         for node in voters.iter().filter(|node| silent(node)) {
-            let new = Missing { since: heard(node), asked: None, reached: None, given_up: false };
+            let new = Missing { since: heard(node), asked: None, reached: None };
             mastership.missing.entry(*node).or_insert(new);
         }
         let before = self.config.backup_silent.saturating_sub(self.config.retry * 2);
@@ -85,10 +84,6 @@ impl Managers {
             if now.since(missing.since) >= before && due {
                 missing.asked = Some(now);
                 questions.push(*node);
-            }
-            if now.since(missing.since) >= self.config.given_up && !missing.given_up {
-                missing.given_up = true;
-                out.push(Output::Event(Event::GivenUp { node: *node }));
             }
         }
         let lineage = group.meta.lineage;
@@ -484,7 +479,8 @@ impl Managers {
         match command {
             Command::StepDown | Command::Transfer(_) => {
                 let named = if let Command::Transfer(node) = command { Some(node) } else { None };
-                let best = named.or_else(|| self.best_backup()).ok_or(Refusal::NoLease)?;
+                let best = named.or_else(|| self.best_backup());
+                let best = best.ok_or(no(self.me.id, "has no backup to hand over to"))?;
                 if !voters.contains(&best) || is_me(best) {
                     return Err(no(best, "is no backup: `skep flock` lists them"));
                 }
@@ -570,6 +566,14 @@ impl Managers {
             && mastership.transfer.is_none()
         {
             mastership.transfer = Some(Transfer { to, since: now, token });
+        }
+    }
+
+    /// A master that is not well hands over, as long as there is somebody.
+    pub(crate) fn baseline(&mut self, now: Time, well: bool) {
+        self.well = well;
+        if let Some(to) = self.best_backup().filter(|_| !well && self.is_master()) {
+            self.transfer(now, to, None);
         }
     }
 

@@ -7,6 +7,7 @@ mod identity;
 mod image;
 mod lines;
 mod log;
+mod managers;
 mod spine;
 mod text;
 mod topology;
@@ -66,6 +67,7 @@ pub const TARGETS: &[Target] = &[
     wave::WAVE,
     lines::COMMANDS,
     lines::REPLIES,
+    managers::MESSAGE,
 ];
 
 /// What was accepted can be said again, and means the same.

@@ -428,3 +428,108 @@ fn ten_flocks_that_meet_at_once_end_as_one_whatever_they_wrote() {
         net.assert_sound();
     }
 }
+
+#[test]
+fn two_flocks_with_a_thousand_differing_entries_each_are_one_within_seconds() {
+    let mut net = Net::new(8, 96);
+    net.split(&[0, 1, 2, 3]);
+    (0..8).for_each(|on| net.start(on));
+    net.run_until(30 * SECOND, |net| net.masters().len() == 2 && backups(net).len() == 4);
+    for master in net.masters() {
+        for number in 0..1000 {
+            net.propose(master, &format!("{master} wrote {number}"));
+        }
+    }
+    net.run(3 * SECOND);
+    assert_eq!(net.acknowledged.len(), 2000);
+    let at = net.now;
+    net.heal();
+    net.run_until(10 * SECOND, |net| {
+        let masters = net.masters();
+        masters.len() == 1 && net.hosts[masters[0]].catalog.len() == 2000
+    });
+    assert!(net.now.since(at) <= 5 * SECOND, "it took {:?}", net.now.since(at));
+    net.run_until(60 * SECOND, Net::is_settled);
+    net.check_kept();
+    net.assert_sound();
+}
+
+#[test]
+fn dvm_6_a_replacement_catches_up_with_ten_thousand_entries_within_seconds() {
+    let mut net = Net::settled(4, 97);
+    let master = net.master();
+    for number in 0..10_000 {
+        net.propose(master, &format!("write {number}"));
+        if number % 100 == 99 {
+            net.run(Duration::from_millis(20));
+        }
+    }
+    net.run(2 * SECOND);
+    assert_eq!(net.acknowledged.len(), 10_000);
+    let gone = backups(&net)[0];
+    net.cut_power(gone);
+    let at = net.now;
+    net.run_until(30 * SECOND, |net| {
+        let flock = net.view(master).flock.unwrap();
+        flock.sync_set.len() == 3 && !flock.sync_set.contains(&id(gone))
+    });
+    let took = net.now.since(at);
+    assert!(took <= net.config.backup_silent + 5 * SECOND, "it took {took:?}");
+    net.check_kept();
+    net.assert_sound();
+}
+
+#[test]
+fn dvm_10_a_node_that_is_not_well_manages_nothing_until_it_is() {
+    let mut net = Net::settled(5, 98);
+    let master = net.master();
+    net.give(master, Input::Baseline { well: false, why: "its clock is wrong".to_owned() });
+    net.run_until(10 * SECOND, |net| {
+        net.masters().len() == 1 && net.masters() != [master] && net.role(master) == Role::Holding
+    });
+    net.run(5 * SECOND);
+    assert_eq!(backups(&net).len(), 2, "{}", net.dump());
+    net.give(master, Input::Baseline { well: true, why: String::new() });
+    net.run_until(10 * SECOND, |net| net.role(master) == Role::Eligible);
+    net.assert_sound();
+}
+
+#[test]
+fn dvm_17_a_restarted_manager_that_reaches_nobody_holds_and_says_so() {
+    let mut net = Net::settled(3, 99);
+    write(&mut net, 3, "before");
+    let gone = backups(&net)[0];
+    net.split(&[gone]);
+    net.cut_power(gone);
+    net.run(SECOND);
+    net.start(gone);
+    net.run(300 * SECOND);
+    assert_eq!(net.role(gone), Role::Holding);
+    assert!(net.view(gone).waits.iter().any(|wait| wait.what == Wait::Comparison));
+    assert!(
+        !net.hosts[gone]
+            .events
+            .iter()
+            .any(|it| matches!(it, Event::Formed { parent: Some(_), .. }))
+    );
+    net.heal();
+    net.run_until(60 * SECOND, Net::is_settled);
+    net.check_kept();
+    net.assert_sound();
+}
+
+#[test]
+fn what_contradicts_or_pretends_is_rejected_by_name() {
+    let mut net = Net::settled(3, 100);
+    let master = net.master();
+    let from = id(backups(&net)[0]);
+    net.give(master, Input::Message { from, body: Bytes::from_static(b"\xff\xff") });
+    assert_eq!(net.hosts[master].rejects, [(from, Reason::Malformed)]);
+    let stamp = net.view(master).flock.unwrap().stamp;
+    let ahead = Stamp { epoch: Epoch(stamp.epoch.0 + 7), fork: ForkId(1) };
+    net.give(master, Input::StampRefused { stamp: ahead });
+    net.run(SECOND);
+    let bumped = net.view(master).flock.unwrap().stamp;
+    assert_eq!(bumped.epoch, Epoch(ahead.epoch.0 + 1), "nobody refuses for ever");
+    net.assert_sound();
+}
