@@ -41,6 +41,8 @@ pub(super) struct Host {
     pub(super) disk_faulty: Option<DiskFault>,
     pub(super) disk_delay: (u64, u64),
     pub(super) paused: bool,
+    /// How much faster its clock runs than the network's, in millionths.
+    pub(super) drift: i64,
     backlog: VecDeque<Event_>,
     announcement: Option<Bytes>,
     /// Of this host, who is present and linked.
@@ -64,6 +66,8 @@ pub(super) struct Net {
     pub(super) hosts: Vec<Host>,
     queue: BTreeMap<(Time, u64), Event_>,
     events: u64,
+    /// Since time last moved.
+    steps: u64,
     pub(super) rng: Rng,
     pub(super) config: Config,
     pub(super) latency: (u64, u64),
@@ -72,6 +76,8 @@ pub(super) struct Net {
     pub(super) tampered: f64,
     /// What a message to a host takes longer.
     pub(super) lag: BTreeMap<usize, Duration>,
+    /// Ways that carry nothing, which nobody is told of.
+    pub(super) deaf: BTreeSet<(usize, usize)>,
     /// Pairs that do not reach each other.
     cuts: BTreeSet<(usize, usize)>,
     tokens: u64,
@@ -97,12 +103,14 @@ impl Net {
             hosts: Vec::new(),
             queue: BTreeMap::new(),
             events: 0,
+            steps: 0,
             rng: Rng::seeded(seed),
             config,
             latency: (1, 5),
             loss: 0.0,
             tampered: 0.0,
             lag: BTreeMap::new(),
+            deaf: BTreeSet::new(),
             cuts: BTreeSet::new(),
             tokens: 0,
             proposed: BTreeMap::new(),
@@ -122,6 +130,7 @@ impl Net {
                 disk_faulty: None,
                 disk_delay: (1, 8),
                 paused: false,
+                drift: 0,
                 backlog: VecDeque::new(),
                 announcement: None,
                 present: BTreeSet::new(),
@@ -159,8 +168,8 @@ impl Net {
         host.catalog.clear();
         host.lineage = None;
         let me = Me { id: id(on), eligible: host.eligible, resources: 500 };
-        let machine =
-            Managers::new(me, config, host.disk.clone(), Rng::seeded(seed), self.now).unwrap();
+        let now = local(self.now, host.drift);
+        let machine = Managers::new(me, config, host.disk.clone(), Rng::seeded(seed), now).unwrap();
         host.machine = Some(machine);
         self.note(format!("{on} starts"));
         for peer in 0..self.hosts.len() {
@@ -230,6 +239,7 @@ impl Net {
 
     pub(super) fn heal(&mut self) {
         self.note("healed".to_owned());
+        self.deaf.clear();
         let cuts: Vec<_> = std::mem::take(&mut self.cuts).into_iter().collect();
         for (a, b) in cuts {
             let at = self.now + Duration::from_millis(200);
@@ -286,7 +296,7 @@ impl Net {
     }
 
     pub(super) fn view(&self, on: usize) -> View {
-        self.machine(on).status(self.now)
+        self.machine(on).status(local(self.now, self.hosts[on].drift))
     }
 
     pub(super) fn role(&self, on: usize) -> Role {
@@ -399,13 +409,16 @@ impl Net {
     /// One event, or one tick, no later than `end`.
     fn step(&mut self, end: Time) -> bool {
         let queued = self.queue.keys().next().map(|(at, _)| *at);
-        let ticks = self
-            .up()
-            .filter(|on| !self.hosts[*on].paused)
-            .filter_map(|on| self.machine(on).deadline().map(|(at, _)| (at.max(self.now), on)));
+        let awake = self.up().filter(|on| !self.hosts[*on].paused);
+        let ticks = awake.filter_map(|on| {
+            let (at, _) = self.machine(on).deadline()?;
+            Some((global(at, self.hosts[on].drift).max(self.now), on))
+        });
         let tick = ticks.min();
         let due = [queued, tick.map(|(at, _)| at)].into_iter().flatten().min();
         let Some(at) = due.filter(|at| *at <= end) else { return false };
+        self.steps = if at > self.now { 0 } else { self.steps + 1 };
+        assert!(self.steps < 100_000, "time stands still for {tick:?}\n{}", self.dump());
         self.now = self.now.max(at);
         match tick {
             Some((when, on)) if queued.is_none_or(|queued| when < queued) => {
@@ -475,7 +488,7 @@ impl Net {
     }
 
     fn settle(&mut self, on: usize, act: impl FnOnce(&mut Managers, Time, &mut Outbox<Output>)) {
-        let now = self.now;
+        let now = local(self.now, self.hosts[on].drift);
         let mut out = Outbox::new();
         let Some(machine) = self.hosts[on].machine.as_mut() else { return };
         act(machine, now, &mut out);
@@ -495,6 +508,7 @@ impl Net {
                 self.messages += 1;
                 let to = usize::from(to.as_bytes()[0]) - 1;
                 let lost = self.loss > 0.0 && self.rng.chance(self.loss);
+                let lost = lost || self.deaf.contains(&(on, to));
                 if !lost && !self.is_cut(on, to) && self.hosts[to].machine.is_some() {
                     let delay = self.rng.within(self.latency.0 * 1000..self.latency.1 * 1000 + 1);
                     let peer = self.hosts[to].life;
@@ -625,7 +639,7 @@ impl Net {
         let mut acknowledging: BTreeMap<(Lineage, Generation), Vec<usize>> = BTreeMap::new();
         for host in self.up().filter(|host| !self.hosts[*host].paused) {
             let machine = self.machine(host);
-            if machine.lease(now).is_some() {
+            if machine.lease(local(now, self.hosts[host].drift)).is_some() {
                 let meta = &machine.group.as_ref().unwrap().meta;
                 acknowledging.entry((meta.lineage, meta.generation)).or_default().push(host);
             }
@@ -662,6 +676,19 @@ impl Net {
     pub(super) fn assert_sound(&self) {
         assert!(self.faults.is_empty(), "{}", self.dump());
     }
+}
+
+/// What a host's clock shows.
+fn local(at: Time, drift: i64) -> Time {
+    let nanos = i128::from(at.as_nanos());
+    let nanos = nanos + nanos * i128::from(drift) / 1_000_000;
+    Time::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+/// When a host's clock shows it, or a little later.
+fn global(at: Time, drift: i64) -> Time {
+    let nanos = i128::from(at.as_nanos()) * 1_000_000 / (1_000_000 + i128::from(drift));
+    Time::from_nanos(u64::try_from(nanos + 2).unwrap_or(u64::MAX))
 }
 
 fn apply(disk: &mut Restored, write: Write) {

@@ -10,11 +10,18 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// One run: writes, and every few seconds a fault; at the end everything heals.
 fn faults(seed: u64, count: usize) -> Net {
-    let mut net = Net::settled(count, seed);
+    let mut net = Net::new(count, seed);
+    for on in 0..count {
+        // Clocks are wrong by up to 1 %.
+        let ppm = net.rng.within(0..20_001);
+        net.hosts[on].drift = i64::try_from(ppm).unwrap() - 10_000;
+        net.start(on);
+    }
+    net.run_until(60 * SECOND, Net::is_settled);
     let mut written = 0;
     for _ in 0..12 {
         let on = net.rng.index(count).unwrap();
-        match net.rng.within(0..9) {
+        match net.rng.within(0..11) {
             0 | 1 if net.hosts[on].machine.is_some() => net.kill(on),
             2 if net.hosts[on].machine.is_some() => net.cut_power(on),
             3 => {
@@ -28,6 +35,11 @@ fn faults(seed: u64, count: usize) -> Net {
             5 => net.heal(),
             6 if net.hosts[on].machine.is_some() => net.pause(on),
             7 => net.loss = 0.1,
+            8 => {
+                let other = net.rng.index(count).unwrap();
+                net.deaf.insert((on, other));
+            }
+            9 => net.hosts[on].disk_delay = (50, 400),
             _ => {}
         }
         for _ in 0..net.rng.within(5..60) {
@@ -51,6 +63,7 @@ fn faults(seed: u64, count: usize) -> Net {
     }
     net.heal();
     for on in 0..count {
+        net.hosts[on].disk_delay = (1, 8);
         if net.hosts[on].machine.is_none() {
             net.start(on);
         } else if net.hosts[on].paused {
