@@ -510,6 +510,7 @@ impl Managers {
             self.end_mastership(out);
             self.unled(now, out);
         }
+        self.want_checkpoint(out);
         self.give(now, out);
     }
 

@@ -148,7 +148,6 @@ impl Managers {
             self.witness(now, out);
             self.acknowledge(now, out);
             self.taken(out);
-            self.want_checkpoint(out);
             if self.giver.is_none() && now >= self.next_weighing {
                 self.next_weighing = now + self.config.tick;
                 self.manage_voters(now, out);
@@ -504,7 +503,7 @@ impl Managers {
     }
 
     /// Asks the host for a checkpoint when the log has grown long since the last.
-    fn want_checkpoint(&mut self, out: &mut Outbox<Output>) {
+    pub(crate) fn want_checkpoint(&mut self, out: &mut Outbox<Output>) {
         let Some(group) = &self.group else {
             return;
         };
@@ -527,8 +526,8 @@ impl Managers {
             return;
         };
         let before = group.history.checkpoint.as_ref().map_or(0, |(at, _)| *at);
-        // What is not safe on this disk yet must not be cut from its log.
-        if index <= before || index > group.history.head().0 || !self.disk.is_idle() {
+        // The writes under way come before this one, and nothing that is applied is among them.
+        if index <= before || index > group.history.head().0 {
             return;
         }
         group.history.cut(index, state);

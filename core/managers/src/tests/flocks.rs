@@ -533,3 +533,31 @@ fn what_contradicts_or_pretends_is_rejected_by_name() {
     assert_eq!(bumped.epoch, Epoch(ahead.epoch.0 + 1), "nobody refuses for ever");
     net.assert_sound();
 }
+
+#[test]
+fn every_manager_cuts_its_log_while_writes_go_on() {
+    let config = Config { checkpoint_entries: 100, ..Config::default() };
+    let mut net = Net::with(3, 101, config);
+    (0..3).for_each(|on| net.start(on));
+    net.run_until(60 * SECOND, Net::is_settled);
+    let master = net.master();
+    for number in 0..1000 {
+        net.propose(master, &format!("write {number}"));
+        net.run(Duration::from_millis(2));
+        for on in 0..3 {
+            if std::mem::take(&mut net.hosts[on].wants_checkpoint) {
+                let index = *net.hosts[on].catalog.keys().next_back().unwrap();
+                net.give(on, Input::Checkpoint { index, state: Bytes::from_static(b"state") });
+            }
+        }
+    }
+    net.run(SECOND);
+    assert_eq!(net.acknowledged.len(), 1000);
+    let kept: Vec<usize> = net.hosts.iter().map(|host| host.disk.entries.len()).collect();
+    assert!(kept.iter().all(|kept| *kept < 250), "{kept:?}");
+    (0..3).for_each(|on| net.cut_power(on));
+    (0..3).for_each(|on| net.start(on));
+    net.run_until(60 * SECOND, Net::is_settled);
+    assert!((0..3).all(|on| net.hosts[on].catalog.len() < 250));
+    net.assert_sound();
+}
