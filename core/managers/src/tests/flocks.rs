@@ -561,3 +561,70 @@ fn every_manager_cuts_its_log_while_writes_go_on() {
     assert!((0..3).all(|on| net.hosts[on].catalog.len() < 250));
     net.assert_sound();
 }
+
+#[test]
+fn of_two_managers_the_one_left_founds_the_next_generation_alone_and_weak() {
+    let mut net = Net::settled(2, 102);
+    write(&mut net, 5, "before");
+    let gone = net.master();
+    let left = backups(&net)[0];
+    net.cut_power(gone);
+    net.run_until(30 * SECOND, |net| net.masters() == [left]);
+    let flock = net.view(left).flock.unwrap();
+    assert_eq!((flock.generation, flock.strength), (Generation(2), Strength::Weak));
+    write(&mut net, 5, "alone");
+    net.start(gone);
+    net.run_until(60 * SECOND, Net::is_settled);
+    net.check_kept();
+    net.assert_sound();
+}
+
+#[test]
+fn of_three_managers_the_one_left_waits_until_an_operator_says_so() {
+    let mut net = Net::settled(3, 103);
+    write(&mut net, 5, "before");
+    let master = net.master();
+    let left = backups(&net)[0];
+    let lost: Vec<usize> = (0..3).filter(|on| *on != left).collect();
+    lost.iter().for_each(|on| net.cut_power(*on));
+    net.run(300 * SECOND);
+    assert_eq!(net.role(left), Role::SemiMaster);
+    assert!(net.view(left).waits.iter().any(|wait| wait.what == Wait::Managers));
+    let token = net.command(left, Command::RecoverForce);
+    assert!(net.hosts[left].done.contains(&token));
+    net.run_until(5 * SECOND, |net| net.masters() == [left]);
+    assert_ne!(left, master);
+    write(&mut net, 5, "recovered");
+    lost.iter().for_each(|on| net.start(*on));
+    net.run_until(90 * SECOND, Net::is_settled);
+    net.check_kept();
+    net.assert_sound();
+}
+
+#[test]
+fn writes_are_strong_where_the_founding_was_and_the_roster_noted_the_sync_set() {
+    let config = Config { strong_founder: true, ..Config::default() };
+    let mut net = Net::with(5, 104, config);
+    net.start(0);
+    net.run_until(10 * SECOND, |net| net.masters() == [0]);
+    (1..5).for_each(|on| net.start(on));
+    net.run_until(60 * SECOND, Net::is_settled);
+    net.run(3 * SECOND);
+    let strength = |net: &mut Net| {
+        let master = net.master();
+        let token = net.propose(master, "how strong");
+        net.run(Duration::from_millis(600));
+        net.hosts[master].accepted.get(&token).map(|(_, strength)| *strength)
+    };
+    assert_eq!(strength(&mut net), Some(Strength::Strong));
+    // A backup and two of the roster are gone: the shrink lacks its witnesses.
+    let backup = backups(&net)[0];
+    let others: Vec<usize> = net.up().filter(|on| net.role(*on) == Role::Eligible).collect();
+    others.iter().for_each(|on| net.cut_power(*on));
+    net.cut_power(backup);
+    assert_eq!(strength(&mut net), Some(Strength::Weak));
+    others.iter().for_each(|on| net.start(*on));
+    net.run(5 * SECOND);
+    assert_eq!(strength(&mut net), Some(Strength::Strong), "{}", net.dump());
+    net.assert_sound();
+}
