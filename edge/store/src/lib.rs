@@ -4,6 +4,7 @@
 //! | module | what | for |
 //! |---|---|---|
 //! | [`log`] | updates in checksummed segments, synced in groups | FLOOD-32, FLOOD-35, MULTI-5 |
+//! | [`managers`] | what a manager promised and its flock decided | DVM-4 |
 //! | [`bodies`] | long bodies on their way in, piece by piece | FLOOD-32, FLOOD-35 |
 //! | [`state`] | incarnation, records, address book, cursors: a database | BLOC-9, 40, FLOOD-36 |
 //! | [`blobs`] | chunks by digest, sealed images | DLIF-18, DLIF-22 |
@@ -21,8 +22,10 @@ pub mod bodies;
 mod files;
 pub mod lock;
 pub mod log;
+pub mod managers;
 pub mod state;
 
 pub use lock::StateLock;
 pub use log::Log;
+pub use managers::ManagersStore;
 pub use state::State;

@@ -1,5 +1,6 @@
 //! The decoders, with what must hold of them.
 
+mod catalog;
 mod discovery;
 mod estimates;
 mod flood;
@@ -63,6 +64,9 @@ pub const TARGETS: &[Target] = &[
     estimates::RECORD,
     estimates::WAYS,
     estimates::MESSAGE,
+    catalog::COMMAND,
+    catalog::MESSAGE,
+    catalog::SNAPSHOT,
     wave::CHUNKS,
     wave::WAVE,
     lines::COMMANDS,

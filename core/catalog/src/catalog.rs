@@ -1,0 +1,515 @@
+//! The state that comes of commands in their order: the same wherever they are applied.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use skep_base::Digest;
+use skep_wire::{decode, encode};
+
+use crate::command::{Command, Expect, Payload, Write};
+use crate::key::Key;
+use crate::slot::{OVERHEAD, Slot, Stamp, Version};
+
+/// Entries that a catalog holds. Every node holds all of them.
+pub const MAX_ENTRIES: usize = 32_768;
+/// Bytes of all entries with their versions. Every node holds them in memory.
+pub const MAX_CATALOG_BYTES: usize = 16 << 20;
+/// Removed entries that are remembered, with what they said: those removed last.
+pub const MAX_REMOVED: usize = 1024;
+/// Parts of the catalog that are compared by one digest each: a change of one entry among ten
+/// thousand hashes forty digests, and finding it takes one message.
+pub const BUCKETS: usize = 256;
+
+/// What every encoded catalog begins with: a later layout is another number.
+const LAYOUT: u8 = 1;
+
+/// What came of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It happened.
+    Applied {
+        /// To which entries; none where all of them said so already.
+        changed: Vec<Key>,
+    },
+    /// An entry is not as its author saw it. Nothing happened.
+    Conflict {
+        /// Which.
+        key: Key,
+        /// How it should have been.
+        expected: Expect,
+        /// Its revision; nothing where it is not there.
+        found: Option<u64>,
+    },
+    /// It cannot happen. Nothing did.
+    Refused(Refusal),
+    /// It was applied before; or another flock's log holds it, where it did not happen either.
+    Skipped,
+}
+
+/// Whose decision a command is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// This flock's.
+    Own,
+    /// That of a flock that merged into this one.
+    Foreign(Foreign),
+}
+
+/// A place in the log of a flock that merged into this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    /// Which flock.
+    pub lineage: u64,
+    /// Under which of its masterships.
+    pub stamp: Stamp,
+    /// Where in its log.
+    pub index: u64,
+    /// The last place that both logs have in common.
+    pub common: u64,
+}
+
+/// Why a command cannot happen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Bytes that are no command of a layout that is known here.
+    #[error("not a catalog command that this build can read")]
+    Malformed,
+    /// What should be removed is not there.
+    #[error("{key} is not in the catalog")]
+    Absent {
+        /// What.
+        key: Key,
+    },
+    /// No room for more.
+    #[error(
+        "the catalog is full: {MAX_ENTRIES} entries and {} MiB with their last versions",
+        MAX_CATALOG_BYTES >> 20
+    )]
+    Full,
+}
+
+/// What an entry said at an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen<'a> {
+    /// It was not there.
+    Nothing,
+    /// This.
+    Version(&'a Version),
+    /// The versions of then were let go.
+    Unknown,
+}
+
+/// An entry that says something else at one index than at another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change<'a> {
+    /// Which.
+    pub key: &'a Key,
+    /// At the earlier index.
+    pub before: Seen<'a>,
+    /// At the later one.
+    pub after: Seen<'a>,
+}
+
+/// Why bytes are no catalog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// They were written by a newer build.
+    #[error("a catalog of layout {0}, newer than this build knows: update it")]
+    Newer(u8),
+    /// They are not what they claim to be.
+    #[error("bytes that are no catalog, or break its bounds")]
+    Malformed,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    buckets: Vec<Bucket>,
+    /// Removed entries that are remembered, by the revision of their removal.
+    removed: BTreeSet<(u64, Key)>,
+    entries: usize,
+    bytes: usize,
+    index: u64,
+    stamp: Stamp,
+}
+
+#[derive(Clone, Debug)]
+struct Bucket {
+    slots: BTreeMap<Key, (Slot, Digest)>,
+    /// Over those of its entries.
+    digest: Digest,
+}
+
+impl Bucket {
+    fn hash(&mut self) {
+        let all: Vec<u8> = self.slots.values().flat_map(|(_, digest)| digest.0).collect();
+        self.digest = Digest::of(&all);
+    }
+}
+
+/// What entries shall be, or were: nothing for one that is not there at all.
+pub(crate) type Slots = Vec<(Key, Option<Slot>)>;
+
+impl Default for Catalog {
+    fn default() -> Self {
+        let empty = Bucket { slots: BTreeMap::new(), digest: Digest::of(&[]) };
+        Self {
+            buckets: alloc::vec![empty; BUCKETS],
+            removed: BTreeSet::new(),
+            entries: 0,
+            bytes: 0,
+            index: 0,
+            stamp: Stamp::default(),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Snapshot {
+    index: u64,
+    stamp: Stamp,
+    slots: Vec<(Key, Slot)>,
+}
+
+impl Catalog {
+    /// An empty one.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Applies the command at `index` of the managers' log. Whoever applies the same commands in
+    /// the same order has the same [`Catalog::root`].
+    pub fn apply(&mut self, index: u64, stamp: Stamp, origin: Origin, command: &[u8]) -> Outcome {
+        if index <= self.index {
+            return Outcome::Skipped;
+        }
+        self.index = index;
+        self.stamp = stamp;
+        let Ok(command) = Command::from_bytes(command) else {
+            return Outcome::Refused(Refusal::Malformed);
+        };
+        if let Origin::Foreign(foreign) = origin {
+            return self.absorb((index, stamp), foreign, command);
+        }
+        if let Some(outcome) = self.judge(&command) {
+            return outcome;
+        }
+        let mut changed = Vec::new();
+        for write in command.writes {
+            let Write { key, put, .. } = write;
+            if self.says(&key, put.as_ref()) {
+                continue;
+            }
+            let (who, when) = (command.who.clone(), command.when);
+            self.write(&key, Version { revision: index, stamp, who, when, from: None, put });
+            changed.push(key);
+        }
+        Outcome::Applied { changed }
+    }
+
+    /// Notes that the log went on without a command of this catalog.
+    pub fn pass(&mut self, index: u64, stamp: Stamp) {
+        if index > self.index {
+            self.index = index;
+            self.stamp = stamp;
+        }
+    }
+
+    /// Why a command does not happen, if it does not.
+    fn judge(&self, command: &Command) -> Option<Outcome> {
+        for Write { key, expect, put } in &command.writes {
+            let found = self.live(key).map(|(version, _)| version.revision);
+            let holds = match expect {
+                Expect::Anything => true,
+                Expect::Absent => found.is_none(),
+                Expect::Revision(revision) => found == Some(*revision),
+            };
+            if !holds {
+                let (key, expected) = (key.clone(), *expect);
+                return Some(Outcome::Conflict { key, expected, found });
+            }
+            if put.is_none() && found.is_none() {
+                return Some(Outcome::Refused(Refusal::Absent { key: key.clone() }));
+            }
+        }
+        (!self.has_room(command)).then_some(Outcome::Refused(Refusal::Full))
+    }
+
+    /// Whether there is room for what a command puts. What only removes needs none.
+    pub(crate) fn has_room(&self, command: &Command) -> bool {
+        let (mut entries, mut bytes, mut puts) = (self.entries, self.bytes, false);
+        for Write { key, put, .. } in &command.writes {
+            if let Some(put) = put {
+                puts = true;
+                entries += usize::from(self.slot(key).is_none());
+                bytes += put.body.len() + command.who.len() + key.name().len() + OVERHEAD;
+            }
+        }
+        !puts || (entries <= MAX_ENTRIES && bytes <= MAX_CATALOG_BYTES)
+    }
+
+    /// Whether an entry says this already.
+    fn says(&self, key: &Key, put: Option<&Payload>) -> bool {
+        self.live(key).map(|(_, payload)| payload) == put
+    }
+
+    pub(crate) fn write(&mut self, key: &Key, version: Version) {
+        let slot = match self.take(key) {
+            Some(mut slot) => {
+                slot.push(version);
+                slot
+            }
+            None => Slot::new(version),
+        };
+        self.place(key.clone(), slot);
+        self.bucket_mut(key).hash();
+        // What was removed long ago is let go of.
+        while self.removed.len() > MAX_REMOVED {
+            let Some((_, oldest)) = self.removed.first().cloned() else { return };
+            self.take(&oldest);
+            self.bucket_mut(&oldest).hash();
+        }
+    }
+
+    fn take(&mut self, key: &Key) -> Option<Slot> {
+        let (slot, _) = self.bucket_mut(key).slots.remove(key)?;
+        self.entries -= 1;
+        self.bytes -= slot.bytes(key);
+        self.removed.remove(&(slot.revision(), key.clone()));
+        Some(slot)
+    }
+
+    /// Puts an entry where none is.
+    fn place(&mut self, key: Key, slot: Slot) {
+        self.entries += 1;
+        self.bytes += slot.bytes(&key);
+        if slot.live().is_none() {
+            self.removed.insert((slot.revision(), key.clone()));
+        }
+        let digest = slot.digest(&key);
+        self.bucket_mut(&key).slots.insert(key, (slot, digest));
+    }
+
+    fn bucket_mut(&mut self, key: &Key) -> &mut Bucket {
+        &mut self.buckets[usize::from(bucket_of(key))]
+    }
+
+    /// A digest of all that is in it. Equal roots are equal catalogs.
+    #[must_use]
+    pub fn root(&self) -> Digest {
+        let parts: Vec<&[u8]> = self.buckets.iter().map(|bucket| &bucket.digest.0[..]).collect();
+        Digest::of_parts(&parts)
+    }
+
+    /// The beginnings of the digests of its parts, to find where two differ.
+    pub(crate) fn shorts(&self) -> Vec<u64> {
+        self.buckets.iter().map(|bucket| bucket.digest.short()).collect()
+    }
+
+    /// The index of the last command that it has seen.
+    #[must_use]
+    pub const fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// Under which mastership that was.
+    #[must_use]
+    pub const fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+
+    /// Entries, removed ones among them.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.entries
+    }
+
+    /// Whether nothing was ever in it.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.entries == 0
+    }
+
+    /// Bytes that count towards [`MAX_CATALOG_BYTES`].
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// One entry with its versions.
+    #[must_use]
+    pub fn slot(&self, key: &Key) -> Option<&Slot> {
+        self.buckets[usize::from(bucket_of(key))].slots.get(key).map(|(slot, _)| slot)
+    }
+
+    /// What an entry says.
+    #[must_use]
+    pub fn live(&self, key: &Key) -> Option<(&Version, &Payload)> {
+        self.slot(key)?.live()
+    }
+
+    /// All entries with their versions, by key; removed ones among them.
+    #[must_use]
+    pub fn slots(&self) -> Vec<(&Key, &Slot)> {
+        let of = |bucket: u8| self.bucket_slots(bucket);
+        let mut all: Vec<_> = (0..=u8::MAX).flat_map(of).collect();
+        all.sort_by_key(|(key, _)| *key);
+        all
+    }
+
+    /// All entries that are there, by key.
+    #[must_use]
+    pub fn entries(&self) -> Vec<(&Key, &Version, &Payload)> {
+        let all = self.slots().into_iter();
+        all.filter_map(|(key, slot)| slot.live().map(|(version, put)| (key, version, put)))
+            .collect()
+    }
+
+    /// What an entry said after the command at `index`.
+    #[must_use]
+    pub fn at(&self, key: &Key, index: u64) -> Seen<'_> {
+        let Some(slot) = self.slot(key) else { return Seen::Nothing };
+        let then = slot.versions().iter().rev().find(|version| version.revision <= index);
+        match then {
+            Some(version) if version.put.is_none() => Seen::Nothing,
+            Some(version) => Seen::Version(version),
+            None if slot.is_cut() => Seen::Unknown,
+            None => Seen::Nothing,
+        }
+    }
+
+    /// What changed after `from` up to `to`, by key.
+    #[must_use]
+    pub fn diff(&self, from: u64, to: u64) -> Vec<Change<'_>> {
+        let changed = |(key, slot): (_, &Slot)| {
+            let between = |version: &Version| (from + 1..=to).contains(&version.revision);
+            slot.versions().iter().any(between).then(|| Change {
+                key,
+                before: self.at(key, from),
+                after: self.at(key, to),
+            })
+        };
+        self.slots().into_iter().filter_map(changed).collect()
+    }
+
+    /// As bytes, for a disk or for a manager that lags.
+    #[must_use]
+    pub fn to_bytes(&self) -> Bytes {
+        let slots = self.slots().into_iter().map(|(key, slot)| (key.clone(), slot.clone()));
+        let snapshot = Snapshot { index: self.index, stamp: self.stamp, slots: slots.collect() };
+        let mut bytes = alloc::vec![LAYOUT];
+        bytes.extend_from_slice(&encode(&snapshot));
+        bytes.into()
+    }
+
+    /// From [`Catalog::to_bytes`].
+    ///
+    /// # Errors
+    /// [`SnapshotError`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        // Bodies, names and authors are counted below; the rest of a version takes less than that.
+        if bytes.len() > 2 * MAX_CATALOG_BYTES {
+            return Err(SnapshotError::Malformed);
+        }
+        let (layout, rest) = bytes.split_first().ok_or(SnapshotError::Malformed)?;
+        match *layout {
+            LAYOUT => {}
+            newer if newer > LAYOUT => return Err(SnapshotError::Newer(newer)),
+            _ => return Err(SnapshotError::Malformed),
+        }
+        let snapshot: Snapshot = decode("catalog", rest).map_err(|_| SnapshotError::Malformed)?;
+        let mut catalog = Self::new();
+        catalog.set_place(snapshot.index, snapshot.stamp);
+        let slots = snapshot.slots.into_iter().map(|(key, slot)| (key, Some(slot)));
+        catalog.exchange(slots.collect())?;
+        Ok(catalog)
+    }
+
+    /// Makes entries what they are elsewhere; gives what they were. Nothing happens where a bound
+    /// is broken.
+    pub(crate) fn exchange(&mut self, slots: Slots) -> Result<Slots, SnapshotError> {
+        let (mut before, mut broken) = (Slots::new(), false);
+        for (key, slot) in slots {
+            let old = self.take(&key);
+            let gone = slot.is_none();
+            if let Some(slot) = slot {
+                broken |= slot.check().is_err();
+                self.place(key.clone(), slot);
+            }
+            if gone && old.is_none() {
+                continue;
+            }
+            before.push((key, old));
+            // A little more than `apply` lets in: what is replaced may come before what goes.
+            let full = self.entries > MAX_ENTRIES + MAX_REMOVED;
+            broken |= full || self.bytes > MAX_CATALOG_BYTES + (MAX_CATALOG_BYTES >> 3);
+            if broken {
+                break;
+            }
+        }
+        if broken {
+            before.into_iter().rev().for_each(|(key, old)| {
+                self.take(&key);
+                if let Some(old) = old {
+                    self.place(key, old);
+                }
+            });
+            return Err(SnapshotError::Malformed);
+        }
+        let touched: BTreeSet<u8> = before.iter().map(|(key, _)| bucket_of(key)).collect();
+        for bucket in touched {
+            self.buckets[usize::from(bucket)].hash();
+        }
+        Ok(before)
+    }
+
+    pub(crate) const fn set_place(&mut self, index: u64, stamp: Stamp) {
+        self.index = index;
+        self.stamp = stamp;
+    }
+
+    /// Entries of a bucket, with their versions, by key.
+    pub(crate) fn bucket_slots(&self, bucket: u8) -> impl Iterator<Item = (&Key, &Slot)> {
+        let bucket = &self.buckets[usize::from(bucket)];
+        bucket.slots.iter().map(|(key, (slot, _))| (key, slot))
+    }
+
+    /// Entries that are not the same in another catalog, those that only one of them has included.
+    pub(crate) fn differing(&self, other: &Self) -> BTreeSet<Key> {
+        let mut keys = BTreeSet::new();
+        let pairs = self.buckets.iter().zip(&other.buckets);
+        for (mine, theirs) in pairs.filter(|(mine, theirs)| mine.digest != theirs.digest) {
+            let digest = |of: &Bucket, key: &Key| of.slots.get(key).map(|(_, digest)| *digest);
+            let all = mine.slots.keys().chain(theirs.slots.keys());
+            keys.extend(all.filter(|key| digest(mine, key) != digest(theirs, key)).cloned());
+        }
+        keys
+    }
+
+    /// What must hold between calls.
+    ///
+    /// # Panics
+    /// When it does not: that is a bug here.
+    pub fn check(&self) {
+        let all = self.slots();
+        let bytes: usize = all.iter().map(|(key, slot)| slot.bytes(key)).sum();
+        assert_eq!(bytes, self.bytes, "the bytes of the catalog were miscounted");
+        assert_eq!(all.len(), self.entries, "the entries of the catalog were miscounted");
+        let gone = all.iter().filter(|(_, slot)| slot.live().is_none()).count();
+        assert_eq!(gone, self.removed.len(), "removed entries were miscounted");
+        for (bucket, kept) in (0..=u8::MAX).zip(&self.buckets) {
+            let mut fresh = kept.clone();
+            fresh.hash();
+            assert_eq!(fresh.digest, kept.digest, "bucket {bucket} was not hashed again");
+            assert!(kept.slots.keys().all(|key| bucket_of(key) == bucket), "in another's bucket");
+        }
+    }
+}
+
+/// Which part of a catalog an entry is in. Part of the wire format.
+pub(crate) fn bucket_of(key: &Key) -> u8 {
+    Digest::of_parts(&[&key.kind().0.to_le_bytes(), key.name().as_bytes()]).0[0]
+}

@@ -1,0 +1,193 @@
+//! Two flocks that went apart become one: entry by entry, three ways.
+//!
+//! The log of the one that does not lead is handed to the other, command by command. What changed
+//! only there happens here; what both changed stays as it is here, and the other's version goes to
+//! the conflict log, one entry for each flock and entry. Whether a command happened where it was
+//! decided is judged again: a write that had been refused there must not happen here.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+use skep_base::{Digest, WallTime};
+use skep_wire::{decode, encode};
+
+use crate::catalog::{Catalog, Foreign, Outcome, Refusal, Seen};
+use crate::command::{Command, Expect, MAX_COMMAND_BYTES, MAX_WRITES, Payload, Write};
+use crate::key::{Key, Kind};
+use crate::slot::{Slot, Source, Stamp, Version};
+use crate::value::SCHEMA;
+
+/// Room that is left in a command for its author and the lengths in it.
+const COMMAND_SLACK: usize = 1024;
+
+/// What the side that does not lead wanted of an entry that both had changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// Of which entry.
+    pub key: Key,
+    /// What it said there.
+    pub version: Version,
+}
+
+impl Conflict {
+    /// What an entry of the conflict log says.
+    #[must_use]
+    pub fn read(payload: &Payload) -> Option<Self> {
+        (payload.schema == SCHEMA).then(|| decode("conflict", &payload.body).ok()).flatten()
+    }
+
+    fn payload(&self) -> Payload {
+        Payload { schema: SCHEMA, body: encode(self).into() }
+    }
+}
+
+/// Where the conflict log has what a flock wanted of an entry.
+fn logged_as(lineage: u64, key: &Key) -> Option<Key> {
+    let entry = Digest::of_parts(&[&key.kind().0.to_le_bytes(), key.name().as_bytes()]);
+    Key::new(Kind::CONFLICT, &format!("{:08x}-{}", lineage >> 32, entry.abbreviated(12))).ok()
+}
+
+impl Catalog {
+    /// Lets a command happen that another flock decided. The same one may come several times.
+    pub(crate) fn absorb(
+        &mut self,
+        at: (u64, Stamp),
+        foreign: Foreign,
+        command: Command,
+    ) -> Outcome {
+        let known = |write: &Write| {
+            let view = self.foreign_view(&write.key, &foreign);
+            view.is_some_and(|view| view.index.is_some_and(|index| index >= foreign.index))
+        };
+        if command.writes.iter().all(known) || !self.happened(&foreign, &command) {
+            return Outcome::Skipped;
+        }
+        if !self.has_room(&command) {
+            return Outcome::Refused(Refusal::Full);
+        }
+        let from = Some(Source { lineage: foreign.lineage, index: foreign.index });
+        let mut changed = Vec::new();
+        for Write { key, put, .. } in command.writes {
+            let ours = Version {
+                revision: at.0,
+                stamp: at.1,
+                who: command.who.clone(),
+                when: command.when,
+                from,
+                put,
+            };
+            if let Some(logged) = self.contradicted(&key, &foreign, ours.put.as_ref()) {
+                let version = Version { revision: foreign.index, stamp: foreign.stamp, ..ours };
+                let conflict = Conflict { key, version };
+                let Version { who, when, .. } = conflict.version.clone();
+                let put = Some(conflict.payload());
+                let entry = Version { revision: at.0, stamp: at.1, who, when, from, put };
+                self.write(&logged, entry);
+                changed.push(logged);
+            } else {
+                self.write(&key, ours);
+                changed.push(key);
+            }
+        }
+        Outcome::Applied { changed }
+    }
+
+    /// Whether all that a command expects was so where it was decided.
+    fn happened(&self, foreign: &Foreign, command: &Command) -> bool {
+        command.writes.iter().all(|Write { key, expect, put }| {
+            // What was let go of is given the benefit of the doubt: nothing may vanish.
+            let Some(view) = self.foreign_view(key, foreign) else { return true };
+            let holds = match expect {
+                Expect::Anything => true,
+                Expect::Absent => view.revision.is_none(),
+                Expect::Revision(revision) => view.revision == Some(*revision),
+            };
+            holds && (put.is_some() || view.revision.is_some())
+        })
+    }
+
+    /// What the other flock had of an entry, as far as its commands have come; nothing where that
+    /// is not known any more.
+    fn foreign_view(&self, key: &Key, foreign: &Foreign) -> Option<View> {
+        let here = self.slot(key).and_then(|slot| slot.newest_from(foreign.lineage));
+        let here = here.map(|(from, version)| (from.index, version.put.is_some()));
+        let logged = logged_as(foreign.lineage, key);
+        let logged = logged.and_then(|key| self.slot(&key)?.newest_from(foreign.lineage));
+        let logged = logged.and_then(|(from, version)| {
+            let conflict = Conflict::read(version.put.as_ref()?)?;
+            Some((from.index, conflict.version.put.is_some()))
+        });
+        if let Some((index, there)) = here.max(logged) {
+            return Some(View { index: Some(index), revision: there.then_some(index) });
+        }
+        let revision = match self.at(key, foreign.common) {
+            Seen::Nothing => None,
+            Seen::Version(version) => Some(version.revision),
+            Seen::Unknown => return None,
+        };
+        Some(View { index: None, revision })
+    }
+
+    /// Where what another flock wanted of an entry is logged, if this one changed it as well, and
+    /// to something else.
+    fn contradicted(&self, key: &Key, foreign: &Foreign, put: Option<&Payload>) -> Option<Key> {
+        let slot = self.slot(key)?;
+        let foreign_too =
+            |version: &Version| version.from.is_some_and(|from| from.lineage == foreign.lineage);
+        let after = |version: &Version| version.revision > foreign.common;
+        let versions = slot.versions();
+        let unknown = slot.is_cut() && versions.iter().all(after);
+        let ours = versions.iter().any(|version| after(version) && !foreign_too(version));
+        let same = slot.live().map(|(_, payload)| payload) == put;
+        if (ours || unknown) && !same { logged_as(foreign.lineage, key) } else { None }
+    }
+}
+
+/// What another flock had of an entry.
+#[derive(Clone, Copy)]
+struct View {
+    /// Where in its log that was decided, if after the fork.
+    index: Option<u64>,
+    /// The revision there; nothing where it was not there.
+    revision: Option<u64>,
+}
+
+/// Applies an entry of the conflict log: what the other side wanted happens now, and the entry is
+/// done with. Nothing where there is no such entry.
+#[must_use]
+pub fn reapply(catalog: &Catalog, conflict: &Key, who: String, when: WallTime) -> Option<Command> {
+    let (logged, payload) = catalog.live(conflict)?;
+    let Conflict { key, version } = Conflict::read(payload)?;
+    let revision = catalog.slot(&key).and_then(Slot::live).map(|(now, _)| now.revision);
+    let expect = Expect::Revision(logged.revision);
+    let mut writes = alloc::vec![Write { key: conflict.clone(), expect, put: None }];
+    // What it wanted removed may be gone by now.
+    if version.put.is_some() || revision.is_some() {
+        let expect = revision.map_or(Expect::Absent, Expect::Revision);
+        writes.push(Write { key, expect, put: version.put });
+    }
+    Some(Command { who, when, writes })
+}
+
+/// `writes` in as few commands as their bounds allow. Each happens whole or not at all; together
+/// they need not.
+#[must_use]
+pub fn in_commands(who: &str, when: WallTime, writes: Vec<Write>) -> Vec<Command> {
+    let mut commands: Vec<Command> = Vec::new();
+    let mut bytes = 0;
+    for write in writes {
+        let more = encode(&write).len();
+        let fits = bytes + more <= MAX_COMMAND_BYTES - COMMAND_SLACK;
+        match commands.last_mut() {
+            Some(last) if fits && last.writes.len() < MAX_WRITES => last.writes.push(write),
+            Some(_) | None => {
+                bytes = 0;
+                commands.push(Command::one(who.into(), when, write));
+            }
+        }
+        bytes += more;
+    }
+    commands
+}

@@ -1,0 +1,157 @@
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use skep_base::WallTime;
+
+use super::{STAMP, command, key, says, set, write};
+use crate::*;
+
+const OTHER: Stamp = Stamp { epoch: 2, fork: 0xcd << 56 };
+const LINEAGE: u64 = 0x1234_5678 << 32;
+
+/// A flock with the log since it went its own way.
+struct Flock {
+    catalog: Catalog,
+    log: Vec<(u64, Bytes)>,
+}
+
+impl Flock {
+    fn of(base: &Catalog) -> Self {
+        Self { catalog: base.clone(), log: Vec::new() }
+    }
+
+    fn want(&mut self, stamp: Stamp, name: &str, expect: Expect, value: Option<&str>) -> Outcome {
+        let index = self.catalog.index() + 1;
+        let bytes = command(alloc::vec![write(name, expect, value)]);
+        self.log.push((index, bytes.clone()));
+        self.catalog.apply(index, stamp, Origin::Own, &bytes)
+    }
+
+    fn set(&mut self, name: &str, value: Option<&str>) {
+        self.want(OTHER, name, Expect::Anything, value);
+    }
+
+    /// Hands its log to another.
+    fn hand_over(&self, to: &mut Catalog, common: u64) {
+        for (index, command) in &self.log {
+            let foreign = Foreign { lineage: LINEAGE, stamp: OTHER, index: *index, common };
+            let at = to.index() + 1;
+            to.apply(at, STAMP, Origin::Foreign(foreign), command);
+            to.check();
+        }
+    }
+}
+
+fn conflicts(catalog: &Catalog) -> Vec<(Key, Conflict)> {
+    let all = catalog.entries().into_iter();
+    all.filter(|(key, _, _)| key.kind() == Kind::CONFLICT)
+        .map(|(key, _, payload)| (key.clone(), Conflict::read(payload).unwrap()))
+        .collect()
+}
+
+#[test]
+fn both_sides_changes_are_there_or_in_the_conflict_log() {
+    let mut base = Catalog::new();
+    for name in ["setting/both", "setting/theirs", "setting/gone", "setting/alike"] {
+        set(&mut base, name, Some("old"));
+    }
+    let mut ours = base.clone();
+    let mut theirs = Flock::of(&base);
+    set(&mut ours, "setting/both", Some("ours"));
+    set(&mut ours, "setting/alike", Some("new"));
+    theirs.set("setting/alike", Some("new"));
+    theirs.set("setting/both", Some("their first"));
+    theirs.set("setting/both", Some("theirs"));
+    theirs.set("setting/theirs", Some("1"));
+    theirs.set("setting/theirs", Some("2"));
+    theirs.set("setting/gone", None);
+    theirs.set("setting/fresh", Some("3"));
+    theirs.hand_over(&mut ours, base.index());
+    let now = |catalog: &Catalog, name: &str| says(catalog, &format!("setting/{name}"));
+    assert_eq!(now(&ours, "both").as_deref(), Some("ours"));
+    assert_eq!(now(&ours, "theirs").as_deref(), Some("2"));
+    assert_eq!(now(&ours, "fresh").as_deref(), Some("3"));
+    assert_eq!(now(&ours, "gone"), None);
+    let logged = conflicts(&ours);
+    assert_eq!(logged.len(), 1, "one for each entry: {logged:?}");
+    assert_eq!(logged[0].1.version.revision, 7, "where it was decided");
+
+    let again = reapply(&ours, &logged[0].0, "me".into(), WallTime::default()).unwrap();
+    let index = ours.index() + 1;
+    let outcome = ours.apply(index, STAMP, Origin::Own, &again.to_bytes().unwrap());
+    assert!(matches!(outcome, Outcome::Applied { .. }), "{outcome:?}");
+    assert_eq!(now(&ours, "both").as_deref(), Some("theirs"));
+    assert!(conflicts(&ours).is_empty(), "it is done with");
+    let root = ours.root();
+    theirs.hand_over(&mut ours, base.index());
+    assert_eq!(ours.root(), root, "and stays done with, though another holder has it as well");
+    assert!(reapply(&ours, &key("conflict/none"), "me".into(), WallTime::default()).is_none());
+}
+
+#[test]
+fn what_was_refused_where_it_was_decided_does_not_happen_here() {
+    let mut base = Catalog::new();
+    set(&mut base, "setting/a", Some("old"));
+    let mut theirs = Flock::of(&base);
+    theirs.want(OTHER, "setting/a", Expect::Revision(9), Some("stale"));
+    theirs.want(OTHER, "setting/b", Expect::Absent, Some("first"));
+    theirs.want(OTHER, "setting/b", Expect::Absent, Some("second"));
+    theirs.want(OTHER, "setting/b", Expect::Revision(3), Some("third"));
+    let mut ours = base.clone();
+    theirs.hand_over(&mut ours, base.index());
+    assert_eq!(says(&ours, "setting/a").as_deref(), Some("old"));
+    assert_eq!(says(&ours, "setting/b").as_deref(), Some("third"));
+    assert!(conflicts(&ours).is_empty());
+}
+
+/// Entries that are set to something, or removed; some of it only when they are as expected.
+fn changes() -> impl Strategy<Value = Vec<(u8, Option<String>, Option<u64>)>> {
+    let revision = proptest::option::weighted(0.2, 0..20_u64);
+    proptest::collection::vec((0..5_u8, proptest::option::of("[ab]"), revision), 0..6)
+}
+
+fn change(flock: &mut Flock, stamp: Stamp, changes: &[(u8, Option<String>, Option<u64>)]) {
+    for (at, value, revision) in changes {
+        let expect = revision.map_or(Expect::Anything, Expect::Revision);
+        flock.want(stamp, &format!("setting/k{at}"), expect, value.as_deref());
+    }
+}
+
+proptest! {
+    #[test]
+    fn nothing_vanishes_and_merging_again_changes_nothing(
+        before in changes(), here in changes(), there in changes(),
+    ) {
+        let mut base = Flock::of(&Catalog::new());
+        change(&mut base, STAMP, &before);
+        let base = base.catalog;
+        let (mut ours, mut theirs) = (Flock::of(&base), Flock::of(&base));
+        change(&mut ours, STAMP, &here);
+        change(&mut theirs, OTHER, &there);
+        let mut one = ours.catalog.clone();
+        theirs.hand_over(&mut one, base.index());
+        let logged: BTreeMap<Key, Conflict> =
+            conflicts(&one).into_iter().map(|(_, conflict)| (conflict.key.clone(), conflict)).collect();
+        for (key, slot) in theirs.catalog.slots() {
+            let newest = slot.newest().unwrap();
+            let live = one.live(key).map(|(_, payload)| payload);
+            let wanted = logged.get(key).map(|conflict| conflict.version.put.as_ref());
+            let theirs_too = newest.revision > base.index();
+            let kept = live == newest.put.as_ref() || wanted == Some(newest.put.as_ref());
+            prop_assert!(!theirs_too || kept, "{} vanished", key);
+        }
+        for (key, slot) in ours.catalog.slots() {
+            let newest = slot.newest().unwrap();
+            let live = one.live(key).map(|(_, payload)| payload);
+            let touched = newest.revision > base.index();
+            prop_assert!(!touched || live == newest.put.as_ref(), "{} was overruled", key);
+        }
+        let root = one.root();
+        theirs.hand_over(&mut one, base.index());
+        prop_assert_eq!(one.root(), root);
+    }
+}
