@@ -30,6 +30,14 @@ impl Spine {
             Request::Health(reply) => reply.ok(self.health()),
             Request::Members(reply) => reply.ok(self.members()),
             Request::Flock(reply) => reply.ok(self.flock()),
+            catalog @ (Request::ManageFlock { .. }
+            | Request::Catalog { .. }
+            | Request::CatalogEntry { .. }
+            | Request::CatalogDiff { .. }
+            | Request::CatalogExport(_)
+            | Request::WriteCatalog { .. }
+            | Request::CatalogImport { .. }
+            | Request::CatalogReapply { .. }) => self.answer_catalog(catalog).await,
             Request::Links(reply) => reply.ok(self.link_rows()),
             Request::Metrics(reply) => reply.ok(self.metrics()),
             Request::Certificate(reply) => reply.ok(self.certificate()),
@@ -185,6 +193,7 @@ impl Spine {
             edges: edges.map(in_order).unwrap_or_default(),
             overlay: overlay.into(),
             connectivity: count(connectivity),
+            management: self.management(),
         }
     }
 

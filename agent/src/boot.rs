@@ -10,6 +10,7 @@ use bytes::Bytes;
 use skep_base::{Incarnation, NodeName, Nonce, Rng, WallTime};
 use skep_control::backend;
 use skep_identity::{Ca, CertInfo, Identity, IdentityHandle, tls};
+use skep_managers::Managers;
 use skep_node::{Birth, Farewell, Me, Node};
 use skep_topology::LayoutCache;
 use skep_transport::TransportHandle;
@@ -99,7 +100,8 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     let (cursors, clock_went_back) = (found.cursors.clone(), found.clock_went_back);
     let problems = found.problems.clone();
     let keys = clients::keys_in(&found.log, info.id);
-    let born = birth(me, random()?, &identity, found);
+    let managers = managers(&config, info.id, clock, found.managers.clone())?;
+    let born = birth(me, random()?, &identity, found, managers);
     let node = Node::new(clock.now(), born, machine_config(&config, &info.bloc));
     let reach = Reach::new(transport.clone(), requests.clone(), Channels::default());
     let rollout = start_rollout(&config, &transport, (&requests, &reach), &identity, clock)?;
@@ -404,6 +406,8 @@ fn machine_config(config: &Config, bloc: &skep_base::BlocName) -> skep_node::Con
         estimates: crate::measure::config(config),
         adoption: crate::topology::config(config, bloc),
         shape: skep_topology::Shape::default(),
+        catalog: skep_catalog::Config::default(),
+        fit: fit(config),
     }
 }
 
@@ -425,7 +429,33 @@ fn me(
     }
 }
 
-fn birth(me: Me, seed: u64, identity: &IdentityHandle, found: Found) -> Birth {
+/// What this node may become among the managers.
+fn fit(config: &Config) -> skep_node::Fit {
+    skep_node::Fit { eligible: config.managers.eligible, ..skep_node::Fit::default() }
+}
+
+/// The managers, as they were. What cannot be read is never guessed at: the node does not start.
+fn managers(
+    config: &Config,
+    id: skep_base::NodeId,
+    clock: Clock,
+    kept: skep_managers::Restored,
+) -> anyhow::Result<Box<Managers>> {
+    let skep_node::Fit { eligible, resources } = fit(config);
+    let me = skep_managers::Me { id, eligible, resources };
+    let rng = Rng::seeded(random()?);
+    let managers = Managers::new(me, config.managers.timers.clone(), kept, rng, clock.now());
+    let dir = config.node.state_dir.join("managers");
+    Ok(Box::new(managers.with_context(|| format!("cannot go on from {}", dir.display()))?))
+}
+
+fn birth(
+    me: Me,
+    seed: u64,
+    identity: &IdentityHandle,
+    found: Found,
+    managers: Box<Managers>,
+) -> Birth {
     Birth {
         me,
         seed,
@@ -437,6 +467,8 @@ fn birth(me: Me, seed: u64, identity: &IdentityHandle, found: Found) -> Birth {
         purged: found.purged,
         log: found.log,
         log_next: found.log_next,
+        managers,
+        catalog: found.catalog,
         clock_went_back: found.clock_went_back,
     }
 }

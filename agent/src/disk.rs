@@ -7,6 +7,7 @@
 
 mod bodies;
 mod gather;
+mod managers;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -63,6 +64,10 @@ enum Job {
     /// Open a body of the log.
     Open(Position, oneshot::Sender<Option<BodyFile>>),
     Purge(Position),
+    /// Keep this for the managers, and tell them when a power cut does not take it.
+    Managers(skep_managers::Ticket, skep_managers::Write),
+    /// Keep the catalog as it is shown.
+    Catalog(Bytes),
     Close(oneshot::Sender<()>),
 }
 
@@ -71,6 +76,8 @@ enum Job {
 pub enum Done {
     /// For the flood machine.
     Flood(skep_flood::Input),
+    /// For the managers.
+    Managers(skep_managers::Input),
     /// The disk takes everything again after it failed.
     Works,
     /// The disk failed: what, and what to do. Said once for as long as it fails.
@@ -111,6 +118,10 @@ pub struct Found {
     pub noted: WallTime,
     /// The wall clock is behind that.
     pub clock_went_back: bool,
+    /// What the managers kept.
+    pub managers: skep_managers::Restored,
+    /// The catalog as it was shown last.
+    pub catalog: skep_catalog::Catalog,
     /// What is torn or damaged.
     pub problems: Vec<skep_control::api::Problem>,
 }
@@ -120,6 +131,10 @@ struct Worker {
     state: State,
     log: Log,
     incoming: Incoming,
+    managers: skep_store::ManagersStore,
+    /// Nothing of the managers is kept any more: a write of theirs failed.
+    managers_failed: bool,
+    dir: std::path::PathBuf,
     spools: Spools,
     clock: Clock,
     noted: WallTime,
@@ -161,6 +176,9 @@ impl Disk {
         // A quarter of the room is for what comes in; what nobody pulls any more may take as much.
         let incoming = Incoming::open(&incoming_dir, storage_max.0 / 4)
             .with_context(|| format!("cannot open {}", incoming_dir.display()))?;
+        let mut problems = crate::problems::of_log(&opened);
+        let (managers, restored) = managers::open(dir, &mut problems)?;
+        let catalog = managers::read_catalog(dir, &mut problems);
         let found = Found {
             incarnation: state.incarnation()?,
             records: state.records()?.into_iter().map(|saved| aged(saved, wall)).collect(),
@@ -175,7 +193,9 @@ impl Disk {
             cursors: state.cursors()?,
             noted,
             clock_went_back: wall < noted,
-            problems: crate::problems::of_log(&opened),
+            managers: restored,
+            catalog,
+            problems,
         };
         let spools = Spools::new(&incoming_dir);
         let (done, results) = mpsc::channel(1024);
@@ -185,6 +205,9 @@ impl Disk {
             state,
             log,
             incoming,
+            managers,
+            managers_failed: false,
+            dir: dir.to_owned(),
             spools: spools.clone(),
             clock,
             not_before,
@@ -303,6 +326,16 @@ impl Disk {
         self.send(Job::Keep(vec![Change::ForgetCursor { name }]));
     }
 
+    /// Keeps something for the managers.
+    pub fn managers(&mut self, ticket: skep_managers::Ticket, write: skep_managers::Write) {
+        self.send(Job::Managers(ticket, write));
+    }
+
+    /// Keeps the catalog as it is shown.
+    pub fn catalog(&mut self, bytes: Bytes) {
+        self.send(Job::Catalog(bytes));
+    }
+
     /// Lets everything reach the disk and ends the thread.
     pub async fn close(mut self) {
         let (tell, told) = oneshot::channel();
@@ -362,6 +395,7 @@ impl Worker {
         let mut sync = false;
         let mut entries = Vec::new();
         let mut bytes = 0;
+        let mut promises = Vec::new();
         for job in jobs {
             match job {
                 Job::Append { entries: more, sync: wanted } => {
@@ -396,10 +430,13 @@ impl Worker {
                         tracing::warn!(%error, "old updates could not be removed");
                     }
                 }
+                Job::Managers(ticket, write) => promises.push((ticket, write)),
+                Job::Catalog(bytes) => self.keep_catalog(&bytes),
                 Job::Close(tell) => closing = Some(tell),
                 Job::Incarnation(..) | Job::Keep(_) | Job::Secure(_) | Job::Gather(_) => {}
             }
         }
+        self.keep_promises(&promises);
         self.append(&entries);
         if sync {
             self.sync();
@@ -436,6 +473,8 @@ impl Worker {
                 | Job::Body(_)
                 | Job::Open(..)
                 | Job::Purge(_)
+                | Job::Managers(..)
+                | Job::Catalog(_)
                 | Job::Close(_) => {}
             }
         }
@@ -469,6 +508,30 @@ impl Worker {
             if tell.send(kept.clone()).is_err() {
                 tracing::debug!("nobody waits for the disk any more");
             }
+        }
+    }
+
+    /// What the managers wait for. After a failure nothing of theirs is kept: they step down.
+    fn keep_promises(&mut self, writes: &[(skep_managers::Ticket, skep_managers::Write)]) {
+        if self.managers_failed {
+            return;
+        }
+        let told = match managers::keep(&mut self.managers, self.clock.wall(), writes) {
+            Ok(None) => return,
+            Ok(Some(ticket)) => skep_managers::Input::Persisted { ticket },
+            Err((ticket, why, words)) => {
+                self.managers_failed = true;
+                self.failed(&words, MAKE_ROOM);
+                skep_managers::Input::PersistFailed { ticket, why }
+            }
+        };
+        drop(self.done.blocking_send(Done::Managers(told)));
+    }
+
+    fn keep_catalog(&self, bytes: &[u8]) {
+        // The neighbours have it: it is said, and tried again when it changes.
+        if let Err(error) = managers::write_catalog(&self.dir, bytes) {
+            tracing::warn!(%error, "the catalog was not kept");
         }
     }
 
@@ -669,7 +732,8 @@ mod tests {
                 Done::Flood(skep_flood::Input::Appended { up_to, durable }) => {
                     appended.push((up_to.0, durable));
                 }
-                other @ (Done::Flood(_) | Done::Works | Done::Failed { .. }) => {
+                other
+                @ (Done::Flood(_) | Done::Managers(_) | Done::Works | Done::Failed { .. }) => {
                     panic!("{other:?}")
                 }
             }

@@ -7,7 +7,8 @@
 //! Beside it run the disk's thread ([`disk`]), measuring ([`measure`]), computing overlays
 //! ([`topology`]), discovery ([`discovery`]), renewal ([`renewal`]), the waves ([`rollout`]), and
 //! the ways to nodes that cannot be dialled ([`reach`], [`routed`]), which channels of applications
-//! take ([`channel`]).
+//! take ([`channel`]). What is asked about the catalog and the flock's managers is answered in
+//! `catalog` and `management`.
 //! Commands that need no agent live in [`offline`].
 //!
 //! What the crates promise singly is kept here together: BLOC-7, BLOC-9, BLOC-33 to BLOC-40,
@@ -16,6 +17,7 @@
 pub mod answer;
 pub mod authority;
 pub mod boot;
+mod catalog;
 pub mod certificates;
 pub mod channel;
 pub mod clients;
@@ -28,6 +30,7 @@ pub mod giving;
 pub mod keys;
 #[cfg(test)]
 mod loopback;
+mod management;
 pub mod measure;
 pub mod offline;
 pub mod problems;

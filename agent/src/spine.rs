@@ -55,6 +55,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 const NOTE_AGES: Duration = Duration::from_secs(60);
 /// How often the kernel is asked for the round trips of links.
 const SAMPLE_LINKS: Duration = Duration::from_secs(10);
+/// Between two times that the catalog goes to the disk.
+pub(crate) const KEEP_CATALOG: Duration = Duration::from_secs(2);
 
 /// What came of a routed request.
 pub type RoutedAnswer = Result<Bytes, skep_routing::AskError>;
@@ -141,6 +143,12 @@ pub struct Spine {
     pub reach: Reach,
     /// Who waits for the answers to routed requests.
     pub asking: BTreeMap<skep_routing::Token, oneshot::Sender<RoutedAnswer>>,
+    /// Who waits for what the master says.
+    pub(crate) wishes: crate::catalog::Wishes,
+    /// When the catalog goes to the disk, and when it did.
+    pub(crate) catalog_due: Option<Time>,
+    /// See above.
+    pub(crate) catalog_kept: Time,
     /// Links that are up, by the transport's number.
     pub links: BTreeMap<LinkId, LinkNote>,
     /// Bulk links that are up, and to whom.
@@ -279,6 +287,9 @@ impl Spine {
             rollout,
             reach,
             asking: BTreeMap::new(),
+            wishes: crate::catalog::Wishes::default(),
+            catalog_due: None,
+            catalog_kept: clock.now(),
             links: BTreeMap::new(),
             bulk_links: BTreeMap::new(),
             giving: crate::giving::Giving::default(),
@@ -326,7 +337,7 @@ impl Spine {
             self.disk.hand_over();
             let now = self.clock.now();
             let due = self.node.deadline().map(|(at, _)| at).into_iter();
-            let due = due.chain(self.exports.deadline()).min();
+            let due = due.chain(self.exports.deadline()).chain(self.catalog_due).min();
             let due = due.map_or(LONGEST_SLEEP, |at| at.since(now));
             tokio::select! {
                 biased;
@@ -349,6 +360,9 @@ impl Spine {
             // What happened together is worked on together; a timer of the runtime would be late.
             if self.node.deadline().is_some_and(|(at, _)| at <= self.clock.now()) {
                 self.tick().await;
+            }
+            if self.catalog_due.is_some_and(|at| at <= self.clock.now()) {
+                self.keep_catalog();
             }
             if self.exports.deadline().is_some_and(|at| at <= self.clock.now()) {
                 self.tick_exports().await;
@@ -409,6 +423,7 @@ impl Spine {
                     control.appended.send_modify(|grown| *grown += 1);
                 }
             }
+            Done::Managers(input) => self.feed(Input::Managers(input)).await,
             Done::Works => {
                 tracing::info!("the disk takes everything again");
                 self.disk_trouble = None;
@@ -479,6 +494,7 @@ impl Spine {
 
     async fn call(&mut self, call: Call) {
         tracing::debug!(caller = ?call.caller, "asked over the control socket");
+        self.wishes.asked_by = call.caller.to_string();
         self.answer(call.request).await;
     }
 
@@ -535,9 +551,21 @@ impl Spine {
                 Output::Knock { peer, addresses } => self.knock(peer, addresses),
                 Output::Flood(output) => self.flood_output(output),
                 Output::Routed(output) => self.routed(output),
+                Output::Managers(output) => self.managers_output(output),
+                Output::Granted { token, granted } => {
+                    Box::pin(self.granted(token, granted)).await;
+                }
+                Output::Catalog { keys } => self.catalog_changed(&keys),
                 Output::Event(event) => self.node_event(event),
             }
         }
+    }
+
+    /// Keeps the catalog as it is shown, for the next start.
+    fn keep_catalog(&mut self) {
+        self.catalog_due = None;
+        self.catalog_kept = self.clock.now();
+        self.disk.catalog(self.node.catalog().catalog().to_bytes());
     }
 
     pub(crate) fn flush(&mut self) {

@@ -7,11 +7,16 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+mod catalog;
 mod channel;
 mod flood;
 mod offline;
 mod online;
 
+pub use catalog::{
+    CatalogConflicts, CatalogDiff, CatalogExport, CatalogGet, CatalogHistory, CatalogImport,
+    CatalogRm, CatalogSet, CatalogVerb, FlockArgs, FlockRoster, FlockTransfer, FlockVerb,
+};
 pub use channel::{ChannelOpen, ChannelServe};
 pub use flood::{Connect, FloodBench, FloodSend, FloodStats, FloodTail};
 pub use offline::{
@@ -80,10 +85,17 @@ pub enum Verb {
         EXAMPLE\n  skep members\n  skep members --json | jq -r \
         '.[] | select(.presence==\"silent\").node'")]
     Members(Listing),
-    /// Show who can reach whom now, and the overlay between them
+    /// Show who can reach whom now, the overlay between them, and who manages the flock
     #[command(after_help = "EXAMPLE\n  skep flock\n  skep flock --json | jq .digest     \
-        # equal on all nodes of one flock")]
-    Flock(Listing),
+        # equal on all nodes of one flock\n  skep flock --json | jq .management\n  \
+        sudo skep flock step-down")]
+    Flock(FlockArgs),
+    /// Read and change the catalog: what the fleet shall be, the same on every node
+    #[command(subcommand, arg_required_else_help = true, disable_help_subcommand = true)]
+    #[command(after_help = "EXAMPLE\n  skep catalog get\n  \
+        sudo skep catalog set setting/motd value='back at noon'\n  \
+        skep catalog history setting/motd")]
+    Catalog(CatalogVerb),
     /// List the links of this node with the kernel's figures
     #[command(after_help = "EXAMPLE\n  skep links")]
     Links(Listing),
@@ -356,8 +368,10 @@ pub enum Online {
     Status(Listing),
     /// `skep members`
     Members(Listing),
-    /// `skep flock`
-    Flock(Listing),
+    /// `skep flock ..`
+    Flock(FlockArgs),
+    /// `skep catalog ..`
+    Catalog(CatalogVerb),
     /// `skep links`
     Links(Listing),
     /// `skep group`
@@ -462,7 +476,8 @@ impl Cli {
         let online = match self.verb {
             Verb::Status(listing) => Online::Status(listing),
             Verb::Members(listing) => Online::Members(listing),
-            Verb::Flock(listing) => Online::Flock(listing),
+            Verb::Flock(args) => Online::Flock(args),
+            Verb::Catalog(verb) => Online::Catalog(verb),
             Verb::Links(listing) => Online::Links(listing),
             Verb::Group(args) => Online::Group(args),
             Verb::Topology(args) => Online::Topology(args),

@@ -10,11 +10,13 @@ use comfy_table::{Cell, CellAlignment, Color, ColumnConstraint, ContentArrangeme
 use skep_base::NodeName;
 use skep_control::api::Presence;
 
+mod catalog;
 mod flood;
 mod node;
 mod rollout;
 mod topology;
 
+pub use catalog::{catalog, conflicts, diff, entry, history, imported, roster, written};
 pub use flood::{event, figures, gap, group, groups, long, pushed};
 pub use node::{ca, certificate, flock, health, links, members, metrics, status};
 pub use rollout::{image, images, pruned, wave, wave_node_line, waves};

@@ -19,6 +19,7 @@ use crate::render::{self, Style};
 use crate::watch::{LOOK_EVERY, WaveBars};
 
 mod bench;
+mod catalog;
 mod channel;
 mod flood;
 #[cfg(test)]
@@ -83,7 +84,8 @@ pub(crate) async fn carry_out(verb: Online, screen: &mut Screen<'_>) -> anyhow::
     match verb {
         Online::Status(args) => listing!(screen, args, status, render::status),
         Online::Members(args) => listing!(screen, args, members, render::members),
-        Online::Flock(args) => listing!(screen, args, flock, render::flock),
+        Online::Flock(args) => catalog::flock(args, screen).await?,
+        Online::Catalog(verb) => return catalog::catalog(verb, screen).await,
         Online::Links(args) => listing!(screen, args, links, render::links),
         Online::Metrics(args) => listing!(screen, args, metrics, render::metrics),
         Online::CaStatus(args) => listing!(screen, args, ca, render::ca),

@@ -2,11 +2,11 @@
 
 use skep_base::{BlocName, Digest, NodeId, NodeName, WallTime};
 use skep_control::api::{
-    AgentState, CaStatus, Certificate, Check, Cursor, Entry, Event, EventKind, Flock, Group,
-    Health, Image, ImageDetail, Link, LinkKind, Member, Metric, MetricKind, OverlayBasis, Presence,
-    Problem, RoundTrip, RttBasis, Status, Subscriber, Text, Topology, TopologyDecree, TopologyEdge,
-    TopologyFailure, TopologyFigures, TopologySite, Wait, Wave, WaveDetail, WaveId, WaveNode,
-    WaveState, WaveStep,
+    AgentState, CaStatus, Catalog, CatalogEntry, Certificate, Check, Cursor, Entry, Event,
+    EventKind, Field, Flock, Group, Health, Image, ImageDetail, Link, LinkKind, Management, Member,
+    Metric, MetricKind, OverlayBasis, Presence, Problem, RoundTrip, RttBasis, Standing, Status,
+    Subscriber, Text, Topology, TopologyDecree, TopologyEdge, TopologyFailure, TopologyFigures,
+    TopologySite, Wait, Wave, WaveDetail, WaveId, WaveNode, WaveState, WaveStep,
 };
 
 const NOW: u64 = 1_790_000_000_000;
@@ -95,6 +95,70 @@ pub(crate) fn members() -> Vec<Member> {
     ]
 }
 
+pub(crate) fn management() -> Management {
+    let standing = |node: &str, availability, present| Standing {
+        node: name(node),
+        standing: availability / 2,
+        resources: 500,
+        availability,
+        present,
+        witness: false,
+        held: node == "old-1",
+        given_up: false,
+    };
+    Management {
+        role: "backup".into(),
+        name: Some("amber-finch".into()),
+        lineage: Some("00c0ffee00c0ffee".into()),
+        generation: 1,
+        stamp: Some("7/00c0ffee".into()),
+        term: 3,
+        strength: Some("weak".into()),
+        master: Some(name("web-1")),
+        backups: vec![name("queen-1")],
+        learners: Vec::new(),
+        sync_set: vec![name("web-1"), name("queen-1")],
+        roster: vec![
+            standing("web-1", 1000, true),
+            standing("queen-1", 990, true),
+            standing("old-1", 20, false),
+        ],
+        committed: 812,
+        waits: vec![Wait {
+            what: "a second and third eligible node".into(),
+            since_ms: 61_000,
+            until_ms: None,
+        }],
+        others: Vec::new(),
+    }
+}
+
+pub(crate) fn entry(key: &str, revision: u64, value: &str) -> CatalogEntry {
+    CatalogEntry {
+        key: key.into(),
+        revision,
+        stamp: "7/00c0ffee".into(),
+        who: "uid 0 (process 812) at queen-1".into(),
+        when: wall(60_000),
+        merged_from: None,
+        schema: 1,
+        removed: false,
+        fields: [("value".to_owned(), Field::Text(value.into()))].into(),
+    }
+}
+
+pub(crate) fn catalog() -> Catalog {
+    Catalog {
+        index: 812,
+        stamp: "7/00c0ffee".into(),
+        root: Text(Digest::of(b"catalog")),
+        current: true,
+        signed_by: Some(name("web-1")),
+        known_ms: 4_000,
+        entries: vec![entry("setting/motd", 812, "back at noon"), entry("setting/zone", 3, "eu")],
+    }
+}
+
 pub(crate) fn flock() -> Flock {
     Flock {
         name: "queen-1.3f9a".into(),
@@ -105,6 +169,7 @@ pub(crate) fn flock() -> Flock {
         edges: vec![(name("queen-1"), name("web-1"))],
         overlay: "complete".into(),
         connectivity: 1,
+        management: management(),
     }
 }
 

@@ -97,13 +97,55 @@ fn the_flock_shows_members_and_overlay() {
     shown(
         &render::flock(&samples::flock(), TERMINAL),
         &expect![[r#"
-        flock    queen-1.3f9a
-        digest   c63203069a7c7130 (all present members agree)
-        members  2 of 4 present
-        present  queen-1 web-1
-        absent   web-2 (silent) old-1 (given-up)
-        overlay  complete: 1 edge, 1 node must fail to cut it
-        edges    queen-1–web-1
+            flock     queen-1.3f9a
+            digest    c63203069a7c7130 (all present members agree)
+            members   2 of 4 present
+            present   queen-1 web-1
+            absent    web-2 (silent) old-1 (given-up)
+            overlay   complete: 1 edge, 1 node must fail to cut it
+            edges     queen-1–web-1
+            role      backup
+            managed   as amber-finch: generation 1, stamp 7/00c0ffee, term 3, weak
+            master    web-1
+            backups   queen-1
+            sync set  web-1 queen-1
+            roster    web-1 queen-1 old-1
+            waits     a second and third eligible node since 1 min 1 s
+        "#]],
+    );
+}
+
+#[test]
+fn the_catalog_fits_a_terminal() {
+    shown(
+        &render::catalog(&samples::catalog(), TERMINAL),
+        &expect![[r#"
+        ENTRY         REVISION  SAYS
+        setting/motd       812  value="back at noon"
+        setting/zone         3  value=eu
+
+        index 812, stamp 7/00c0ffee: as web-1 signed it 4.0 s ago
+    "#]],
+    );
+    shown(
+        &render::entry(&samples::entry("setting/motd", 812, "noon"), TERMINAL),
+        &expect![[r#"
+            entry     setting/motd
+            revision  812 under 7/00c0ffee
+            written   by uid 0 (process 812) at queen-1 at 2026-09-21 14:12:20 UTC
+            value     noon
+        "#]],
+    );
+    shown(
+        &render::roster(&samples::management().roster, true, TERMINAL),
+        &expect![[r#"
+        NODE     STANDING  RESOURCES  AVAILABILITY  STATE
+        web-1         500        500          1000  present
+        queen-1       495        500           990  present
+        old-1          10        500            20  silent, on hold
+
+        Standing is resources times availability, each of 1000. Availability falls
+        while a node is away and grows back slowly.
     "#]],
     );
 }

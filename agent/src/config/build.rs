@@ -22,6 +22,7 @@ use super::{ENVIRONMENT, Override, TEST_CLOCK_OFFSET};
 
 mod client;
 mod groups;
+mod managers;
 
 /// Makes the configuration of the file's values, the layer over it, the environment and the flags.
 pub(super) fn build(
@@ -53,6 +54,7 @@ pub(super) fn build(
     let client = build.client(low.client, &control.socket, flood.body_max);
     let ca = build.ca(low.ca, &node.state_dir);
     let wave = build.wave(low.wave);
+    let managers = build.managers(low.managers);
     let log = build.log(low.log);
     let test_clock_offset_ms = build.test_clock_offset(environment);
     build.belt("flood", flood.validate().map_err(|error| error.to_string()));
@@ -75,6 +77,7 @@ pub(super) fn build(
         client,
         ca,
         wave,
+        managers,
         log,
         test_clock_offset_ms,
         settings: build.settings,

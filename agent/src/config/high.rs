@@ -50,6 +50,8 @@ pub struct Config {
     pub ca: Ca,
     /// Roll-outs.
     pub wave: Wave,
+    /// Who may manage the flock.
+    pub managers: Managers,
     /// What is logged.
     pub log: Log,
     /// For tests only, see [`super::TEST_CLOCK_OFFSET`].
@@ -215,6 +217,15 @@ pub struct Wave {
     pub fetch_rate: Option<ByteSize>,
     /// Versions of each image that are kept beside those applied or rolled out; all where 0.
     pub keep_versions: u32,
+}
+
+/// Who may manage the flock, and with which timers (DVM-5..22).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Managers {
+    /// What this node may become.
+    pub eligible: skep_managers::Eligibility,
+    /// How long what is waited for.
+    pub timers: skep_managers::Config,
 }
 
 /// What is logged.

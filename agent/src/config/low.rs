@@ -13,7 +13,7 @@ use toml::Spanned;
 
 use super::error::{ConfigError, ConfigErrors, Source, nearest};
 use super::units::{Size, Span, Written};
-use super::values::{Command, ExportFormat, Who};
+use super::values::{Command, Eligible, ExportFormat, Profile, Who};
 
 macro_rules! sections {
     ($($name:ident { $($key:ident: $type:ty,)* })*) => {
@@ -48,6 +48,7 @@ sections! {
         export: Export,
         ca: Ca,
         wave: Wave,
+        managers: Managers,
         log: Log,
     }
     Node {
@@ -186,6 +187,16 @@ sections! {
         send_rate: Maybe<Size>,
         fetch_rate: Maybe<Size>,
         keep_versions: Maybe<u32>,
+    }
+    Managers {
+        eligible: Maybe<Eligible>,
+        profile: Maybe<Profile>,
+        backup_silent: Maybe<Span>,
+        backup_reached: Maybe<Span>,
+        given_up: Maybe<Span>,
+        alone: Maybe<Span>,
+        orphaned: Maybe<Span>,
+        orphaned_holding: Maybe<Span>,
     }
     Log {
         level: Maybe<String>,

@@ -200,6 +200,28 @@ pub struct Location {
     pub longitude: f64,
 }
 
+/// What this node may become among the managers of its flock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Eligible {
+    /// Anything.
+    Yes,
+    /// Nothing.
+    No,
+    /// It notes and promises, and is never master or backup.
+    Witness,
+}
+
+/// Which timers the managers begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Profile {
+    /// Skep's own.
+    Skep,
+    /// Those of the founding documents: minutes where Skep's are seconds.
+    Documents,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -40,6 +40,12 @@ impl Spine {
     fn transport_event(&mut self, event: skep_transport::Event) {
         use skep_transport::Event as Happened;
         match event {
+            Happened::LinkUp { link, peer, remote, .. } if self.is_expelled(&peer.cert) => {
+                let why = format!("{} is expelled by the catalog", peer.cert.node);
+                self.note(EventKind::Refused { remote: remote.to_string(), why });
+                self.transport.close(link, crate::catalog::EXPELLED);
+            }
+            Happened::StreamUp { peer, .. } if self.is_expelled(&peer.cert) => {}
             Happened::LinkUp { link, lane: Lane::Control, peer, dialled, remote } => {
                 let id = LinkId(link.number());
                 let name = peer.cert.node.clone();

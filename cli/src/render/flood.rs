@@ -168,6 +168,10 @@ fn words(kind: &EventKind) -> (String, Option<Color>) {
         EventKind::Flock { name, present } => {
             (format!("flock {name}: {} present", count(*present, "member")), None)
         }
+        EventKind::Managers { what } => (what.clone(), None),
+        EventKind::Catalog { index, keys } => {
+            (format!("catalog {index}: {} changed", keys.join(" ")), None)
+        }
         EventKind::LinkUp { node, remote, dialled } => {
             let arrow = if *dialled { "→" } else { "←" };
             (format!("link to {node} is up ({arrow} {remote})"), None)

@@ -193,6 +193,7 @@ pub fn flock(flock: &Flock, style: Style) -> String {
     ));
     let edges: Vec<String> = flock.edges.iter().map(|(a, b)| format!("{a}–{b}")).collect();
     rows.push(("edges", joined(edges.iter().map(String::as_str))));
+    rows.extend(super::catalog::management(&flock.management));
     facts(style, &rows)
 }
 

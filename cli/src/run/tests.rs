@@ -137,3 +137,42 @@ async fn the_end_of_a_followed_stream_is_no_success() {
     assert!(text.contains("agent started, life 7"), "{text}");
     assert!(end.unwrap_err().to_string().contains("ended the stream"));
 }
+
+#[tokio::test]
+async fn an_entry_is_set_as_it_is_typed_and_the_promise_is_said() {
+    let answer = |request| match request {
+        Request::WriteCatalog { write, reply } => {
+            assert_eq!((write.key.as_str(), write.revision), ("setting/motd", Some(7)));
+            let fields = write.fields.unwrap();
+            assert_eq!(fields["value"], skep_control::api::Field::Text("back at noon".into()));
+            reply.ok(skep_control::api::Written {
+                index: 812,
+                stamp: "7/00c0ffee".into(),
+                strength: "strong".into(),
+                changed: vec![write.key],
+            });
+        }
+        other => unexpected(&other),
+    };
+    let words = ["catalog", "set", "setting/motd", "value=back at noon", "--if-revision", "7"];
+    let (text, end) = skep(&words, answer).await;
+    assert_eq!(end.unwrap(), Exit::Done);
+    assert_eq!(text, "setting/motd is set: revision 812, strong\n");
+}
+
+#[tokio::test]
+async fn the_master_is_told_to_hand_over() {
+    let answer = |request| match request {
+        Request::ManageFlock { order, reply } => {
+            let node = samples::name("web-2");
+            assert_eq!(order, skep_control::api::ManageFlock::Transfer { node });
+            reply.ok(skep_control::api::Accepted { message: "done".into() });
+        }
+        Request::Flock(reply) => reply.ok(samples::flock()),
+        other => unexpected(&other),
+    };
+    let (text, end) = skep(&["flock", "transfer", "web-2"], answer).await;
+    assert_eq!((text.as_str(), end.unwrap()), ("done\n", Exit::Done));
+    let (text, _) = skep(&["flock"], answer).await;
+    assert!(text.contains("as amber-finch: generation 1"), "{text}");
+}

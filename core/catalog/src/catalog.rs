@@ -10,6 +10,7 @@ use skep_wire::{decode, encode};
 
 use crate::command::{Command, Expect, Payload, Write};
 use crate::key::Key;
+use crate::merging::{Part, Parts};
 use crate::slot::{OVERHEAD, Slot, Stamp, Version};
 
 /// Entries that a catalog holds. Every node holds all of them.
@@ -26,7 +27,7 @@ pub const BUCKETS: usize = 256;
 const LAYOUT: u8 = 1;
 
 /// What came of a command.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// It happened.
     Applied {
@@ -55,6 +56,20 @@ pub enum Origin {
     Own,
     /// That of a flock that merged into this one.
     Foreign(Foreign),
+    /// A part of the catalog of a flock that merged into this one, which had gone too far since the
+    /// fork to be handed over command by command.
+    ForeignState {
+        /// Of which flock.
+        lineage: u64,
+        /// After which of its commands.
+        index: u64,
+        /// Which part, from 0.
+        part: u32,
+        /// Of how many.
+        parts: u32,
+        /// The last place that both logs have in common.
+        common: u64,
+    },
 }
 
 /// A place in the log of a flock that merged into this one.
@@ -71,7 +86,7 @@ pub struct Foreign {
 }
 
 /// Why a command cannot happen.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
     /// Bytes that are no command of a layout that is known here.
     #[error("not a catalog command that this build can read")]
@@ -133,6 +148,8 @@ pub struct Catalog {
     bytes: usize,
     index: u64,
     stamp: Stamp,
+    /// Parts of another flock's catalog that have come so far.
+    pub(crate) parts: Parts,
 }
 
 #[derive(Clone, Debug)]
@@ -162,6 +179,7 @@ impl Default for Catalog {
             bytes: 0,
             index: 0,
             stamp: Stamp::default(),
+            parts: Parts::default(),
         }
     }
 }
@@ -171,6 +189,7 @@ struct Snapshot {
     index: u64,
     stamp: Stamp,
     slots: Vec<(Key, Slot)>,
+    parts: Parts,
 }
 
 impl Catalog {
@@ -188,6 +207,10 @@ impl Catalog {
         }
         self.index = index;
         self.stamp = stamp;
+        if let Origin::ForeignState { lineage, index: up_to, part, parts, common } = origin {
+            let part = Part { lineage, up_to, part, parts, bytes: command };
+            return self.absorb_part((index, stamp), common, part);
+        }
         let Ok(command) = Command::from_bytes(command) else {
             return Outcome::Refused(Refusal::Malformed);
         };
@@ -399,7 +422,12 @@ impl Catalog {
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
         let slots = self.slots().into_iter().map(|(key, slot)| (key.clone(), slot.clone()));
-        let snapshot = Snapshot { index: self.index, stamp: self.stamp, slots: slots.collect() };
+        let snapshot = Snapshot {
+            index: self.index,
+            stamp: self.stamp,
+            slots: slots.collect(),
+            parts: self.parts.clone(),
+        };
         let mut bytes = alloc::vec![LAYOUT];
         bytes.extend_from_slice(&encode(&snapshot));
         bytes.into()
@@ -423,6 +451,7 @@ impl Catalog {
         let snapshot: Snapshot = decode("catalog", rest).map_err(|_| SnapshotError::Malformed)?;
         let mut catalog = Self::new();
         catalog.set_place(snapshot.index, snapshot.stamp);
+        catalog.parts = snapshot.parts;
         let slots = snapshot.slots.into_iter().map(|(key, slot)| (key, Some(slot)));
         catalog.exchange(slots.collect())?;
         Ok(catalog)
@@ -500,7 +529,8 @@ impl Catalog {
         assert_eq!(all.len(), self.entries, "the entries of the catalog were miscounted");
         let gone = all.iter().filter(|(_, slot)| slot.live().is_none()).count();
         assert_eq!(gone, self.removed.len(), "removed entries were miscounted");
-        for (bucket, kept) in (0..=u8::MAX).zip(&self.buckets) {
+        let filled = |(_, bucket): &(u8, &Bucket)| !bucket.slots.is_empty();
+        for (bucket, kept) in (0..=u8::MAX).zip(&self.buckets).filter(filled) {
             let mut fresh = kept.clone();
             fresh.hash();
             assert_eq!(fresh.digest, kept.digest, "bucket {bucket} was not hashed again");

@@ -13,8 +13,8 @@ use crate::key::{Key, Kind};
 
 /// Longest body of one entry: 10 MiB belong in an image or a file, not in every node's memory.
 pub const MAX_BODY_BYTES: usize = 16 * 1024;
-/// Longest body that is kept: an entry of the conflict log says what another entry should have said,
-/// and whose that was.
+/// Longest body that is kept: an entry of the conflict log says what another entry should have
+/// said, and whose that was.
 pub(crate) const MAX_STORED_BYTES: usize = MAX_BODY_BYTES + 1024;
 /// Longest command: it is one entry of the managers' log, and travels in one frame, also where it
 /// is passed on from link to link.

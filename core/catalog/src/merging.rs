@@ -5,10 +5,12 @@
 //! the conflict log, one entry for each flock and entry. Whether a command happened where it was
 //! decided is judged again: a write that had been refused there must not happen here.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use skep_base::{Digest, WallTime};
 use skep_wire::{decode, encode};
@@ -21,6 +23,9 @@ use crate::value::SCHEMA;
 
 /// Room that is left in a command for its author and the lengths in it.
 const COMMAND_SLACK: usize = 1024;
+
+/// Parts that another flock's catalog may come in: one of 32 MiB.
+const MAX_PARTS: u32 = 1024;
 
 /// What the side that does not lead wanted of an entry that both had changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +54,62 @@ fn logged_as(lineage: u64, key: &Key) -> Option<Key> {
     Key::new(Kind::CONFLICT, &format!("{:08x}-{}", lineage >> 32, entry.abbreviated(12))).ok()
 }
 
+/// Parts of another flock's catalog that have come. They are in no root: nobody shows them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Parts {
+    /// Of which flock, and after which of its commands.
+    of: (u64, u64),
+    bytes: BTreeMap<u32, Bytes>,
+}
+
+/// One of them, as it comes.
+pub(crate) struct Part<'a> {
+    pub(crate) lineage: u64,
+    pub(crate) up_to: u64,
+    pub(crate) part: u32,
+    pub(crate) parts: u32,
+    pub(crate) bytes: &'a [u8],
+}
+
 impl Catalog {
+    /// Takes a part of another flock's catalog; with the last one what only that flock changed
+    /// happens, as far as its newest versions say.
+    pub(crate) fn absorb_part(&mut self, at: (u64, Stamp), common: u64, part: Part<'_>) -> Outcome {
+        let Part { lineage, up_to, part, parts, bytes } = part;
+        if part >= parts || parts > MAX_PARTS || bytes.len() > MAX_COMMAND_BYTES {
+            return Outcome::Refused(Refusal::Malformed);
+        }
+        if self.parts.of != (lineage, up_to) {
+            self.parts = Parts { of: (lineage, up_to), bytes: BTreeMap::new() };
+        }
+        self.parts.bytes.insert(part, Bytes::copy_from_slice(bytes));
+        if (self.parts.bytes.len() as u64) < u64::from(parts) {
+            return Outcome::Skipped;
+        }
+        let whole: Vec<u8> =
+            self.parts.bytes.values().flat_map(|bytes| bytes.iter()).copied().collect();
+        self.parts = Parts::default();
+        let Ok(theirs) = Self::from_bytes(&whole) else {
+            return Outcome::Refused(Refusal::Malformed);
+        };
+        let mut all = Vec::new();
+        for (key, slot) in theirs.slots() {
+            let Some(newest) = slot.newest().filter(|newest| newest.revision > common) else {
+                continue;
+            };
+            let (index, stamp) = (newest.revision, newest.stamp);
+            let write =
+                Write { key: key.clone(), expect: Expect::Anything, put: newest.put.clone() };
+            let command = Command::one(newest.who.clone(), newest.when, write);
+            match self.absorb(at, Foreign { lineage, stamp, index, common }, command) {
+                Outcome::Applied { changed } => all.extend(changed),
+                Outcome::Skipped => {}
+                refused @ (Outcome::Refused(_) | Outcome::Conflict { .. }) => return refused,
+            }
+        }
+        Outcome::Applied { changed: all }
+    }
+
     /// Lets a command happen that another flock decided. The same one may come several times.
     pub(crate) fn absorb(
         &mut self,

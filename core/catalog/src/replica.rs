@@ -265,6 +265,12 @@ impl Replica {
         &self.catalog
     }
 
+    /// What feeds it.
+    #[must_use]
+    pub const fn place(&self) -> Place {
+        self.place
+    }
+
     /// The highest epoch that any master is known to have had.
     #[must_use]
     pub const fn seen(&self) -> u64 {
@@ -343,7 +349,8 @@ impl Replica {
             return Err(None);
         }
         if head.stamp.epoch == newest.epoch && head.stamp.fork != newest.fork && newest.epoch > 0 {
-            return Err(Some("a catalog of the same epoch as one of another fork"));
+            // Two flocks that formed apart: one of them gets a higher epoch when they merge.
+            return Err(None);
         }
         let older = self
             .head
@@ -400,12 +407,10 @@ impl Replica {
     /// Under which lineage and stamp there is something new to sign, if this node signs.
     fn unsaid(&self) -> Option<(u64, Stamp)> {
         let Place::Master { lineage, stamp } = self.place else { return None };
-        // Before the first entry under its own stamp is in the log, what is there is another's.
-        let mine = self.catalog.stamp() == stamp;
         let new = self.published.is_none_or(|last| {
             last.lineage != lineage || last.stamp != stamp || last.index != self.catalog.index()
         });
-        (mine && new).then_some((lineage, stamp))
+        new.then_some((lineage, stamp))
     }
 
     fn to_publish(&self) -> Option<Head> {
@@ -416,9 +421,9 @@ impl Replica {
 
     /// A backup has what the master signs: its neighbours may get it from here.
     fn tell_as_backup(&mut self, out: &mut Outbox<Output>) {
-        let signed = self.head.map(|(_, head, _)| (head.index, head.stamp));
-        let here = (self.catalog.index(), self.catalog.stamp());
-        if self.place == Place::Backup && signed == Some(here) {
+        let Some((_, head, _)) = self.head else { return };
+        let there = self.catalog.index() == head.index && self.catalog.root() == head.root;
+        if self.place == Place::Backup && there {
             self.tell_news(out);
         }
     }

@@ -37,7 +37,7 @@ impl Stamp {
 
 impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{:08x}", self.epoch, self.fork >> 32)
+        write!(f, "{}/{:08x}", self.epoch, self.fork >> 32)
     }
 }
 

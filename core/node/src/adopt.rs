@@ -95,6 +95,14 @@ impl Node {
         let mut neighbours = mine.clone();
         neighbours.extend(self.kept(&GroupName::all(), &present));
         let mut watched = layout.extra_watched_by(&self.id).to_vec();
+        for peer in self.pinned() {
+            if present.binary_search(&peer).is_ok()
+                && !neighbours.contains(&peer)
+                && !watched.contains(&peer)
+            {
+                watched.push(peer);
+            }
+        }
         let ring = layout.watch_ring();
         let chased = self
             .absent

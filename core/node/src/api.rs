@@ -123,6 +123,16 @@ pub enum Input {
         /// What came of it.
         outcome: Result<Bytes, skep_routing::Failure>,
     },
+    /// For the managers: what the disk answers, what an operator orders of this node alone.
+    Managers(skep_managers::Input),
+    /// Ask something of the flock's master, wherever it is. [`Output::Granted`] tells what came of
+    /// it.
+    Wish {
+        /// Names it.
+        token: u64,
+        /// What.
+        wish: skep_catalog::Wish,
+    },
     /// Say that this node stops: nothing is dialled any more, and all links are closed.
     Stop(Farewell),
 }
@@ -217,6 +227,21 @@ pub enum Output {
     /// Requests of other nodes, and answers to this node's. `Send` and `Reject` never show here,
     /// nor does [`crate::service::PING`].
     Routed(skep_routing::Output),
+    /// What the managers want of the disk, and what happened among them. What they send, announce
+    /// and decide never shows here.
+    Managers(skep_managers::Output),
+    /// What came of a wish of this node.
+    Granted {
+        /// Which.
+        token: u64,
+        /// What.
+        granted: skep_catalog::Granted,
+    },
+    /// Entries of the catalog say something else now, or it stands somewhere else.
+    Catalog {
+        /// Which entries.
+        keys: Vec<skep_catalog::Key>,
+    },
     /// Something that people or other parts of the agent may want to know.
     Event(Event),
 }
@@ -297,6 +322,10 @@ pub struct Config {
     pub adoption: skep_topology::adoption::Config,
     /// Of the overlay.
     pub shape: Shape,
+    /// Of the catalog.
+    pub catalog: skep_catalog::Config,
+    /// What this node may become among the managers.
+    pub fit: crate::managed::Fit,
 }
 
 /// What a node must be given to start.
@@ -321,6 +350,10 @@ pub struct Birth {
     pub log_next: Position,
     /// The highest update of each origin that is known to have been purged.
     pub purged: Vec<skep_flood::PurgedMark>,
+    /// The managers, as they were when what the disk holds was written.
+    pub managers: Box<skep_managers::Managers>,
+    /// The catalog, as it was shown last.
+    pub catalog: skep_catalog::Catalog,
     /// The wall clock went back over the stop, or is unset: ages of what is on disk are unknown.
     pub clock_went_back: bool,
 }

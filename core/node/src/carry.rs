@@ -23,6 +23,8 @@ impl Node {
             self.membership.settle(now, &mut self.from_membership);
             self.carry_from_membership(now, out);
             self.carry_from_adoption(now, out);
+            self.carry_from_managers(now, out);
+            self.carry_from_catalog(now, out);
             if core::mem::take(&mut self.lay_out_again) && self.layout.is_some() {
                 self.lay_out(now);
             }
@@ -49,6 +51,8 @@ impl Node {
             && self.from_membership.is_empty()
             && self.from_estimates.is_empty()
             && self.from_adoption.is_empty()
+            && self.from_managers.is_empty()
+            && self.from_catalog.is_empty()
     }
 
     pub(crate) fn restore(
@@ -77,6 +81,7 @@ impl Node {
             self.member(now, input);
         }
         self.publish_facts(now);
+        self.publish_fit(now);
     }
 
     fn carry_from_records(&mut self, now: Time, out: &mut Outbox<Output>) {
@@ -129,6 +134,9 @@ impl Node {
         if let Some(slot) = Self::slot_of(kind) {
             return self.decree_changed(now, owner, slot);
         }
+        if matches!(kind, record::ELIGIBILITY | record::MANAGERS | record::CATALOG) {
+            return self.flock_record_changed(now, owner, kind);
+        }
         let incarnation = stored.version.incarnation;
         let regrouped = kind == record::NODE && self.is_regrouped(owner, stored);
         let input = match kind {
@@ -144,6 +152,9 @@ impl Node {
         };
         if let Some(input) = input {
             self.member(now, input);
+        }
+        if kind == record::NODE {
+            self.tell_managers_of(now, owner);
         }
         self.lay_out_again |= regrouped;
     }
@@ -163,6 +174,7 @@ impl Node {
         while let Some(output) = self.from_membership.pop() {
             match output {
                 skep_membership::Output::Dial { dial, expect, addresses } => {
+                    self.managed.dials(dial, expect);
                     out.push(Output::Dial { dial, expect, addresses });
                 }
                 skep_membership::Output::Heartbeat { link, heartbeat } => {
@@ -183,6 +195,7 @@ impl Node {
                     }
                     self.estimate(now, skep_estimates::Input::Link { peer, up: true });
                     self.adopt(now, skep_topology::adoption::Input::Link { peer, up: true });
+                    self.manage(now, skep_managers::Input::LinkUp { node: peer });
                     self.flood_peers_changed |= !self.groups.is_empty();
                     out.push(Output::Event(Event::Linked { peer, link }));
                 }
@@ -192,6 +205,7 @@ impl Node {
                     self.flood_over(peer, false);
                     self.estimate(now, skep_estimates::Input::Link { peer, up: false });
                     self.adopt(now, skep_topology::adoption::Input::Link { peer, up: false });
+                    self.link_of_manager_down(now, peer, out);
                     self.flood_peers_changed |= !self.groups.is_empty();
                     out.push(Output::Event(Event::Unlinked { peer }));
                 }
@@ -245,6 +259,7 @@ impl Node {
     ) {
         let present = status == Status::Present;
         self.record(now, skep_records::Input::Presence { owner: node, present });
+        self.tell_managers_of_status(now, node, status);
         if status != Status::Unmet {
             let name = self.membership.member(node).and_then(|member| member.name.cloned());
             let present = self.membership.present().len();
@@ -279,6 +294,8 @@ impl Node {
         let group = GroupName::all();
         let input = skep_flood::Input::Neighbours { group, peers };
         self.flood.handle(now, input, &mut self.from_flood);
+        let peers = self.flood_peers.keys().copied().collect();
+        self.catalogue(now, skep_catalog::Input::Neighbours(peers));
         for group in self.groups.clone() {
             let peers = self.group_peers(&group);
             let input = skep_flood::Input::Neighbours { group, peers };

@@ -15,8 +15,9 @@
 //! After [`Node::handle`] or [`Node::tick`] the outbox is carried out in order, and
 //! [`Node::deadline`] says when the next tick is due. Only control-lane links come here; the bulk
 //! lane goes straight from the transport to whoever moves chunks. What nodes without a link ask of
-//! each other goes over others ([`Input::Ask`]). Serves BLOC-9, 10, 15–18, 39, 40;
-//! MULTI-13; FLOOD-1.
+//! each other goes over others ([`Input::Ask`]). What the flock's managers decide changes the
+//! catalog, and what is asked of the master is passed on to it ([`Input::Wish`]).
+//! Serves BLOC-9, 10, 15–18, 26, 39, 40; DVM-1–4; MULTI-13; FLOOD-1.
 
 #![no_std]
 #![warn(missing_docs)]
@@ -26,13 +27,16 @@ extern crate alloc;
 mod adopt;
 mod api;
 mod carry;
+mod desk;
 mod job;
+mod managed;
 mod measure;
 mod node;
 mod portrait;
 mod routed;
 
 pub use api::*;
+pub use managed::Fit;
 pub use node::Node;
 pub use portrait::{Portrait, appraise};
 pub use routed::service;

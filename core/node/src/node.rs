@@ -68,6 +68,14 @@ pub struct Node {
     pub(crate) seldom_changed: bool,
     /// Frames of a kind that no machine here knows: a newer peer's.
     pub(crate) unknown_frames: u64,
+    /// The managers, and what is told to them.
+    pub(crate) managed: crate::managed::Managed,
+    /// The catalog.
+    pub(crate) catalog: skep_catalog::Replica,
+    /// What is asked of the master.
+    pub(crate) desk: crate::desk::Desk,
+    pub(crate) from_managers: Outbox<skep_managers::Output>,
+    pub(crate) from_catalog: Outbox<skep_catalog::Output>,
     pub(crate) from_records: Outbox<skep_records::Output>,
     pub(crate) from_membership: Outbox<skep_membership::Output>,
     pub(crate) from_flood: Outbox<skep_flood::Output>,
@@ -123,6 +131,11 @@ impl Node {
             seldom_due: None,
             seldom_changed: true,
             unknown_frames: 0,
+            managed: crate::managed::Managed::new(now, birth.managers, config.fit),
+            catalog: skep_catalog::Replica::new(id, config.catalog, birth.catalog),
+            desk: crate::desk::Desk::default(),
+            from_managers: Outbox::new(),
+            from_catalog: Outbox::new(),
             from_records: Outbox::new(),
             from_membership: Outbox::new(),
             from_flood: Outbox::new(),
@@ -147,11 +160,13 @@ impl Node {
                     self.records.flush(now, &mut self.from_records);
                     self.settle(now, out);
                 }
+                self.managed.last_down = self.membership.peer(link).map(|peer| (peer, why));
                 self.member(now, skep_membership::Input::LinkDown { link, why });
             }
             Input::Restrict { link, on } => self.restrict(link, on),
             Input::Frame { link, frame } => self.frame(now, link, frame, out),
             Input::DialFailed { dial, why } => {
+                self.dial_of_manager_failed(now, dial, why);
                 self.member(now, skep_membership::Input::DialFailed { dial, why });
             }
             Input::Found { addresses, source } => {
@@ -193,6 +208,8 @@ impl Node {
             Input::Answer { ticket, outcome } => {
                 self.routed(now, skep_routing::Input::Answer { ticket, outcome });
             }
+            Input::Managers(input) => self.manage(now, input),
+            Input::Wish { token, wish } => self.wish(now, token, wish, out),
             Input::Stop(farewell) => self.stop(now, farewell, out),
         }
         self.settle(now, out);
@@ -208,8 +225,14 @@ impl Node {
 
     /// Asks the machines that few inputs concern.
     pub(crate) fn ask_seldom_due(&self) -> Option<Deadline> {
-        let machines =
-            [self.routing.deadline(), self.estimates.deadline(), self.adoption.deadline()];
+        let machines = [
+            self.routing.deadline(),
+            self.estimates.deadline(),
+            self.adoption.deadline(),
+            self.managed.deadline(),
+            self.catalog.deadline(),
+            self.desk.deadline(),
+        ];
         machines.into_iter().flatten().min()
     }
 
@@ -223,6 +246,9 @@ impl Node {
             self.routing.tick(now, &mut self.from_routing);
             self.estimates.tick(now, &mut self.from_estimates);
             self.adoption.tick(now, &mut self.from_adoption);
+            self.tick_managers(now);
+            self.catalog.tick(now, &mut self.from_catalog);
+            self.tick_desk(now, out);
         }
         self.settle(now, out);
     }
@@ -242,6 +268,8 @@ impl Node {
             "a machine's output was left lying"
         );
         self.adoption.check();
+        self.managed.check();
+        self.catalog.check();
         assert!(
             self.seldom_changed || self.seldom_due == self.ask_seldom_due(),
             "a machine has something to do at another time than it said"
@@ -322,6 +350,18 @@ impl Node {
         self.membership.statistics()
     }
 
+    /// The catalog, as this node shows it.
+    #[must_use]
+    pub const fn catalog(&self) -> &skep_catalog::Replica {
+        &self.catalog
+    }
+
+    /// What this node knows of its flock's management.
+    #[must_use]
+    pub fn management(&self, now: Time) -> skep_managers::View {
+        self.managed.view(now)
+    }
+
     /// The update flood.
     #[must_use]
     pub const fn flood(&self) -> &Flood {
@@ -379,6 +419,18 @@ impl Node {
                 let body = frame.body;
                 self.adopt(now, skep_topology::adoption::Input::Message { from, body });
             }
+            kind::MANAGERS => {
+                let body = frame.body;
+                self.manage(now, skep_managers::Input::Message { from, body });
+            }
+            kind::CATALOG => {
+                let body = frame.body;
+                self.catalogue(now, skep_catalog::Input::Message { from, body });
+            }
+            kind::WISHES => match skep_catalog::Forward::from_body(&frame.body) {
+                Ok(message) => self.wish_came(now, from, message, out),
+                Err(error) => self.broken(link, from, &error, out),
+            },
             kind::ESTIMATES => {
                 let body = frame.body;
                 self.estimate(now, skep_estimates::Input::Message { from, body });

@@ -25,7 +25,14 @@ pub mod service {
     pub const LINK_BACK: u8 = 3;
     /// Answer at once; I cannot dial you. The node answers it itself, and it never shows.
     pub const PING: u8 = 4;
+    /// A message of the managers, where there is no link. Carried out by the node itself.
+    pub const MANAGERS: u8 = 5;
+    /// Something is asked of the master. Carried out by the node itself.
+    pub const WISH: u8 = 6;
 }
+
+/// Tokens of what the node itself asks about the flock: those of the agent count from one.
+pub(crate) const FIRST_TOKEN: u64 = 1 << 62;
 
 impl Node {
     pub(crate) fn routed(&mut self, now: Time, input: skep_routing::Input) {
@@ -75,6 +82,15 @@ impl Node {
                         let took = outcome.ok().map(|_| took);
                         self.estimate(now, skep_estimates::Input::Answered { peer, took });
                     }
+                }
+                skep_routing::Output::Request {
+                    ticket,
+                    service: service @ (service::MANAGERS | service::WISH),
+                    body,
+                    ..
+                } => self.asked_for_flock(now, ticket, service, body),
+                skep_routing::Output::Answered { token, outcome, .. } if token.0 >= FIRST_TOKEN => {
+                    self.answered_for_flock(now, token, outcome, out);
                 }
                 asked @ (skep_routing::Output::Request { .. }
                 | skep_routing::Output::Answered { .. }) => out.push(Output::Routed(asked)),

@@ -64,6 +64,14 @@ fn id(n: usize) -> NodeId {
     NodeId::derive(&bloc, &name(n))
 }
 
+fn managers(id: NodeId, now: Time) -> skep_managers::Managers {
+    let me =
+        skep_managers::Me { id, eligible: skep_managers::Eligibility::Eligible, resources: 500 };
+    let rng = skep_base::Rng::seeded(u64::from(id.as_bytes()[0]));
+    let (config, disk) = Default::default();
+    skep_managers::Managers::new(me, config, disk, rng, now).unwrap()
+}
+
 struct Host {
     node: Node,
     nonce: Nonce,
@@ -133,6 +141,8 @@ impl Net {
             log: Vec::new(),
             log_next: Position::default(),
             purged: Vec::new(),
+            managers: Box::new(managers(id(n), self.now)),
+            catalog: skep_catalog::Catalog::new(),
             clock_went_back: false,
         };
         let node = Node::new(self.now, birth, self.config.clone());

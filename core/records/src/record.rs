@@ -30,8 +30,15 @@ pub mod kind {
     pub const ESTIMATES: u16 = 5;
     /// Whom no link can join with the node, and how far they are over others: `skep-estimates`.
     pub const WAYS: u16 = 6;
+    /// What the node says of the managers of its flock: `skep-managers`.
+    pub const MANAGERS: u16 = 7;
     /// Where the node serves clients: `skep-lines`.
     pub const CLIENT_PORTS: u16 = 8;
+    /// What the catalog is, signed by the master: `skep-catalog`.
+    pub const CATALOG: u16 = 9;
+    /// What the node may become among the managers, where that is not what every node may:
+    /// `skep-node`.
+    pub const ELIGIBILITY: u16 = 10;
     /// A wave that the queen orders: `skep-wave`.
     pub const WAVE_ORDER: u16 = 16;
     /// How far the node is with its waves, and which it applied last: `skep-wave`.

@@ -54,6 +54,10 @@ pub mod kind {
     pub const ROUTED: u8 = 0x38;
     /// Masters, backups and the roster: `skep-managers`.
     pub const MANAGERS: u8 = 0x48;
+    /// What differs between two catalogs, and what changed: `skep-catalog`.
+    pub const CATALOG: u8 = 0x4C;
+    /// What is asked of the master, and its answers: `skep-catalog`.
+    pub const WISHES: u8 = 0x4D;
     /// Asks for a channel: the first frame of a stream.
     pub const CHANNEL: u8 = 0x50;
     /// Asks to be joined to whoever shows the same cookie: the first frame of a stream to a relay.

@@ -18,7 +18,7 @@ pub const PROTOCOL_MIN: u16 = 1;
 /// Newest protocol this build speaks.
 pub const PROTOCOL_MAX: u16 = 1;
 /// Behaviour this build is able to show. New behaviour waits until all present members announce it.
-pub const FEATURE_LEVEL: u16 = 1;
+pub const FEATURE_LEVEL: u16 = 2;
 /// Addresses a hello or a node record may list.
 pub const MAX_HELLO_ADDRESSES: usize = 8;
 

@@ -11,12 +11,18 @@ use std::str::FromStr;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+mod catalog;
 mod event;
 mod flood;
 mod image;
 mod node;
 mod topology;
 
+pub use catalog::{
+    Catalog, CatalogChange, CatalogDiff, CatalogEntry, CatalogHistory, CatalogText, DiffCatalog,
+    Field, ImportCatalog, Imported, MAX_IMPORT_BYTES, ManageFlock, Management, OtherFlock,
+    ReadCatalog, Standing, WriteCatalog, Written,
+};
 pub use event::{Event, EventKind, ReadEvents};
 pub use flood::{
     Body, Commit, Committed, Cursor, Missing, Publish, Published, ReadUpdates, Update, UpdateId,

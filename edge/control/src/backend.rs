@@ -10,10 +10,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::Caller;
 use crate::api::{
-    Accepted, CaStatus, Certificate, Commit, Committed, Event, Flock, Group, Health, Image,
-    ImageDetail, JoinAddress, Link, Member, Metric, PruneImages, Pruned, Published, ReadEvents,
-    ReadTopology, ReadUpdates, Refusal, RoundTrip, Shutdown, StartWave, Status, Topology, Updates,
-    Wave, WaveDetail, WaveId, WhichVersion,
+    Accepted, CaStatus, Catalog, CatalogDiff, CatalogHistory, CatalogText, Certificate, Commit,
+    Committed, DiffCatalog, Event, Flock, Group, Health, Image, ImageDetail, ImportCatalog,
+    Imported, JoinAddress, Link, ManageFlock, Member, Metric, PruneImages, Pruned, Published,
+    ReadCatalog, ReadEvents, ReadTopology, ReadUpdates, Refusal, RoundTrip, Shutdown, StartWave,
+    Status, Topology, Updates, Wave, WaveDetail, WaveId, WhichVersion, WriteCatalog, Written,
 };
 use crate::feed::Feed;
 
@@ -96,6 +97,59 @@ pub enum Request {
     Members(Reply<Vec<Member>>),
     /// Who can reach whom now.
     Flock(Reply<Flock>),
+    /// Manage the flock otherwise. Answer when it is.
+    ManageFlock {
+        /// How.
+        order: ManageFlock,
+        /// The answer.
+        reply: Reply<Accepted>,
+    },
+    /// The catalog.
+    Catalog {
+        /// Which of it.
+        query: ReadCatalog,
+        /// The answer.
+        reply: Reply<Catalog>,
+    },
+    /// One entry of it.
+    CatalogEntry {
+        /// Kind and name.
+        key: String,
+        /// The answer.
+        reply: Reply<CatalogHistory>,
+    },
+    /// What changed in it.
+    CatalogDiff {
+        /// Between which indices.
+        query: DiffCatalog,
+        /// The answer.
+        reply: Reply<CatalogDiff>,
+    },
+    /// All of it as a file.
+    CatalogExport(Reply<CatalogText>),
+    /// Set or remove an entry. Answer when it is decided and kept.
+    WriteCatalog {
+        /// Which, and what.
+        write: WriteCatalog,
+        /// The answer.
+        reply: Reply<Written>,
+    },
+    /// Make it what a file says.
+    CatalogImport {
+        /// How.
+        query: ImportCatalog,
+        /// The file.
+        text: bytes::Bytes,
+        /// The answer.
+        reply: Reply<Imported>,
+    },
+    /// Let an entry of the conflict log happen after all.
+    CatalogReapply {
+        /// Its name.
+        name: String,
+        /// The answer.
+        reply: Reply<Written>,
+    },
     /// Links that are up.
     Links(Reply<Vec<Link>>),
     /// Figures.

@@ -16,10 +16,12 @@ use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
 use crate::api::{
-    Accepted, CaStatus, Certificate, Code, Commit, Committed, DrawAs, Event, Failure, Flock, Group,
-    Health, Image, ImageDetail, JoinAddress, Link, MAX_ANSWER_BYTES, MAX_WAIT_MS, Member, Metric,
-    PREFIX, PruneImages, Pruned, Published, ReadEvents, ReadUpdates, Refusal, RoundTrip, Shutdown,
-    StartWave, Status, Topology, Updates, Wave, WaveDetail, WaveId, WhichVersion,
+    Accepted, CaStatus, Catalog, CatalogDiff, CatalogHistory, CatalogText, Certificate, Code,
+    Commit, Committed, DrawAs, Event, Failure, Flock, Group, Health, Image, ImageDetail,
+    ImportCatalog, Imported, JoinAddress, Link, MAX_ANSWER_BYTES, MAX_WAIT_MS, ManageFlock, Member,
+    Metric, PREFIX, PruneImages, Pruned, Published, ReadEvents, ReadUpdates, Refusal, RoundTrip,
+    Shutdown, StartWave, Status, Topology, Updates, Wave, WaveDetail, WaveId, WhichVersion,
+    WriteCatalog, Written,
 };
 
 /// How long an answer may take: longer than the server gives the agent, and than any wait.
@@ -170,6 +172,84 @@ impl Client {
     /// See [`ClientError`].
     pub async fn flock(&self) -> Result<Flock, ClientError> {
         self.get("/flock").await
+    }
+
+    /// Has the flock managed otherwise.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn manage_flock(&self, order: &ManageFlock) -> Result<Accepted, ClientError> {
+        self.post("/flock", order).await
+    }
+
+    /// The catalog, or its entries of one kind.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn catalog(&self, kind: Option<&str>) -> Result<Catalog, ClientError> {
+        let query = kind.map_or_else(String::new, |kind| format!("?kind={}", escape(kind)));
+        self.get(&format!("/catalog{query}")).await
+    }
+
+    /// One entry of the catalog, by kind and name, with what it said before.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn catalog_entry(&self, key: &str) -> Result<CatalogHistory, ClientError> {
+        let (kind, name) = key.split_once('/').unwrap_or((key, ""));
+        self.get(&format!("/catalog/{}/{}", escape(kind), escape(name))).await
+    }
+
+    /// What changed in the catalog after one index up to another, or up to now.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn catalog_diff(
+        &self,
+        from: u64,
+        to: Option<u64>,
+    ) -> Result<CatalogDiff, ClientError> {
+        let to = to.map_or_else(String::new, |to| format!("&to={to}"));
+        self.get(&format!("/catalog-diff?from={from}{to}")).await
+    }
+
+    /// The catalog as a file.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn catalog_export(&self) -> Result<CatalogText, ClientError> {
+        self.get("/catalog-export").await
+    }
+
+    /// Sets or removes an entry of the catalog.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn write_catalog(&self, write: &WriteCatalog) -> Result<Written, ClientError> {
+        self.post("/catalog", write).await
+    }
+
+    /// Makes the catalog what a file says.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn import_catalog(
+        &self,
+        how: ImportCatalog,
+        text: String,
+    ) -> Result<Imported, ClientError> {
+        let ImportCatalog { replace, dry_run } = how;
+        let path = format!("/catalog-import?replace={replace}&dry_run={dry_run}");
+        self.call(Method::POST, &path, text.into()).await
+    }
+
+    /// Lets an entry of the conflict log happen after all.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn reapply(&self, name: &str) -> Result<Written, ClientError> {
+        let path = format!("/catalog-conflicts/{}", escape(name));
+        self.call(Method::POST, &path, Bytes::new()).await
     }
 
     /// Links that are up.

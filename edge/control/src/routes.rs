@@ -32,6 +32,8 @@ use crate::verb::{self, Verb};
 #[cfg(test)]
 mod tests;
 
+mod catalog;
+
 /// How long the agent may take to answer. Its longest answer waits for one `fsync`.
 const CALL_TIME: Duration = Duration::from_secs(30);
 /// How long a request's body may take over a local socket.
@@ -46,6 +48,7 @@ pub(crate) fn router(backend: Backend) -> Router {
     let routes = mount(routes, &verb::HEALTH, plain(Request::Health));
     let routes = mount(routes, &verb::MEMBERS, plain(Request::Members));
     let routes = mount(routes, &verb::FLOCK, plain(Request::Flock));
+    let routes = catalog::mounted(routes);
     let routes = mount(routes, &verb::LINKS, plain(Request::Links));
     let routes = mount(routes, &verb::METRICS, plain(Request::Metrics));
     let routes = mount(routes, &verb::CERT, plain(Request::Certificate));

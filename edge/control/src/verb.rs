@@ -49,6 +49,33 @@ verbs! {
     MEMBERS = read("/members", "all members known, with presence");
     /// The flock.
     FLOCK = read("/flock", "who can reach whom now, and the overlay");
+    /// Manage the flock otherwise.
+    MANAGE_FLOCK = operate("POST", "/flock", "have the master hand over");
+    /// The catalog.
+    CATALOG = read("/catalog", "the desired state and how fresh it is; `kind`");
+    /// Change the catalog.
+    WRITE_CATALOG = operate("POST", "/catalog", "set or remove an entry, as the master decides");
+    /// One entry.
+    CATALOG_ENTRY = read("/catalog/{kind}/{name}", "an entry and its last versions");
+    /// What changed.
+    CATALOG_DIFF = read("/catalog-diff", "what changed between two indices; `from`, `to`");
+    /// The catalog as a file.
+    CATALOG_EXPORT = read("/catalog-export", "the whole catalog as a file");
+    /// From a file.
+    CATALOG_IMPORT = Verb {
+        max_body: crate::api::MAX_IMPORT_BYTES,
+        ..operate(
+            "POST",
+            "/catalog-import",
+            "make the catalog what a file says; `replace`, `dry_run`",
+        )
+    };
+    /// Apply an entry of the conflict log.
+    CATALOG_REAPPLY = operate(
+        "POST",
+        "/catalog-conflicts/{name}",
+        "let an entry of the conflict log happen after all",
+    );
     /// The links.
     LINKS = read("/links", "links that are up, with the kernel's figures");
     /// The events.

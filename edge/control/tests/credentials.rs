@@ -76,6 +76,7 @@ fn flock() -> Flock {
         edges: Vec::new(),
         overlay: "complete".to_owned(),
         connectivity: 0,
+        management: skep_control::api::Management::default(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A virtual disk: what a node asked to keep, and what of it survives a power cut.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use bytes::Bytes;
 use skep_base::{ById, GroupName, Incarnation, NodeId, NodeName, Time};
 use skep_flood::shelf::Shelf;
 use skep_flood::{LogEntry, LogRecord, Position, PurgedMark, ReadItem, Restored, UpdateId};
+use skep_managers::{Cut, ImageChange, Restored as Kept, Write};
 
 /// How fast a disk is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +66,10 @@ pub(crate) struct Disk {
     pub(crate) appended: BTreeMap<UpdateId, Position>,
     pub(crate) cursor: Position,
     pub(crate) purged: BTreeMap<(GroupName, NodeId), PurgedMark>,
+    /// What the managers keep, as far as it is durable.
+    managers: Kept,
+    /// What they asked to keep since, and from when on each survives a power cut.
+    managers_later: VecDeque<(Time, Write)>,
     /// Operations complete in order.
     busy_until: Time,
 }
@@ -157,9 +162,23 @@ impl Disk {
         self.log = self.log.split_off(&below);
     }
 
+    /// Keeps what the managers want kept.
+    pub(crate) fn put_managers(&mut self, durable_at: Time, write: Write) {
+        self.managers_later.push_back((durable_at, write));
+    }
+
+    /// What the managers get back: everything that was written and not lost.
+    pub(crate) fn restored_managers(&mut self) -> Kept {
+        while let Some((_, write)) = self.managers_later.pop_front() {
+            change(&mut self.managers, write);
+        }
+        self.managers.clone()
+    }
+
     /// What is left when the power is cut: what was durable.
     pub(crate) fn lose_power(&mut self, now: Time) {
         self.busy_until = now;
+        self.managers_later.retain(|(durable_at, _)| *durable_at <= now);
         for kinds in self.records.values_mut() {
             kinds.retain_mut(|(_, cell)| {
                 if cell.durable_at <= now {
@@ -208,5 +227,24 @@ impl Disk {
 
     pub(crate) fn log_ids(&self) -> BTreeSet<UpdateId> {
         self.appended.keys().copied().collect()
+    }
+}
+
+/// As in the agent's store: in the order of the fields.
+fn change(kept: &mut Kept, write: Write) {
+    match write.cut {
+        Cut::Nothing => {}
+        Cut::From(index) => kept.entries.retain(|entry| entry.index < index),
+        Cut::Through(index) => kept.entries.retain(|entry| entry.index > index),
+        Cut::All => kept.entries.clear(),
+    }
+    match write.image {
+        ImageChange::Keep => {}
+        ImageChange::Replace(image) => kept.image = Some(image),
+        ImageChange::Drop => kept.image = None,
+    }
+    kept.entries.extend(write.entries);
+    if write.state.is_some() {
+        kept.state = write.state;
     }
 }

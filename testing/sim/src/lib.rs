@@ -36,6 +36,7 @@ mod runner;
 pub mod scenario;
 pub mod surge;
 mod trace;
+mod wishes;
 mod world;
 
 pub use disk::DiskModel;

@@ -47,11 +47,13 @@ pub enum Bug {
     ThinsTheOverlay,
     /// It lets its links go when it adopts a topology, before it has new ones.
     BreaksBeforeItMakes,
+    /// It grants wishes that it never passes on.
+    PromisesNothing,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::FailsItsCheck,
         Self::Spins,
         Self::CallsTheLivingSilent,
@@ -66,6 +68,7 @@ impl Bug {
         Self::Hermit,
         Self::ThinsTheOverlay,
         Self::BreaksBeforeItMakes,
+        Self::PromisesNothing,
     ];
 
     /// Which checker must find it.
@@ -86,7 +89,8 @@ impl Bug {
             | Self::DeafToRecords
             | Self::Miscounts
             | Self::Hermit
-            | Self::ThinsTheOverlay => Checker::Liveness,
+            | Self::ThinsTheOverlay
+            | Self::PromisesNothing => Checker::Liveness,
         }
     }
 
@@ -106,6 +110,7 @@ impl Bug {
             Self::DeafToRecords => "different records",
             Self::Miscounts | Self::Hermit => "present; misses",
             Self::ThinsTheOverlay => "connected",
+            Self::PromisesNothing => "which was promised",
         }
     }
 }
@@ -162,6 +167,16 @@ impl Infected {
                 let id = UpdateId { origin: self.node.id(), serial };
                 let (token, position) = (*token, skep_flood::Position(0));
                 out.push(Output::Flood(FloodOutput::Acknowledge { token, id, position }));
+                true
+            }
+            (Bug::PromisesNothing, Input::Wish { token, .. }) => {
+                let granted = skep_catalog::Granted::Decided {
+                    index: 1 << 40,
+                    stamp: skep_catalog::Stamp::default(),
+                    strong: true,
+                    outcome: skep_catalog::Outcome::Applied { changed: Vec::new() },
+                };
+                out.push(Output::Granted { token: *token, granted });
                 true
             }
             _ => false,

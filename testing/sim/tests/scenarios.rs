@@ -96,6 +96,7 @@ scenarios! {
     detour: "topology-detour", 40, 1..3;
     switch: "topology-switch-killed", 12, 1..4;
     own_topology: "topology-of-a-group", 14, 1..4;
+    managers: "managers", 7, 1..4;
 }
 
 #[test]
@@ -224,6 +225,7 @@ fn each_checker_finds_the_bug_planted_for_it() {
             | Bug::DeafToUpdates
             | Bug::Incurious => "updates",
             Bug::BreaksBeforeItMakes => "topology-switch-killed",
+            Bug::PromisesNothing => "managers",
             Bug::FailsItsCheck
             | Bug::Spins
             | Bug::DeafToRecords

@@ -116,7 +116,7 @@ fn golden_bytes_of_layout_1() {
     assert_eq!(
         hex(&catalog.to_bytes()),
         "0103018080808080808080ab01010401610103018080808080808080ab01\
-         0a75696420302061742061010001010a010576616c756500016200"
+         0a75696420302061742061010001010a010576616c756500016200000000"
     );
     assert_eq!(catalog.root().abbreviated(16), GOLDEN_ROOT);
     let head = Head { lineage: 5, stamp: super::STAMP, index: 3, root: skep_base::Digest([7; 32]) };

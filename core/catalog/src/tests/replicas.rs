@@ -74,7 +74,7 @@ fn a_catalog_of_an_older_mastership_is_refused_and_of_another_fork_too() {
         assert_eq!(known.stamp, newer, "{stamp}");
     }
     assert_eq!(net.replicas[1].catalog().root(), root);
-    assert_eq!(net.rejected.len(), 2, "{:?}", net.rejected);
+    assert_eq!(net.rejected.len(), 1, "{:?}", net.rejected);
     assert_eq!(net.replicas[0].seen(), 7, "the old master learns of it");
 }
 

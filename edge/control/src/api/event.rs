@@ -75,6 +75,18 @@ pub enum EventKind {
         /// Whether this one keeps the name.
         keeps: bool,
     },
+    /// Something happened among the managers of the flock.
+    Managers {
+        /// What.
+        what: String,
+    },
+    /// Entries of the catalog say something else.
+    Catalog {
+        /// After which command.
+        index: u64,
+        /// Which entries: at most 64 are named.
+        keys: Vec<String>,
+    },
     /// An update came into the log.
     Update {
         /// Of which group.

@@ -209,6 +209,8 @@ pub struct Flock {
     pub overlay: String,
     /// How many nodes must fail before the overlay falls apart.
     pub connectivity: u32,
+    /// Who manages it.
+    pub management: super::Management,
 }
 
 /// Why a link is kept.

@@ -52,6 +52,8 @@ fn body_for(verb: &Verb) -> &'static str {
         ("POST", "/waves") => r#"{"image":"web","to":["all"],"at":"/srv/web"}"#,
         ("POST", "/images/prune") => r#"{"keep":2,"dry_run":true}"#,
         ("POST", "/join-address") => r#"{"addresses":["192.0.2.1:7400"]}"#,
+        ("POST", "/flock") => r#"{"order":"transfer","node":"web-2"}"#,
+        ("POST", "/catalog") => r#"{"key":"setting/a","fields":{"value":1}}"#,
         ("POST", "/shutdown") => r#"{"leave":false}"#,
         ("POST", path) if path.contains("subscriber") => r#"{"cursor":3}"#,
         _ => "",

@@ -8,6 +8,7 @@ mod clocks;
 mod cuts;
 mod export;
 mod floodd;
+mod managers;
 mod members;
 mod merge;
 mod names;

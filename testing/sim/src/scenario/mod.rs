@@ -6,6 +6,7 @@ mod discovery;
 mod estimates;
 mod faults;
 mod forming;
+mod managers;
 mod splits;
 mod survivors;
 mod switch;
@@ -76,6 +77,7 @@ pub const ALL: &[Scenario] = &[
     topology::DETOUR,
     switch::SWITCH,
     switch::GROUP,
+    managers::MANAGERS,
 ];
 
 /// The scenario of that name.

@@ -98,6 +98,9 @@ impl World {
             Output::Flood(output) => self.carry_out_flood(host, output),
             // Hosts of the simulator dial one another wherever the network lets them.
             Output::Routed(_) => {}
+            Output::Managers(output) => self.carry_out_managers(host, output),
+            Output::Granted { token, granted } => self.granted(host, token, &granted),
+            Output::Catalog { .. } => {}
             Output::Event(event) => self.heard(host, event),
         }
     }

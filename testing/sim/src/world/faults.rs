@@ -76,6 +76,7 @@ impl World {
     fn birth(&mut self, host: HostIx, nonce: Nonce) -> Birth {
         let (now, seed) = (self.now, self.rng.bits());
         let layouts = self.layouts();
+        let managers = self.managers_of(host, seed);
         let state = self.host(host);
         Birth {
             me: Me {
@@ -97,6 +98,9 @@ impl World {
             log: state.disk.restored_log(now),
             log_next: state.disk.log_next,
             purged: state.disk.purged.values().cloned().collect(),
+            managers: Box::new(managers),
+            // What is shown comes from the managers' log, or from the neighbours.
+            catalog: skep_catalog::Catalog::new(),
             clock_went_back: false,
         }
     }

@@ -4,6 +4,7 @@ mod ahead;
 mod carry;
 mod costs;
 mod faults;
+mod managers;
 mod step;
 
 use std::collections::BTreeMap;
@@ -58,6 +59,8 @@ pub struct Config {
     pub check_every: u32,
     /// The nodes' own settings.
     pub node: skep_node::Config,
+    /// Those of the managers.
+    pub managers: skep_managers::Config,
     /// A bug to plant, and at how many nodes out of all.
     pub bug: Option<Bug>,
     /// Threads to work on, this one included. What happens does not depend on it.
@@ -74,6 +77,7 @@ impl Default for Config {
             beacon: None,
             check_every: 1,
             node: skep_node::Config::default(),
+            managers: skep_managers::Config::default(),
             bug: None,
             threads: 1,
         }
@@ -109,7 +113,7 @@ pub(crate) enum Happening {
         host: HostIx,
         epoch: u32,
     },
-    /// A topology was computed, or could not be.
+    /// A topology was computed, or could not be; or the disk has kept something for the managers.
     Computed {
         host: HostIx,
         epoch: u32,
@@ -141,6 +145,8 @@ pub struct World {
     pub(crate) rng: Rng,
     pub(crate) trace: Trace,
     pub(crate) ledger: Ledger,
+    /// What was asked of masters, and what was promised.
+    pub(crate) wishes: crate::wishes::Wishes,
     pub(crate) invariants: Invariants,
     pub(crate) rejected: BTreeMap<String, u64>,
     /// The last process events, newest last: what scenarios wait for.
@@ -174,6 +180,7 @@ impl World {
             rng,
             trace: Trace::new(sink),
             ledger: Ledger::default(),
+            wishes: crate::wishes::Wishes::default(),
             invariants: Invariants::default(),
             rejected: BTreeMap::new(),
             heard: Vec::new(),

@@ -236,6 +236,8 @@ impl World {
                 ("ask", other, (u64::from(*service), 0))
             }
             Input::Answer { ticket, .. } => ("answer", None, (ticket.key.serial, 0)),
+            Input::Managers(_) => ("managers-input", None, (0, 0)),
+            Input::Wish { token, .. } => ("wish", None, (*token, 0)),
             Input::Stop(_) => ("stop", None, (0, 0)),
         };
         self.line(Some(host), event, other, numbers, || match input {
@@ -254,6 +256,8 @@ impl World {
             | Input::Looked(_)
             | Input::Computed { .. }
             | Input::Knocked { .. }
+            | Input::Managers(_)
+            | Input::Wish { .. }
             | Input::Flood(_) => None,
         });
     }
@@ -313,6 +317,9 @@ const fn frame_name(number: u8) -> &'static str {
         kind::FLOOD => "flood",
         kind::ESTIMATES => "estimates",
         kind::TOPOLOGY => "topology",
+        kind::MANAGERS => "managers",
+        kind::CATALOG => "catalog",
+        kind::WISHES => "wishes",
         _ => "frame",
     }
 }

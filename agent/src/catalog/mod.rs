@@ -1,0 +1,343 @@
+//! The catalog, asked over the control socket: what it says, what it said, and what it shall say.
+//!
+//! Reads are answered from this node's copy, which says how fresh it is. Writes go to the flock's
+//! master, wherever that is, and are answered when they are decided and kept (DVM-1, BLOC-26).
+
+mod import;
+mod shown;
+
+use std::collections::BTreeMap;
+
+use skep_catalog::{
+    Command, Expect, Granted, Key, Kind, MAX_WHO_BYTES, Order, Outcome, Payload, Wish, Write,
+    check, reapply,
+};
+use skep_control::api::{
+    Accepted, Catalog, CatalogDiff, CatalogHistory, CatalogText, Code, DiffCatalog, EventKind,
+    ManageFlock, ReadCatalog, Refusal, Text, WriteCatalog, Written,
+};
+use skep_control::{Reply, Request};
+use skep_node::Input;
+
+use crate::spine::Spine;
+use crate::status::millis;
+use import::Import;
+
+/// Entries that one event names.
+const MAX_NAMED: usize = 64;
+
+/// Who waits for what the master says.
+pub(crate) enum Waiting {
+    /// For one write.
+    Write(Reply<Written>),
+    /// For an order.
+    Order(Reply<Accepted>),
+    /// For a step of an import.
+    Import(Box<Import>),
+}
+
+/// Wishes under way, by token.
+#[derive(Default)]
+pub(crate) struct Wishes {
+    waiting: BTreeMap<u64, Waiting>,
+    /// Who asks what is being answered now.
+    pub(crate) asked_by: String,
+}
+
+impl Spine {
+    /// Answers what is asked about the catalog and the flock's management.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the caller hands on these alone")]
+    pub(crate) async fn answer_catalog(&mut self, request: Request) {
+        match request {
+            Request::ManageFlock { order, reply } => self.manage_flock(&order, reply).await,
+            Request::Catalog { query, reply } => reply.send(self.catalog(&query)),
+            Request::CatalogEntry { key, reply } => reply.send(self.catalog_entry(&key)),
+            Request::CatalogDiff { query, reply } => reply.send(self.catalog_diff(query)),
+            Request::CatalogExport(reply) => {
+                let text = skep_catalog::export(self.node.catalog().catalog());
+                reply.ok(CatalogText { text });
+            }
+            Request::WriteCatalog { write, reply } => match self.write_of(&write) {
+                Ok(write) => self.propose(vec![write], reply).await,
+                Err(refusal) => reply.refuse(refusal),
+            },
+            Request::CatalogImport { query, text, reply } => {
+                match Import::plan(self.node.catalog().catalog(), query, &text) {
+                    Ok(import) => self.import(import.answered_by(reply)).await,
+                    Err(refusal) => reply.refuse(refusal),
+                }
+            }
+            Request::CatalogReapply { name, reply } => self.reapply(&name, reply).await,
+            // The caller has looked.
+            _ => tracing::error!("a question about something else than the catalog"),
+        }
+    }
+
+    fn catalog(&self, query: &ReadCatalog) -> Result<Catalog, Refusal> {
+        let replica = self.node.catalog();
+        let catalog = replica.catalog();
+        let freshness = replica.freshness(self.clock.now());
+        let wanted =
+            |key: &Key| query.kind.as_ref().is_none_or(|kind| key.kind().to_string() == *kind);
+        let entries = catalog.entries().into_iter().filter(|(key, _, _)| wanted(key));
+        Ok(Catalog {
+            index: catalog.index(),
+            stamp: catalog.stamp().to_string(),
+            root: Text(catalog.root()),
+            current: freshness.current,
+            signed_by: freshness.head.and_then(|(owner, _)| self.name_of(owner).parse().ok()),
+            known_ms: millis(freshness.known_for),
+            entries: entries.map(|(key, version, _)| shown::entry(key, version)).collect(),
+        })
+    }
+
+    fn catalog_entry(&self, key: &str) -> Result<CatalogHistory, Refusal> {
+        let key = key_of(key)?;
+        let Some(slot) = self.node.catalog().catalog().slot(&key) else {
+            return Err(absent(&key));
+        };
+        let versions = slot.versions().iter().rev().map(|version| shown::entry(&key, version));
+        Ok(CatalogHistory { versions: versions.collect(), cut: slot.is_cut() })
+    }
+
+    fn catalog_diff(&self, query: DiffCatalog) -> Result<CatalogDiff, Refusal> {
+        let catalog = self.node.catalog().catalog();
+        let (from, to) = (query.from, query.to.unwrap_or(catalog.index()));
+        if from > to {
+            let message = format!("there is nothing between index {from} and index {to}");
+            return Err(Refusal::new(Code::Malformed, message).hint("give the earlier one first"));
+        }
+        let changes = catalog.diff(from, to).iter().map(shown::change).collect();
+        Ok(CatalogDiff { from, to, changes })
+    }
+
+    /// What shall be written, checked.
+    fn write_of(&self, write: &WriteCatalog) -> Result<Write, Refusal> {
+        let key = key_of(&write.key)?;
+        if key.kind() == Kind::CONFLICT && write.fields.is_some() {
+            let message = format!("{key} is of the conflict log, which merges write");
+            return Err(Refusal::new(Code::Refused, message)
+                .hint("apply it with `skep catalog conflicts --apply NAME`, or remove it"));
+        }
+        let put = write.fields.as_ref().map(|fields| payload(&key, fields)).transpose()?;
+        let expect = match (write.new, write.revision) {
+            (true, _) => Expect::Absent,
+            (false, Some(revision)) => Expect::Revision(revision),
+            (false, None) => Expect::Anything,
+        };
+        Ok(Write { key, expect, put })
+    }
+
+    async fn reapply(&mut self, name: &str, reply: Reply<Written>) {
+        let key = match key_of(&format!("{}/{name}", Kind::CONFLICT)) {
+            Ok(key) => key,
+            Err(refusal) => return reply.refuse(refusal),
+        };
+        let catalog = self.node.catalog().catalog();
+        let Some(command) = reapply(catalog, &key, self.author(), self.clock.wall()) else {
+            return reply.refuse(absent(&key));
+        };
+        self.propose_command(&command, Waiting::Write(reply)).await;
+    }
+
+    async fn propose(&mut self, writes: Vec<Write>, reply: Reply<Written>) {
+        let command = Command { who: self.author(), when: self.clock.wall(), writes };
+        self.propose_command(&command, Waiting::Write(reply)).await;
+    }
+
+    async fn propose_command(&mut self, command: &Command, waiting: Waiting) {
+        match command.to_bytes() {
+            Ok(bytes) => self.wish_for(Wish::Propose(bytes), waiting).await,
+            Err(error) => {
+                let hint = "what is large belongs in an image or a file, and its name here";
+                let refusal = Refusal::new(Code::TooLarge, error.to_string()).hint(hint);
+                self.not_granted(waiting, refusal).await;
+            }
+        }
+    }
+
+    /// Who writes, for people.
+    fn author(&self) -> String {
+        let identity = self.identity.current();
+        let who = format!("{} at {}", self.wishes.asked_by, identity.info().node);
+        who.chars()
+            .scan(0, |bytes, c| {
+                *bytes += c.len_utf8();
+                (*bytes <= MAX_WHO_BYTES).then_some(c)
+            })
+            .collect()
+    }
+
+    async fn manage_flock(&mut self, order: &ManageFlock, reply: Reply<Accepted>) {
+        let order = match order {
+            ManageFlock::StepDown => Order::StepDown,
+            ManageFlock::Transfer { node } => {
+                let member = self.node.members().find(|member| member.name == Some(node));
+                let Some(member) = member else {
+                    let message = format!("no node named {node} is known here");
+                    let refusal = Refusal::new(Code::NotFound, message);
+                    return reply.refuse(refusal.hint("`skep flock` names the backups"));
+                };
+                Order::Transfer(member.node)
+            }
+        };
+        self.wish_for(Wish::Manage(order), Waiting::Order(reply)).await;
+    }
+
+    async fn wish_for(&mut self, wish: Wish, waiting: Waiting) {
+        self.next_token += 1;
+        let token = self.next_token;
+        self.wishes.waiting.insert(token, waiting);
+        // What comes at once is carried out with what follows.
+        Box::pin(self.feed(Input::Wish { token, wish })).await;
+    }
+
+    /// What the master said.
+    pub(crate) async fn granted(&mut self, token: u64, granted: Granted) {
+        let Some(waiting) = self.wishes.waiting.remove(&token) else { return };
+        match (waiting, granted) {
+            (Waiting::Order(reply), Granted::Done) => {
+                reply.ok(Accepted { message: "the master has handed over".to_owned() });
+            }
+            (Waiting::Write(reply), Granted::Decided { index, stamp, strong, outcome }) => {
+                let written = |changed: Vec<Key>| Written {
+                    index,
+                    stamp: stamp.to_string(),
+                    strength: strength(strong).to_owned(),
+                    changed: changed.iter().map(ToString::to_string).collect(),
+                };
+                reply.send(happened(outcome).map(written));
+            }
+            (Waiting::Import(import), Granted::Decided { strong, outcome, .. }) => {
+                let import = import.stepped(happened(outcome).map(|_| strength(strong)));
+                self.import(import).await;
+            }
+            (waiting, Granted::Refused { why, again }) => {
+                let code = if again { Code::Unavailable } else { Code::Refused };
+                self.not_granted(waiting, Refusal::new(code, why)).await;
+            }
+            (waiting, Granted::Done | Granted::Decided { .. }) => {
+                let message = "the master answered something else than was asked";
+                self.not_granted(waiting, Refusal::new(Code::Internal, message)).await;
+            }
+        }
+    }
+
+    async fn not_granted(&mut self, waiting: Waiting, refusal: Refusal) {
+        match waiting {
+            Waiting::Write(reply) => reply.refuse(refusal),
+            Waiting::Order(reply) => reply.refuse(refusal),
+            Waiting::Import(import) => {
+                let import = import.stepped(Err(refusal));
+                Box::pin(self.import(import)).await;
+            }
+        }
+    }
+
+    /// Goes on with an import, or answers it.
+    async fn import(&mut self, import: Import) {
+        let Some((writes, import)) = import.next() else { return };
+        let command = Command { who: self.author(), when: self.clock.wall(), writes };
+        Box::pin(self.propose_command(&command, Waiting::Import(Box::new(import)))).await;
+    }
+
+    /// Entries of the catalog say something else now.
+    pub(crate) fn catalog_changed(&mut self, keys: &[Key]) {
+        self.catalog_due.get_or_insert(self.catalog_kept + super::spine::KEEP_CATALOG);
+        if keys.is_empty() {
+            return;
+        }
+        let index = self.node.catalog().catalog().index();
+        let named = keys.iter().take(MAX_NAMED).map(ToString::to_string).collect();
+        self.note(EventKind::Catalog { index, keys: named });
+        if keys.iter().any(|key| key.kind() == Kind::EXPELLED) {
+            self.close_expelled();
+        }
+    }
+
+    /// Whether the catalog says that a node is a member no more.
+    pub(crate) fn is_expelled(&self, certificate: &skep_identity::CertInfo) -> bool {
+        let Ok(key) = Key::new(Kind::EXPELLED, certificate.node.as_str()) else { return false };
+        let Some((_, payload)) = self.node.catalog().catalog().live(&key) else { return false };
+        // What a newer build wrote about it is no reason to let it in.
+        let Some(fields) = payload.fields() else { return true };
+        match check(&key, &fields) {
+            Ok(skep_catalog::Value::Expelled(expelled)) => {
+                expelled.certificate.is_none_or(|only| only == certificate.hash)
+            }
+            Ok(_) | Err(_) => true,
+        }
+    }
+
+    /// Closes the links to nodes that are members no more.
+    fn close_expelled(&mut self) {
+        let expelled: Vec<(skep_node::LinkId, skep_base::NodeName)> = self
+            .links
+            .iter()
+            .filter(|(_, note)| self.is_expelled(&note.certificate))
+            .map(|(link, note)| (*link, note.name.clone()))
+            .collect();
+        for (link, name) in expelled {
+            tracing::warn!(%name, "expelled by the catalog: its link is closed");
+            self.transport.close(skep_transport::LinkId::from_number(link.0), EXPELLED);
+        }
+    }
+}
+
+/// What a node is told that is a member no more.
+pub(crate) const EXPELLED: &str = "expelled";
+
+fn strength(strong: bool) -> &'static str {
+    if strong { "strong" } else { "weak" }
+}
+
+fn happened(outcome: Outcome) -> Result<Vec<Key>, Refusal> {
+    match outcome {
+        Outcome::Applied { changed } => Ok(changed),
+        Outcome::Conflict { key, expected, found } => {
+            let found =
+                found.map_or("is not there".to_owned(), |at| format!("is at revision {at}"));
+            let expected = match expected {
+                Expect::Absent => "should not have been there".to_owned(),
+                Expect::Revision(revision) => format!("should have been at revision {revision}"),
+                Expect::Anything => "should have been anything".to_owned(),
+            };
+            let message = format!("{key} {expected}, and {found}");
+            Err(Refusal::new(Code::Conflict, message)
+                .hint(format!("look at it with `skep catalog get {key}`, and decide again")))
+        }
+        Outcome::Refused(refusal) => Err(Refusal::new(Code::Refused, refusal.to_string())),
+        Outcome::Skipped => {
+            let message = "the command was decided, and what came of it is not known here";
+            Err(Refusal::new(Code::Internal, message).hint("look with `skep catalog get`"))
+        }
+    }
+}
+
+/// The name of an entry, as an operator gave it.
+fn key_of(text: &str) -> Result<Key, Refusal> {
+    text.parse().map_err(|error: skep_catalog::KeyError| {
+        Refusal::new(Code::Malformed, error.to_string())
+            .hint("`skep catalog get` lists the entries, `skep catalog set --help` the kinds")
+    })
+}
+
+fn absent(key: &Key) -> Refusal {
+    Refusal::new(Code::NotFound, format!("{key} is not in the catalog"))
+        .hint("`skep catalog get` lists the entries")
+}
+
+/// What an operator wants an entry to say, checked.
+pub(crate) fn payload(
+    key: &Key,
+    fields: &BTreeMap<String, skep_control::api::Field>,
+) -> Result<Payload, Refusal> {
+    let mut all = skep_catalog::Fields::new();
+    for (name, field) in fields {
+        let set = all.set(name, shown::field_of(field));
+        set.map_err(|error| Refusal::new(Code::Refused, format!("{key}: {error}")))?;
+    }
+    check(key, &all)
+        .map_err(|invalid| Refusal::new(Code::Refused, invalid.to_string()).hint(invalid.hint))?;
+    Ok(Payload::of(&all))
+}

@@ -1,0 +1,45 @@
+//! Who may manage the flock, and with which timers.
+
+use skep_managers::{Config, Eligibility};
+
+use super::{Build, any, positive};
+use crate::config::high::Managers;
+use crate::config::low;
+use crate::config::units::Span;
+use crate::config::values::{Eligible, Profile};
+
+impl Build<'_> {
+    pub(super) fn managers(&mut self, low: low::Managers) -> Managers {
+        let eligible = self.take("managers.eligible", low.eligible, Eligible::Yes, any);
+        let profile = self.take("managers.profile", low.profile, Profile::Skep, any);
+        let base = match profile {
+            Profile::Skep => Config::default(),
+            Profile::Documents => Config::documents(),
+        };
+        let mut span = |key, low: low::Maybe<Span>, default| self.span(key, low, default, positive);
+        let timers = Config {
+            backup_silent: span("managers.backup_silent", low.backup_silent, base.backup_silent),
+            backup_reached: span(
+                "managers.backup_reached",
+                low.backup_reached,
+                base.backup_reached,
+            ),
+            given_up: span("managers.given_up", low.given_up, base.given_up),
+            alone: span("managers.alone", low.alone, base.alone),
+            orphaned: span("managers.orphaned", low.orphaned, base.orphaned),
+            orphaned_holding: span(
+                "managers.orphaned_holding",
+                low.orphaned_holding,
+                base.orphaned_holding,
+            ),
+            ..base
+        };
+        self.belt("managers", timers.validate().map_err(|error| error.to_string()));
+        let eligible = match eligible {
+            Eligible::Yes => Eligibility::Eligible,
+            Eligible::No => Eligibility::No,
+            Eligible::Witness => Eligibility::Witness,
+        };
+        Managers { eligible, timers }
+    }
+}

@@ -1,0 +1,121 @@
+//! Who manages the flock, as the control API shows it, and what happened among the managers.
+
+use skep_base::{NodeId, NodeName};
+use skep_control::api::{EventKind, Management, OtherFlock, Standing, Wait};
+use skep_managers::{Event, Output, Waiting};
+
+use crate::spine::Spine;
+use crate::status::{count, millis};
+
+impl Spine {
+    pub(crate) fn management(&self) -> Management {
+        let now = self.clock.now();
+        let view = self.node.management(now);
+        let flock = view.flock.as_ref();
+        let names = |nodes: &[NodeId]| nodes.iter().filter_map(|id| self.node_name(*id)).collect();
+        let standing = |place: &skep_managers::RosterView| {
+            Some(Standing {
+                node: self.node_name(place.node)?,
+                standing: place.standing,
+                resources: place.resources,
+                availability: place.availability,
+                present: place.present,
+                witness: place.witness,
+                held: place.held,
+                given_up: place.given_up,
+            })
+        };
+        let other = |other: &skep_managers::OtherFlock| OtherFlock {
+            name: other.name.clone(),
+            generation: other.generation.0,
+            master: other.master.and_then(|id| self.node_name(id)),
+            members: count(other.members),
+        };
+        Management {
+            role: view.role.to_string(),
+            name: flock.map(|flock| flock.name.clone()),
+            lineage: flock.map(|flock| flock.lineage.to_string()),
+            generation: flock.map_or(0, |flock| flock.generation.0),
+            stamp: flock.map(|flock| flock.stamp.to_string()),
+            term: flock.map_or(0, |flock| flock.term),
+            strength: flock.map(|flock| flock.strength.to_string()),
+            master: flock.and_then(|flock| self.node_name(flock.master?)),
+            backups: flock.map(|flock| names(&flock.backups)).unwrap_or_default(),
+            learners: flock.map(|flock| names(&flock.learners)).unwrap_or_default(),
+            sync_set: flock.map(|flock| names(&flock.sync_set)).unwrap_or_default(),
+            roster: flock.into_iter().flat_map(|it| &it.roster).filter_map(standing).collect(),
+            committed: flock.map_or(0, |flock| flock.committed),
+            waits: view.waits.iter().map(|wait| self.managers_wait(wait)).collect(),
+            others: view.others.iter().map(other).collect(),
+        }
+    }
+
+    fn node_name(&self, node: NodeId) -> Option<NodeName> {
+        self.name_of(node).parse().ok()
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all others name no node")]
+    fn managers_wait(&self, wait: &Waiting) -> Wait {
+        use skep_managers::Wait as For;
+        let now = self.clock.now();
+        let what = match wait.what {
+            For::Learner(node) => format!("learner {} to catch up", self.name_of(node)),
+            For::Manager(node) => {
+                format!("manager {} to come back, before it is replaced", self.name_of(node))
+            }
+            other => other.to_string().trim_start_matches("waits for ").to_owned(),
+        };
+        let until_ms = wait.until.map(|until| millis(until.since(now)));
+        Wait { what, since_ms: millis(now.since(wait.since)), until_ms }
+    }
+
+    /// What the managers want of the disk, and what happened among them.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the node keeps all others to itself")]
+    pub(crate) fn managers_output(&mut self, output: Output) {
+        match output {
+            Output::Persist { ticket, write } => self.disk.managers(ticket, write),
+            Output::Event(event) => {
+                let what = self.managers_event(&event);
+                tracing::info!("{what}");
+                self.note(EventKind::Managers { what });
+            }
+            other => tracing::debug!(?other, "nobody here asked for this"),
+        }
+    }
+
+    fn managers_event(&self, event: &Event) -> String {
+        let name = |id: &NodeId| self.name_of(*id);
+        match event {
+            Event::Formed { lineage, generation, strength, .. } => {
+                let flock = skep_managers::flock_name(*lineage, *generation);
+                format!("flock {flock} is founded, generation {}, {strength}", generation.0)
+            }
+            Event::RoleChanged { from, to, why } => format!("this node is {to}, was {from}: {why}"),
+            Event::MasterChanged { master, stamp } => {
+                format!("{} is master, stamp {stamp}", name(master))
+            }
+            Event::BackupAdded { node } => format!("{} is a backup", name(node)),
+            Event::BackupRemoved { node, why } => {
+                format!("{} is no backup any more: {why}", name(node))
+            }
+            Event::SyncSet { members } => {
+                let members: Vec<String> = members.iter().map(name).collect();
+                format!("every acknowledged write is on the disks of {}", members.join(", "))
+            }
+            Event::GivenUp { node } => format!("{} is given up", name(node)),
+            Event::Unprotected => {
+                "the one manager there is has no backup: its disk is all there is".to_owned()
+            }
+            Event::DiskFailed { why } => format!("{why}: this node steps down"),
+            Event::MergedInto { lineage, into } => {
+                format!("the flock of lineage {lineage} goes on as {into}")
+            }
+            Event::Absorbed { lineage, changes } => {
+                format!("the flock of lineage {lineage} merged into this one, {changes} changes")
+            }
+            Event::CheckpointRefused { bytes } => {
+                format!("a checkpoint of {bytes} bytes is too long: the managers' log grows")
+            }
+        }
+    }
+}

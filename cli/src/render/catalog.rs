@@ -1,0 +1,259 @@
+//! The catalog, the flock's management, its roster.
+
+use std::fmt::Write as _;
+
+use comfy_table::Color;
+use skep_control::api::{
+    Catalog, CatalogChange, CatalogDiff, CatalogEntry, CatalogHistory, Field, Imported, Management,
+    Standing, Written,
+};
+
+use super::{Style, clean, count, facts, finish, names, right};
+use crate::human;
+
+/// Lines about who manages the flock, for the page about the flock.
+pub(super) fn management(management: &Management) -> Vec<(&'static str, String)> {
+    let mut rows = vec![("role", management.role.clone())];
+    let Some(name) = &management.name else {
+        rows.push(("managers", "none are known here".to_owned()));
+        rows.extend(waits(management));
+        return rows;
+    };
+    let of = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    rows.push((
+        "managed",
+        format!(
+            "as {name}: generation {}, stamp {}, term {}, {}",
+            management.generation,
+            of(&management.stamp),
+            management.term,
+            of(&management.strength)
+        ),
+    ));
+    let master = management.master.as_ref().map(ToString::to_string);
+    rows.push(("master", master.unwrap_or_else(|| "nobody now".to_owned())));
+    rows.push(("backups", names(&management.backups)));
+    if !management.learners.is_empty() {
+        rows.push(("learners", names(&management.learners)));
+    }
+    rows.push(("sync set", names(&management.sync_set)));
+    rows.push(("roster", names(management.roster.iter().map(|place| &place.node))));
+    for other in &management.others {
+        let members = count(other.members, "member");
+        let led = other
+            .master
+            .as_ref()
+            .map_or("without a master".to_owned(), |master| format!("led by {master}"));
+        let what = format!("{}: generation {}, {led}, {members}", other.name, other.generation);
+        rows.push(("other flock", what));
+    }
+    rows.extend(waits(management));
+    rows
+}
+
+fn waits(management: &Management) -> impl Iterator<Item = (&'static str, String)> + '_ {
+    management.waits.iter().map(|wait| {
+        let until = wait
+            .until_ms
+            .map_or_else(String::new, |ms| format!(", for at most {} more", human::span(ms)));
+        ("waits", format!("{} since {}{until}", wait.what, human::span(wait.since_ms)))
+    })
+}
+
+/// The roster, best first.
+#[must_use]
+pub fn roster(roster: &[Standing], explain: bool, style: Style) -> String {
+    let mut table = style.table(&["node", "standing", "state"]);
+    if explain {
+        table = style.table(&["node", "standing", "resources", "availability", "state"]);
+    }
+    for place in roster {
+        let (state, colour) = state(place);
+        let mut row = vec![style.cell(&place.node, None), right(place.standing)];
+        if explain {
+            row.extend([right(place.resources), right(place.availability)]);
+        }
+        row.push(style.cell(state, Some(colour)));
+        table.add_row(row);
+    }
+    let mut text = finish(table, &[0, 1]);
+    if explain {
+        text.push_str(
+            "\nStanding is resources times availability, each of 1000. Availability falls\n\
+             while a node is away and grows back slowly.\n",
+        );
+    }
+    text
+}
+
+fn state(place: &Standing) -> (String, Color) {
+    let mut words = Vec::new();
+    words.push(if place.present { "present" } else { "silent" });
+    let flags = [(place.witness, "witness"), (place.held, "on hold"), (place.given_up, "given up")];
+    words.extend(flags.iter().filter(|(is, _)| *is).map(|(_, word)| *word));
+    let colour = if place.present { Color::Green } else { Color::Red };
+    (words.join(", "), colour)
+}
+
+/// The entries, and how fresh they are.
+#[must_use]
+pub fn catalog(catalog: &Catalog, style: Style) -> String {
+    let mut table = style.table(&["entry", "revision", "says"]);
+    for entry in &catalog.entries {
+        table.add_row(vec![
+            style.cell(&entry.key, None),
+            right(entry.revision),
+            style.cell(says(entry), None),
+        ]);
+    }
+    format!("{}\n{}\n", finish(table, &[0, 1]), freshness(catalog))
+}
+
+fn freshness(catalog: &Catalog) -> String {
+    let at = format!("index {}, stamp {}", catalog.index, catalog.stamp);
+    let signed = catalog.signed_by.as_ref();
+    match (catalog.current, signed) {
+        (true, Some(master)) => {
+            format!("{at}: as {master} signed it {} ago", human::span(catalog.known_ms))
+        }
+        (false, Some(master)) => format!(
+            "{at}: STALE, {master} signed a newer one {} ago that has not come yet",
+            human::span(catalog.known_ms)
+        ),
+        (_, None) => format!("{at}: no master has signed one since this agent started"),
+    }
+}
+
+/// One entry.
+#[must_use]
+pub fn entry(entry: &CatalogEntry, style: Style) -> String {
+    let mut rows = vec![
+        ("entry", entry.key.clone()),
+        ("revision", format!("{} under {}", entry.revision, entry.stamp)),
+        ("written", format!("by {} at {}", entry.who, human::moment(entry.when))),
+    ];
+    if let Some(lineage) = &entry.merged_from {
+        rows.push(("merged", format!("from the flock of lineage {lineage}")));
+    }
+    let fields: Vec<(String, String)> =
+        entry.fields.iter().map(|(name, field)| (name.clone(), value(field))).collect();
+    rows.extend(fields.iter().map(|(name, value)| (name.as_str(), value.clone())));
+    facts(style, &rows)
+}
+
+/// What an entry said, the newest first.
+#[must_use]
+pub fn history(history: &CatalogHistory, style: Style) -> String {
+    let mut table = style.table(&["revision", "at", "who", "said"]);
+    for version in &history.versions {
+        table.add_row(vec![
+            right(version.revision),
+            style.cell(human::moment(version.when), None),
+            style.cell(&version.who, None),
+            style.cell(says(version), None),
+        ]);
+    }
+    let mut text = finish(table, &[0, 1]);
+    if history.cut {
+        text.push_str("older versions were let go\n");
+    }
+    text
+}
+
+/// What changed.
+#[must_use]
+pub fn diff(diff: &CatalogDiff, _: Style) -> String {
+    let mut text = String::new();
+    for CatalogChange { key, before, before_lost, after } in &diff.changes {
+        let key = clean(key);
+        // Writing to a string cannot fail.
+        match before {
+            Some(before) => writeln!(text, "- {key} {}", clean(&says(before))).ok(),
+            None if *before_lost => writeln!(text, "- {key} (not kept any more)").ok(),
+            None => None,
+        };
+        if let Some(after) = after {
+            writeln!(text, "+ {key} {}", clean(&says(after))).ok();
+        }
+    }
+    if text.is_empty() {
+        return format!("nothing changed between index {} and index {}\n", diff.from, diff.to);
+    }
+    text
+}
+
+/// What merges left to decide.
+#[must_use]
+pub fn conflicts(entries: &[CatalogEntry], style: Style) -> String {
+    if entries.is_empty() {
+        return "no merge left anything to decide\n".to_owned();
+    }
+    let mut table = style.table(&["name", "wanted"]);
+    for entry in entries {
+        let name = entry.key.split_once('/').map_or(entry.key.as_str(), |(_, name)| name);
+        table.add_row(vec![style.cell(name, None), style.cell(says(entry), None)]);
+    }
+    finish(table, &[0])
+}
+
+/// What became of a write.
+#[must_use]
+pub fn written(written: &Written) -> String {
+    let changed = match written.changed.as_slice() {
+        [] => "said so already".to_owned(),
+        [one] => format!("{one} is set"),
+        more => format!("{} entries are set", more.len()),
+    };
+    let about = match written.strength.as_str() {
+        "strong" => "",
+        _ => ": promised to reach a merge or its conflict log, not to survive a second loss",
+    };
+    format!("{changed}: revision {}, {}{about}\n", written.index, written.strength)
+}
+
+/// What became of an import.
+#[must_use]
+pub fn imported(imported: &Imported, dry_run: bool) -> String {
+    let mut text = String::new();
+    let would = if dry_run { "would be " } else { "" };
+    for key in &imported.set {
+        writeln!(text, "{} {would}set", clean(key)).ok();
+    }
+    for key in &imported.removed {
+        writeln!(text, "{} {would}removed", clean(key)).ok();
+    }
+    let strength = imported.strength.as_ref().map_or(String::new(), |it| format!(", {it}"));
+    writeln!(
+        text,
+        "{} set, {} removed, {} as they were{strength}",
+        imported.set.len(),
+        imported.removed.len(),
+        imported.same
+    )
+    .ok();
+    if let Some(why) = &imported.stopped {
+        writeln!(text, "STOPPED before the rest: {}", clean(why)).ok();
+    }
+    text
+}
+
+fn says(entry: &CatalogEntry) -> String {
+    if entry.removed {
+        return "(removed)".to_owned();
+    }
+    if entry.fields.is_empty() {
+        return format!("(schema {}, which this build cannot read)", entry.schema);
+    }
+    let fields = entry.fields.iter().map(|(name, field)| format!("{name}={}", value(field)));
+    fields.collect::<Vec<_>>().join(" ")
+}
+
+fn value(field: &Field) -> String {
+    match field {
+        Field::Flag(flag) => flag.to_string(),
+        Field::Number(number) => number.to_string(),
+        Field::Text(text) if text.contains(' ') || text.is_empty() => format!("{text:?}"),
+        Field::Text(text) => text.clone(),
+        Field::List(items) => format!("[{}]", items.join(",")),
+    }
+}

@@ -1,0 +1,110 @@
+//! What is asked of the master, from whichever node it is asked at, and what comes back.
+
+use alloc::string::String;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use skep_base::NodeId;
+use skep_wire::{Malformed, decode, encode};
+
+use crate::catalog::Outcome;
+use crate::command::MAX_COMMAND_BYTES;
+use crate::slot::Stamp;
+
+/// Longest reason of a refusal.
+const MAX_WHY_BYTES: usize = 1024;
+
+/// What may be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wish {
+    /// That a [`crate::Command`] happens.
+    Propose(Bytes),
+    /// That the flock is managed otherwise.
+    Manage(Order),
+}
+
+/// What an operator may order of the flock's management.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Order {
+    /// The master hands over to its best backup.
+    StepDown,
+    /// The master hands over to this backup.
+    Transfer(NodeId),
+    /// This node becomes a backup.
+    Promote(NodeId),
+    /// This backup becomes eligible again.
+    Demote(NodeId),
+    /// This node manages nothing until it is released.
+    Hold(NodeId),
+    /// It may manage again.
+    Release(NodeId),
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Granted {
+    /// The command was decided, and is on every disk that it must be on.
+    Decided {
+        /// Its place in the managers' log.
+        index: u64,
+        /// Under which mastership.
+        stamp: Stamp,
+        /// Whether it survives while one member of the sync set keeps its disk.
+        strong: bool,
+        /// Whether it happened.
+        outcome: Outcome,
+    },
+    /// The order was carried out.
+    Done,
+    /// It was not done.
+    Refused {
+        /// Why, and what to do.
+        why: String,
+        /// It surely did not happen, and may be asked again in a moment.
+        again: bool,
+    },
+}
+
+/// A frame between a node and the master, and the body of a routed request and its answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Forward {
+    /// Something is asked.
+    Ask {
+        /// The asker's number for it.
+        serial: u64,
+        /// What.
+        wish: Wish,
+    },
+    /// What came of it.
+    Answer {
+        /// The asker's number.
+        serial: u64,
+        /// What.
+        granted: Granted,
+    },
+}
+
+impl Forward {
+    /// As a body.
+    #[must_use]
+    pub fn to_body(&self) -> Bytes {
+        encode(self).into()
+    }
+
+    /// From a body.
+    ///
+    /// # Errors
+    /// [`Malformed`], also where a bound is broken.
+    pub fn from_body(body: &[u8]) -> Result<Self, Malformed> {
+        let message: Self = decode("wish to the master", body)?;
+        let fits = match &message {
+            Self::Ask { wish: Wish::Propose(command), .. } => command.len() <= MAX_COMMAND_BYTES,
+            Self::Answer { granted: Granted::Refused { why, .. }, .. } => {
+                why.len() <= MAX_WHY_BYTES
+            }
+            Self::Ask { wish: Wish::Manage(_), .. }
+            | Self::Answer { granted: Granted::Decided { .. } | Granted::Done, .. } => true,
+        };
+        if fits { Ok(message) } else { Err(Malformed { what: "wish to the master" }) }
+    }
+}

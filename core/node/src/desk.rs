@@ -1,0 +1,379 @@
+//! What is asked of the flock's master: at whichever node somebody asks, the wish goes to the
+//! master, over a link if there is one, else from link to link, and the answer comes back.
+//!
+//! What surely did not happen is asked again for a while, so that nobody notices that the master
+//! was another in between. What may have happened never is.
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString as _};
+use core::time::Duration;
+
+use bytes::Bytes;
+use skep_base::{NodeId, Outbox, Time};
+use skep_catalog::{Forward, Granted, Order, Outcome, Stamp, Wish};
+use skep_managers::{Command, Refusal, Role, Strength, Token};
+use skep_routing::{AskError, Ticket};
+use skep_wire::kind;
+
+use crate::api::Output;
+use crate::node::Node;
+use crate::routed::FIRST_TOKEN;
+
+/// How long a routed message of the managers may take: the next one follows soon.
+pub(crate) const BRIEF: Duration = Duration::from_millis(400);
+/// How long a wish may take before whoever asked is told that nobody knows what came of it.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two attempts.
+const AGAIN: Duration = Duration::from_millis(100);
+/// How long a link to the master is wanted after a wish: an import is many.
+const KEEP_LINK: Duration = Duration::from_secs(30);
+/// Wishes of this node that wait.
+const MAX_WISHES: usize = 1024;
+/// Outcomes that wait for their acknowledgement. More are never under way.
+const MAX_DECIDED: usize = skep_managers::MAX_PROPOSALS;
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Desk {
+    wishes: BTreeMap<u64, Pending>,
+    serial: u64,
+    /// What the managers here were asked, and by whom.
+    asked: BTreeMap<Token, Asker>,
+    /// What came of commands, until they are acknowledged.
+    decided: BTreeMap<u64, Outcome>,
+    /// The master, while wishes go to it, and until when a link to it is wanted.
+    link: Option<(NodeId, Time)>,
+}
+
+/// A wish of this node.
+struct Pending {
+    token: u64,
+    wish: Wish,
+    until: Time,
+    /// Where it was sent; nothing while it waits for the next attempt.
+    sent: Option<Sent>,
+    again_at: Time,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    Here,
+    Link(NodeId),
+    Routed,
+}
+
+/// Who asked.
+enum Asker {
+    Here(u64),
+    Link { peer: NodeId, serial: u64 },
+    Routed { ticket: Ticket, serial: u64 },
+}
+
+impl Desk {
+    pub(crate) fn deadline(&self) -> Option<(Time, &'static str)> {
+        let wishes = self.wishes.values().map(|it| match it.sent {
+            Some(_) => (it.until, "a wish was not answered"),
+            None => (it.again_at.min(it.until), "a wish is asked again"),
+        });
+        let link = self.link.map(|(_, until)| (until, "a link to the master is needed no more"));
+        wishes.chain(link).min()
+    }
+
+    pub(crate) fn decided(&mut self, index: u64, outcome: Outcome) {
+        self.decided.insert(index, outcome);
+        if self.decided.len() > MAX_DECIDED {
+            self.decided.pop_first();
+        }
+    }
+
+    pub(crate) fn wants_link(&self) -> Option<NodeId> {
+        self.link.map(|(master, _)| master)
+    }
+}
+
+impl Node {
+    pub(crate) fn wish(&mut self, now: Time, token: u64, wish: Wish, out: &mut Outbox<Output>) {
+        self.seldom_changed = true;
+        if self.desk.wishes.len() >= MAX_WISHES {
+            let why = "too much is asked of the master at once; ask again in a moment".into();
+            let granted = Granted::Refused { why, again: true };
+            return out.push(Output::Granted { token, granted });
+        }
+        self.desk.serial += 1;
+        let serial = self.desk.serial;
+        let until = now + PATIENCE;
+        let pending = Pending { token, wish, until, sent: None, again_at: now };
+        self.desk.wishes.insert(serial, pending);
+        self.submit(now, serial, out);
+    }
+
+    pub(crate) fn tick_desk(&mut self, now: Time, out: &mut Outbox<Output>) {
+        if let Some((_, until)) = self.desk.link
+            && until <= now
+        {
+            self.desk.link = None;
+            self.lay_out_again = true;
+        }
+        let due: alloc::vec::Vec<u64> = self
+            .desk
+            .wishes
+            .iter()
+            .filter_map(|(serial, it)| {
+                (it.until <= now || (it.sent.is_none() && it.again_at <= now)).then_some(*serial)
+            })
+            .collect();
+        for serial in due {
+            let late = self.desk.wishes.get(&serial).filter(|it| it.until <= now);
+            let Some(late) = late else {
+                self.submit(now, serial, out);
+                continue;
+            };
+            let why = if late.sent.is_some() {
+                "no answer of the master within 10 s: whether it happened is not known; look \
+                 before asking again"
+            } else {
+                "there was no master to ask for 10 s: see `skep flock` for what is waited for"
+            };
+            let granted = Granted::Refused { why: why.into(), again: late.sent.is_none() };
+            self.finish(serial, granted, out);
+        }
+    }
+
+    /// Sends a wish to the master, wherever that is.
+    fn submit(&mut self, now: Time, serial: u64, out: &mut Outbox<Output>) {
+        self.seldom_changed = true;
+        let view = self.management(now);
+        let Some(pending) = self.desk.wishes.get_mut(&serial) else { return };
+        let master = view.flock.and_then(|flock| flock.master);
+        let wish = pending.wish.clone();
+        if view.role == Role::Master {
+            pending.sent = Some(Sent::Here);
+            return self.ask_managers(now, Asker::Here(serial), wish);
+        }
+        let Some(master) = master.filter(|master| *master != self.id) else {
+            pending.again_at = now + AGAIN;
+            pending.sent = None;
+            return;
+        };
+        let left = pending.until.since(now);
+        let body = Forward::Ask { serial, wish }.to_body();
+        let link = self.membership.link(master);
+        if let Some(link) = link.filter(|link| !self.restricted.contains_key(link)) {
+            pending.sent = Some(Sent::Link(master));
+            return out.push(Output::Send { link, kind: kind::WISHES, body });
+        }
+        pending.sent = Some(Sent::Routed);
+        self.lay_out_again |= self.desk.wants_link() != Some(master);
+        self.desk.link = Some((master, now + KEEP_LINK));
+        self.ask_for_flock_as(
+            now,
+            FIRST_TOKEN + serial,
+            master,
+            (crate::service::WISH, body),
+            left,
+        );
+    }
+
+    fn ask_managers(&mut self, now: Time, asker: Asker, wish: Wish) {
+        self.desk.serial += 1;
+        let token = Token(self.desk.serial);
+        self.desk.asked.insert(token, asker);
+        let input = match wish {
+            Wish::Propose(body) => skep_managers::Input::Propose { token, body },
+            Wish::Manage(order) => {
+                skep_managers::Input::Command { token, command: command_of(order) }
+            }
+        };
+        self.manage(now, input);
+    }
+
+    /// A neighbour asks something of this node as the master, or the master answers.
+    pub(crate) fn wish_came(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        message: Forward,
+        out: &mut Outbox<Output>,
+    ) {
+        match message {
+            Forward::Ask { serial, wish } => {
+                self.ask_managers(now, Asker::Link { peer: from, serial }, wish);
+            }
+            Forward::Answer { serial, granted } => {
+                let sent = self.desk.wishes.get(&serial).and_then(|it| it.sent);
+                if sent == Some(Sent::Link(from)) {
+                    self.answered(now, serial, granted, out);
+                }
+            }
+        }
+    }
+
+    /// A routed request that the node itself carries out.
+    pub(crate) fn asked_for_flock(&mut self, now: Time, ticket: Ticket, service: u8, body: Bytes) {
+        let answer = |outcome| skep_routing::Input::Answer { ticket, outcome };
+        if service == crate::service::MANAGERS {
+            let from = ticket.origin;
+            self.manage(now, skep_managers::Input::Message { from, body });
+            return self.routed(now, answer(Ok(Bytes::new())));
+        }
+        match Forward::from_body(&body) {
+            Ok(Forward::Ask { serial, wish }) => {
+                self.ask_managers(now, Asker::Routed { ticket, serial }, wish);
+            }
+            Ok(Forward::Answer { .. }) | Err(_) => {
+                self.routed(now, answer(Err(skep_routing::Failure::Refused)));
+            }
+        }
+    }
+
+    /// What came of a routed request of the node itself.
+    pub(crate) fn answered_for_flock(
+        &mut self,
+        now: Time,
+        token: skep_routing::Token,
+        outcome: Result<Bytes, AskError>,
+        out: &mut Outbox<Output>,
+    ) {
+        let serial = token.0 - FIRST_TOKEN;
+        let asked = self.desk.wishes.get(&serial).is_some_and(|it| it.sent == Some(Sent::Routed));
+        if !asked {
+            return;
+        }
+        let granted = match outcome.map(|body| Forward::from_body(&body)) {
+            Ok(Ok(Forward::Answer { serial: of, granted })) if of == serial => granted,
+            Ok(_) => refused("the master answered something else than was asked", false),
+            Err(AskError::NoRoute) => refused("no way leads to the master now", true),
+            Err(error) => refused(&error.to_string(), false),
+        };
+        self.answered(now, serial, granted, out);
+    }
+
+    /// Asks something of a node that there may be no link to, and waits for no answer.
+    pub(crate) fn ask_for_flock(
+        &mut self,
+        now: Time,
+        to: NodeId,
+        service: u8,
+        body: Bytes,
+        within: Duration,
+    ) {
+        self.desk.serial += 1;
+        let token = FIRST_TOKEN + self.desk.serial;
+        self.ask_for_flock_as(now, token, to, (service, body), within);
+    }
+
+    fn ask_for_flock_as(
+        &mut self,
+        now: Time,
+        token: u64,
+        to: NodeId,
+        (service, body): (u8, Bytes),
+        within: Duration,
+    ) {
+        let token = skep_routing::Token(token);
+        let routes = self.ways_to(to);
+        self.routed(now, skep_routing::Input::Ask { token, routes, service, body, within });
+    }
+
+    /// The link over which wishes went is down: nobody knows what came of them.
+    pub(crate) fn link_of_desk_down(&mut self, now: Time, peer: NodeId, out: &mut Outbox<Output>) {
+        let over =
+            |(serial, it): (&u64, &Pending)| (it.sent == Some(Sent::Link(peer))).then_some(*serial);
+        let lost: alloc::vec::Vec<u64> = self.desk.wishes.iter().filter_map(over).collect();
+        for serial in lost {
+            let why = "the link to the master broke: whether it happened is not known; look \
+                       before asking again";
+            self.answered(now, serial, refused(why, false), out);
+        }
+    }
+
+    pub(crate) fn accepted(
+        &mut self,
+        now: Time,
+        token: Token,
+        (index, stamp, strength): (u64, Stamp, Strength),
+        out: &mut Outbox<Output>,
+    ) {
+        let outcome = self.desk.decided.remove(&index).unwrap_or(Outcome::Skipped);
+        let strong = strength == Strength::Strong;
+        self.tell_asker(now, token, Granted::Decided { index, stamp, strong, outcome }, out);
+    }
+
+    pub(crate) fn ordered(&mut self, now: Time, token: Token, out: &mut Outbox<Output>) {
+        if self.desk.asked.contains_key(&token) {
+            self.tell_asker(now, token, Granted::Done, out);
+        } else {
+            out.push(Output::Managers(skep_managers::Output::Done { token }));
+        }
+    }
+
+    pub(crate) fn refused(
+        &mut self,
+        now: Time,
+        token: Token,
+        why: &Refusal,
+        out: &mut Outbox<Output>,
+    ) {
+        let again = match why {
+            Refusal::NotMaster { .. }
+            | Refusal::NoMaster(_)
+            | Refusal::Busy { .. }
+            | Refusal::NoLease
+            | Refusal::Merging { .. } => true,
+            Refusal::TooLarge { .. }
+            | Refusal::Unknown
+            | Refusal::Disk(_)
+            | Refusal::Node { .. }
+            | Refusal::Changing => false,
+        };
+        self.tell_asker(now, token, Granted::Refused { why: why.to_string(), again }, out);
+    }
+
+    fn tell_asker(&mut self, now: Time, token: Token, granted: Granted, out: &mut Outbox<Output>) {
+        match self.desk.asked.remove(&token) {
+            Some(Asker::Here(serial)) => self.answered(now, serial, granted, out),
+            Some(Asker::Link { peer, serial }) => {
+                let body = Forward::Answer { serial, granted }.to_body();
+                self.send(peer, kind::WISHES, body, out);
+            }
+            Some(Asker::Routed { ticket, serial }) => {
+                let outcome = Ok(Forward::Answer { serial, granted }.to_body());
+                self.routed(now, skep_routing::Input::Answer { ticket, outcome });
+            }
+            None => {}
+        }
+    }
+
+    /// What came of a wish: asked again, where that is safe and there is time.
+    fn answered(&mut self, now: Time, serial: u64, granted: Granted, out: &mut Outbox<Output>) {
+        self.seldom_changed = true;
+        let Some(pending) = self.desk.wishes.get_mut(&serial) else { return };
+        if matches!(granted, Granted::Refused { again: true, .. }) && now + AGAIN < pending.until {
+            pending.sent = None;
+            pending.again_at = now + AGAIN;
+            return;
+        }
+        self.finish(serial, granted, out);
+    }
+
+    fn finish(&mut self, serial: u64, granted: Granted, out: &mut Outbox<Output>) {
+        if let Some(pending) = self.desk.wishes.remove(&serial) {
+            out.push(Output::Granted { token: pending.token, granted });
+        }
+    }
+}
+
+fn refused(why: &str, again: bool) -> Granted {
+    Granted::Refused { why: String::from(why), again }
+}
+
+const fn command_of(order: Order) -> Command {
+    match order {
+        Order::StepDown => Command::StepDown,
+        Order::Transfer(node) => Command::Transfer(node),
+        Order::Promote(node) => Command::Promote(node),
+        Order::Demote(node) => Command::Demote(node),
+        Order::Hold(node) => Command::Hold(node),
+        Order::Release(node) => Command::Release(node),
+    }
+}

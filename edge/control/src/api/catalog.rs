@@ -1,0 +1,266 @@
+//! The catalog, and who manages the flock.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use skep_base::{NodeName, WallTime};
+
+use super::{Text, Wait};
+
+/// Longest file that is imported: a full catalog as text.
+pub const MAX_IMPORT_BYTES: usize = 24 * 1024 * 1024;
+
+/// One value of an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Field {
+    /// Yes or no.
+    Flag(bool),
+    /// A whole number.
+    Number(i64),
+    /// Words.
+    Text(String),
+    /// Several words.
+    List(Vec<String>),
+}
+
+/// What an entry says, or said once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatalogEntry {
+    /// Kind and name: `group/web`.
+    pub key: String,
+    /// Compare-and-set compares this.
+    pub revision: u64,
+    /// Under which mastership it was written.
+    pub stamp: String,
+    /// Who wrote it, as he said.
+    pub who: String,
+    /// When, by the clock of the node where he did.
+    pub when: WallTime,
+    /// The flock that decided it, where another did that merged into this one.
+    pub merged_from: Option<String>,
+    /// The version of what the fields mean.
+    pub schema: u16,
+    /// Whether it was removed.
+    pub removed: bool,
+    /// What it says. Empty where this build cannot read it.
+    pub fields: BTreeMap<String, Field>,
+}
+
+/// Query of `GET /v1/catalog`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReadCatalog {
+    /// Only entries of this kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+}
+
+/// `GET /v1/catalog`: the entries, and how fresh they are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Catalog {
+    /// After which command.
+    pub index: u64,
+    /// Under which mastership.
+    pub stamp: String,
+    /// Digest of all that is in it: equal wherever the catalog is equal.
+    pub root: Text<skep_base::Digest>,
+    /// Whether it is the newest that this node knows a master to have signed.
+    pub current: bool,
+    /// Who signed that.
+    pub signed_by: Option<NodeName>,
+    /// For how long it has been known, in milliseconds.
+    pub known_ms: u64,
+    /// By key.
+    pub entries: Vec<CatalogEntry>,
+}
+
+/// `GET /v1/catalog/{kind}/{name}`: an entry and what it said before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatalogHistory {
+    /// The newest first.
+    pub versions: Vec<CatalogEntry>,
+    /// Whether older ones were let go.
+    pub cut: bool,
+}
+
+/// Query of `GET /v1/catalog-diff`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiffCatalog {
+    /// After this index; from the beginning where it is left out.
+    #[serde(default)]
+    pub from: u64,
+    /// Up to this one; up to now where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<u64>,
+}
+
+/// An entry that says something else than before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatalogChange {
+    /// Which.
+    pub key: String,
+    /// What it said; nothing where it was not there.
+    pub before: Option<CatalogEntry>,
+    /// What it said is not kept any more.
+    pub before_lost: bool,
+    /// What it says; nothing where it is not there.
+    pub after: Option<CatalogEntry>,
+}
+
+/// `GET /v1/catalog-diff`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatalogDiff {
+    /// After this index.
+    pub from: u64,
+    /// Up to this one.
+    pub to: u64,
+    /// By key.
+    pub changes: Vec<CatalogChange>,
+}
+
+/// `POST /v1/catalog`: what an entry shall say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WriteCatalog {
+    /// Which.
+    pub key: String,
+    /// Only if it is at this revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+    /// Only if it is not there.
+    #[serde(default)]
+    pub new: bool,
+    /// What it shall say; nothing removes it.
+    pub fields: Option<BTreeMap<String, Field>>,
+}
+
+/// What became of a write: decided, and on every disk that it must be on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// The command's index, the new revision of what it changed.
+    pub index: u64,
+    /// Under which mastership.
+    pub stamp: String,
+    /// `strong` or `weak`.
+    pub strength: String,
+    /// Entries that say something else now.
+    pub changed: Vec<String>,
+}
+
+/// `GET /v1/catalog-export`: the catalog as a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatalogText {
+    /// TOML.
+    pub text: String,
+}
+
+/// Query of `POST /v1/catalog-import`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportCatalog {
+    /// Remove what the file does not name.
+    #[serde(default)]
+    pub replace: bool,
+    /// Only say what would change.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What became of an import.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Imported {
+    /// Entries that are set, or would be.
+    pub set: Vec<String>,
+    /// Entries that are removed, or would be.
+    pub removed: Vec<String>,
+    /// Entries that said so already.
+    pub same: u32,
+    /// `strong` or `weak`, as the weakest of the writes; nothing where nothing was written.
+    pub strength: Option<String>,
+    /// Why the rest was not written, if it was not.
+    pub stopped: Option<String>,
+}
+
+/// `POST /v1/flock`: how the flock shall be managed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ManageFlock {
+    /// The master hands over to its best backup.
+    StepDown,
+    /// The master hands over to this backup.
+    Transfer {
+        /// Which.
+        node: NodeName,
+    },
+}
+
+/// Who manages the flock, as far as this node knows; a part of `GET /v1/flock`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Management {
+    /// This node's role: `host`, `eligible`, `backup`, `master`, `semi-master` or `holding`.
+    pub role: String,
+    /// The flock's name, from its lineage; nothing where there is none.
+    pub name: Option<String>,
+    /// Its history.
+    pub lineage: Option<String>,
+    /// How often it was founded again.
+    pub generation: u64,
+    /// The newest stamp.
+    pub stamp: Option<String>,
+    /// The managers' election count; 0 on nodes that only follow.
+    pub term: u64,
+    /// `strong` or `weak`.
+    pub strength: Option<String>,
+    /// Who decides, if anybody does now.
+    pub master: Option<NodeName>,
+    /// Who votes beside it.
+    pub backups: Vec<NodeName>,
+    /// Who is about to.
+    pub learners: Vec<NodeName>,
+    /// On whose disks every acknowledgement is.
+    pub sync_set: Vec<NodeName>,
+    /// Who may become a manager, best first.
+    pub roster: Vec<Standing>,
+    /// The highest place of the managers' log that is decided.
+    pub committed: u64,
+    /// What is waited for.
+    pub waits: Vec<Wait>,
+    /// Other flocks of the bloc that are announced now.
+    pub others: Vec<OtherFlock>,
+}
+
+/// A place on the roster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Whose.
+    pub node: NodeName,
+    /// 0 to 1000: the product of the two below.
+    pub standing: u16,
+    /// What it has to spare, 0 to 1000.
+    pub resources: u16,
+    /// How much it was there lately, 0 to 1000.
+    pub availability: u16,
+    /// Whether it is there now.
+    pub present: bool,
+    /// Never more than a witness.
+    pub witness: bool,
+    /// On hold.
+    pub held: bool,
+    /// Nobody looks for it any more.
+    pub given_up: bool,
+}
+
+/// Another flock of the bloc.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherFlock {
+    /// Its name.
+    pub name: String,
+    /// Its generation.
+    pub generation: u64,
+    /// Its master, if it has one.
+    pub master: Option<NodeName>,
+    /// How many say that they are of it.
+    pub members: u32,
+}
