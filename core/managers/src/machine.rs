@@ -359,7 +359,7 @@ impl Managers {
             Message::Enlisted { lineage, fork, raft } => {
                 self.enlisted_came(now, from, (lineage, fork), raft);
             }
-            Message::Declined { lineage } => self.declined_came(from, lineage),
+            Message::Declined { lineage } => self.declined_came(from, lineage, out),
             Message::PartAsk { lineage, fork, index, part } => {
                 self.part_asked(now, from, (lineage, fork), index, part, out);
             }

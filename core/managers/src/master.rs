@@ -35,7 +35,16 @@ struct Pending {
 pub(crate) struct Transfer {
     pub(crate) to: NodeId,
     pub(crate) since: Time,
-    pub(crate) token: Option<Token>,
+    /// Who waits for it: an operator's order, and the node's own stop.
+    pub(crate) tokens: Vec<Token>,
+}
+
+/// A node that an operator wants for a backup.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Promotion {
+    pub(crate) node: NodeId,
+    pub(crate) token: Token,
+    pub(crate) since: Time,
 }
 
 /// One term of this node as the engine's leader.
@@ -65,7 +74,7 @@ pub(crate) struct Mastership {
     pub(crate) placed: BTreeMap<NodeId, Time>,
     /// Voters that shall leave, and why.
     pub(crate) demote: BTreeMap<NodeId, &'static str>,
-    pub(crate) promote: Option<(NodeId, Token)>,
+    pub(crate) promote: Option<Promotion>,
     pub(crate) unprotected: bool,
     /// What of whom was taken over, and is to be told when it is safe: up to which item, decided
     /// at which place.
@@ -187,10 +196,10 @@ impl Managers {
         for pending in mastership.pending.drain(..) {
             out.push(Output::Refused { token: pending.token, why: Refusal::Unknown });
         }
-        if let Some(token) = mastership.transfer.take().and_then(|transfer| transfer.token) {
+        for token in mastership.transfer.take().into_iter().flat_map(|transfer| transfer.tokens) {
             out.push(Output::Done { token });
         }
-        if let Some((_, token)) = mastership.promote.take() {
+        if let Some(Promotion { token, .. }) = mastership.promote.take() {
             out.push(Output::Refused { token, why: Refusal::Unknown });
         }
     }

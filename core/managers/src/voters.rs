@@ -11,12 +11,14 @@ use crate::event::{Command, Eligibility, Event, Output, Refusal, Token};
 use crate::group::Group;
 use crate::id::{ForkId, Lineage, RaftId, Role};
 use crate::machine::Managers;
-use crate::master::Transfer;
+use crate::master::{Promotion, Transfer};
 use crate::message::{Answer, Message};
 use crate::stored::{ChangeKind, Place, Record};
 
 /// A voter without an engine message for this long is silent.
 const SILENT_AFTER: Duration = Duration::from_secs(1);
+/// A node that was ordered to be a backup has so long to become one.
+const PROMOTION_PATIENCE: Duration = Duration::from_secs(60);
 /// Of the roster, how many are asked whether they reach a silent backup, beside the other one.
 const ASKED: usize = 3;
 /// A learner that lags by no more than this is caught up.
@@ -39,6 +41,7 @@ impl Managers {
     /// One step towards three managers and a learner or two. One change at a time.
     pub(crate) fn manage_voters(&mut self, now: Time, out: &mut Outbox<Output>) {
         self.watch_voters(now, out);
+        self.watch_promotion(now, out);
         let Some(group) = &self.group else {
             return;
         };
@@ -173,7 +176,7 @@ impl Managers {
         others.retain(|node| *node != me);
         let promoted = self.mastership.as_ref().and_then(|it| it.promote);
         let learners = self.caught_up(group);
-        let wanted = promoted.and_then(|(node, token)| {
+        let wanted = promoted.and_then(|Promotion { node, token, .. }| {
             let raft = learners.iter().find(|(_, learner)| *learner == node)?.0;
             Some((raft, node, token))
         });
@@ -287,6 +290,18 @@ impl Managers {
         }
     }
 
+    /// A promotion that comes to nothing is answered, and makes room for another.
+    fn watch_promotion(&mut self, now: Time, out: &mut Outbox<Output>) {
+        let Some(mastership) = &mut self.mastership else {
+            return;
+        };
+        let late = |it: &mut Promotion| now.since(it.since) >= PROMOTION_PATIENCE;
+        if let Some(Promotion { node, token, .. }) = mastership.promote.take_if(late) {
+            let why = "did not catch up within a minute: see `skep flock` there, and ask again";
+            out.push(Output::Refused { token, why: Refusal::Node { node, why } });
+        }
+    }
+
     /// Asks the best of the roster to take a raft id.
     fn enlist(&mut self, now: Time, out: &mut Outbox<Output>) {
         let (Some(group), Some(mastership)) = (&self.group, &self.mastership) else {
@@ -298,7 +313,7 @@ impl Managers {
             let named = group.raft_of(place.node).is_some();
             !named && place.node != self.me.id && self.is_fit(group, place.node)
         };
-        let first = mastership.promote.map(|(node, _)| node);
+        let first = mastership.promote.map(|promotion| promotion.node);
         let first = first.filter(|node| group.raft_of(*node).is_none());
         if (group.conf.learners.len() >= wanted && first.is_none())
             || group.conf.everybody().count() + 1 >= MAX_VOTERS
@@ -357,12 +372,19 @@ impl Managers {
         }
     }
 
-    pub(crate) fn declined_came(&mut self, from: NodeId, lineage: Lineage) {
+    pub(crate) fn declined_came(
+        &mut self,
+        from: NodeId,
+        lineage: Lineage,
+        out: &mut Outbox<Output>,
+    ) {
         let ours = self.group.as_ref().is_some_and(|group| group.meta.lineage == lineage);
         if let Some(mastership) = self.mastership.as_mut().filter(|_| ours)
-            && mastership.promote.is_some_and(|(node, _)| node == from)
+            && let Some(Promotion { node, token, .. }) =
+                mastership.promote.take_if(|promotion| promotion.node == from)
         {
-            mastership.promote = None;
+            let why = "declined: `skep flock` there says what it waits for";
+            out.push(Output::Refused { token, why: Refusal::Node { node, why } });
         }
     }
 
@@ -484,6 +506,9 @@ impl Managers {
                 if !voters.contains(&best) || is_me(best) {
                     return Err(no(best, "is no backup: `skep flock` lists them"));
                 }
+                if self.mastership.as_ref().is_some_and(|it| it.transfer.is_some()) {
+                    return Err(Refusal::Changing);
+                }
                 self.transfer(now, best, Some(token));
                 Ok(false)
             }
@@ -498,7 +523,7 @@ impl Managers {
                 if mastership.promote.is_some() {
                     return Err(Refusal::Changing);
                 }
-                mastership.promote = Some((node, token));
+                mastership.promote = Some(Promotion { node, token, since: now });
                 Ok(false)
             }
             Command::Demote(node) | Command::Hold(node) | Command::Remove(node) if is_me(node) => {
@@ -560,12 +585,12 @@ impl Managers {
         best.into_iter().max().map(|(_, node)| node.0)
     }
 
-    /// Gives the lease up, tells the voters so, and hands over.
+    /// Gives the lease up, tells the voters so, and hands over. One that is under way goes on, and
+    /// whoever asks meanwhile is told when it ends.
     pub(crate) fn transfer(&mut self, now: Time, to: NodeId, token: Option<Token>) {
-        if let Some(mastership) = &mut self.mastership
-            && mastership.transfer.is_none()
-        {
-            mastership.transfer = Some(Transfer { to, since: now, token });
+        if let Some(mastership) = &mut self.mastership {
+            let new = || Transfer { to, since: now, tokens: Vec::new() };
+            mastership.transfer.get_or_insert_with(new).tokens.extend(token);
         }
     }
 

@@ -29,6 +29,9 @@ const AGAIN: Duration = Duration::from_millis(100);
 const KEEP_LINK: Duration = Duration::from_secs(30);
 /// Wishes of this node that wait.
 const MAX_WISHES: usize = 1024;
+/// Wishes of any node that wait for the managers here: more than all members of a large flock have
+/// under way at once.
+const MAX_ASKED: usize = 4096;
 /// Outcomes that wait for their acknowledgement. More are never under way.
 const MAX_DECIDED: usize = skep_managers::MAX_PROPOSALS;
 
@@ -84,6 +87,11 @@ impl Desk {
         if self.decided.len() > MAX_DECIDED {
             self.decided.pop_first();
         }
+    }
+
+    pub(crate) fn check(&self) {
+        assert!(self.wishes.len() <= MAX_WISHES && self.asked.len() <= MAX_ASKED);
+        assert!(self.decided.len() <= MAX_DECIDED);
     }
 
     pub(crate) fn wants_link(&self) -> Option<NodeId> {
@@ -148,7 +156,7 @@ impl Node {
         let wish = pending.wish.clone();
         if view.role == Role::Master {
             pending.sent = Some(Sent::Here);
-            return self.ask_managers(now, Asker::Here(serial), wish);
+            return self.ask_managers(now, Asker::Here(serial), wish, out);
         }
         let Some(master) = master.filter(|master| *master != self.id) else {
             pending.again_at = now + AGAIN;
@@ -174,10 +182,15 @@ impl Node {
         );
     }
 
-    fn ask_managers(&mut self, now: Time, asker: Asker, wish: Wish) {
+    fn ask_managers(&mut self, now: Time, asker: Asker, wish: Wish, out: &mut Outbox<Output>) {
         self.desk.serial += 1;
         let token = Token(self.desk.serial);
+        let full = self.desk.asked.len() >= MAX_ASKED;
         self.desk.asked.insert(token, asker);
+        if full {
+            let why = "too much is asked of the master at once; ask again in a moment";
+            return self.tell_asker(now, token, refused(why, true), out);
+        }
         let input = match wish {
             Wish::Propose(body) => skep_managers::Input::Propose { token, body },
             Wish::Manage(order) => {
@@ -197,7 +210,7 @@ impl Node {
     ) {
         match message {
             Forward::Ask { serial, wish } => {
-                self.ask_managers(now, Asker::Link { peer: from, serial }, wish);
+                self.ask_managers(now, Asker::Link { peer: from, serial }, wish, out);
             }
             Forward::Answer { serial, granted } => {
                 let sent = self.desk.wishes.get(&serial).and_then(|it| it.sent);
@@ -209,7 +222,13 @@ impl Node {
     }
 
     /// A routed request that the node itself carries out.
-    pub(crate) fn asked_for_flock(&mut self, now: Time, ticket: Ticket, service: u8, body: Bytes) {
+    pub(crate) fn asked_for_flock(
+        &mut self,
+        now: Time,
+        ticket: Ticket,
+        (service, body): (u8, Bytes),
+        out: &mut Outbox<Output>,
+    ) {
         let answer = |outcome| skep_routing::Input::Answer { ticket, outcome };
         if service == crate::service::MANAGERS {
             let from = ticket.origin;
@@ -218,7 +237,7 @@ impl Node {
         }
         match Forward::from_body(&body) {
             Ok(Forward::Ask { serial, wish }) => {
-                self.ask_managers(now, Asker::Routed { ticket, serial }, wish);
+                self.ask_managers(now, Asker::Routed { ticket, serial }, wish, out);
             }
             Ok(Forward::Answer { .. }) | Err(_) => {
                 self.routed(now, answer(Err(skep_routing::Failure::Refused)));

@@ -270,6 +270,7 @@ impl Node {
         self.adoption.check();
         self.managed.check();
         self.catalog.check();
+        self.desk.check();
         assert!(
             self.seldom_changed || self.seldom_due == self.ask_seldom_due(),
             "a machine has something to do at another time than it said"

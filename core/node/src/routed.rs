@@ -88,7 +88,7 @@ impl Node {
                     service: service @ (service::MANAGERS | service::WISH),
                     body,
                     ..
-                } => self.asked_for_flock(now, ticket, service, body),
+                } => self.asked_for_flock(now, ticket, (service, body), out),
                 skep_routing::Output::Answered { token, outcome, .. } if token.0 >= FIRST_TOKEN => {
                     self.answered_for_flock(now, token, outcome, out);
                 }

@@ -339,6 +339,34 @@ fn a_planned_transfer_takes_milliseconds_and_two_never_acknowledge() {
 }
 
 #[test]
+fn a_second_transfer_is_refused_and_a_stop_waits_for_the_first() {
+    let mut net = Net::settled(3, 95);
+    net.run(2 * SECOND);
+    let old = net.master();
+    let to = backups(&net)[0];
+    let first = net.command(old, Command::Transfer(id(to)));
+    let second = net.command(old, Command::StepDown);
+    assert_eq!(net.hosts[old].refused[&second], Refusal::Changing);
+    net.give(old, Input::Stopping { token: Token(u64::MAX) });
+    net.run_until(2 * SECOND, |net| net.masters() == [to]);
+    let both = |net: &Net| [first, u64::MAX].iter().all(|it| net.hosts[old].done.contains(it));
+    net.run_until(SECOND, both);
+    net.assert_sound();
+}
+
+#[test]
+fn a_promotion_that_comes_to_nothing_is_answered() {
+    let mut net = Net::settled(5, 96);
+    let master = net.master();
+    let idle: Vec<usize> = net.up().filter(|on| net.role(*on) == Role::Eligible).collect();
+    net.kill(idle[0]);
+    let token = net.command(master, Command::Promote(id(idle[0])));
+    net.run_until(90 * SECOND, |net| net.hosts[master].refused.contains_key(&token));
+    net.run_until(60 * SECOND, Net::is_settled);
+    net.assert_sound();
+}
+
+#[test]
 fn an_operator_promotes_and_holds() {
     let mut net = Net::settled(5, 93);
     let master = net.master();
