@@ -2,10 +2,13 @@
 
 use skep_base::{NodeId, NodeName};
 use skep_control::api::{EventKind, Management, OtherFlock, Standing, Wait};
-use skep_managers::{Event, Output, Waiting};
+use skep_managers::{Event, Output, Token, Waiting};
 
 use crate::spine::Spine;
 use crate::status::{count, millis};
+
+/// What the managers are asked when the agent stops. What others ask is numbered from 1.
+pub(crate) const LEAVES_OFFICE: Token = Token(u64::MAX);
 
 impl Spine {
     pub(crate) fn management(&self) -> Management {
@@ -74,6 +77,7 @@ impl Spine {
     pub(crate) fn managers_output(&mut self, output: Output) {
         match output {
             Output::Persist { ticket, write } => self.disk.managers(ticket, write),
+            Output::Done { token } if token == LEAVES_OFFICE => self.leaves_office = None,
             Output::Event(event) => {
                 let what = self.managers_event(&event);
                 tracing::info!("{what}");

@@ -51,6 +51,8 @@ pub const REQUEST_QUEUE: usize = 256;
 pub(crate) const ERRAND_DIAL: u64 = (1 << 63) - 1;
 /// A node without a deadline is looked at this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// A master that stops waits for another as long as an election takes at most.
+const HAND_OVER_PATIENCE: Duration = Duration::from_millis(1400);
 /// How often it is noted on disk when each owner of records was heard.
 const NOTE_AGES: Duration = Duration::from_secs(60);
 /// How often the kernel is asked for the round trips of links.
@@ -189,6 +191,8 @@ pub struct Spine {
     pub purge_age: Duration,
     /// The agent is stopping.
     pub stopping: Option<Farewell>,
+    /// Until when it waits for another to be master in its stead.
+    pub leaves_office: Option<Time>,
     /// Who reads the logs of groups.
     pub readers: crate::updates::Readers,
     /// What goes to commands.
@@ -309,6 +313,7 @@ impl Spine {
             clock_went_back: found.0,
             purge_age: found.1,
             stopping: None,
+            leaves_office: None,
             readers: crate::updates::Readers::default(),
             exports: crate::export::Exports::default(),
             reading: std::collections::VecDeque::new(),
@@ -332,42 +337,8 @@ impl Spine {
             self.feed(Input::Publish { kind, schema: 1, body }).await;
         }
         self.tick().await;
-        while self.stopping.is_none() {
-            // The disk comes last: what goes to neighbours is with their links by now.
-            self.disk.hand_over();
-            let now = self.clock.now();
-            let due = self.node.deadline().map(|(at, _)| at).into_iter();
-            let due = due.chain(self.exports.deadline()).chain(self.catalog_due).min();
-            let due = due.map_or(LONGEST_SLEEP, |at| at.since(now));
-            tokio::select! {
-                biased;
-                event = sources.transport.recv() => {
-                    let Some(event) = event else { break };
-                    if self.transport_batch(event, &mut sources.transport).await > 1 {
-                        // Under load links are read first, so that more is worked on together; a
-                        // lone event, and what it leads to, is not kept waiting.
-                        tokio::task::yield_now().await;
-                    }
-                }
-                Some(done) = sources.disk.recv() => self.disk_done(done, &sources.control).await,
-                Some(call) = sources.control.calls.recv() => self.call(call).await,
-                Some(ask) = sources.clients.recv() => {
-                    self.client_asks(ask, &mut sources.clients).await;
-                }
-                Some(request) = sources.requests.recv() => self.request(request).await,
-                () = tokio::time::sleep(due) => {}
-            }
-            // What happened together is worked on together; a timer of the runtime would be late.
-            if self.node.deadline().is_some_and(|(at, _)| at <= self.clock.now()) {
-                self.tick().await;
-            }
-            if self.catalog_due.is_some_and(|at| at <= self.clock.now()) {
-                self.keep_catalog();
-            }
-            if self.exports.deadline().is_some_and(|at| at <= self.clock.now()) {
-                self.tick_exports().await;
-            }
-        }
+        while self.stopping.is_none() && self.step(&mut sources).await {}
+        self.leave_office(&mut sources).await;
         let unheard = self.unheard.clone();
         self.last_words(sources).await;
         match unheard {
@@ -377,6 +348,65 @@ impl Spine {
             ),
             None => Ok(()),
         }
+    }
+
+    /// Does what comes next. Says whether there is more to come.
+    async fn step(&mut self, sources: &mut Sources) -> bool {
+        // The disk comes last: what goes to neighbours is with their links by now.
+        self.disk.hand_over();
+        let now = self.clock.now();
+        let due = self.node.deadline().map(|(at, _)| at).into_iter();
+        let due = due.chain(self.exports.deadline()).chain(self.catalog_due);
+        let due = due.chain(self.leaves_office).min();
+        let due = due.map_or(LONGEST_SLEEP, |at| at.since(now));
+        tokio::select! {
+            biased;
+            event = sources.transport.recv() => {
+                let Some(event) = event else { return false };
+                if self.transport_batch(event, &mut sources.transport).await > 1 {
+                    // Under load links are read first, so that more is worked on together; a
+                    // lone event, and what it leads to, is not kept waiting.
+                    tokio::task::yield_now().await;
+                }
+            }
+            Some(done) = sources.disk.recv() => self.disk_done(done, &sources.control).await,
+            Some(call) = sources.control.calls.recv() => self.call(call).await,
+            Some(ask) = sources.clients.recv() => {
+                self.client_asks(ask, &mut sources.clients).await;
+            }
+            Some(request) = sources.requests.recv() => self.request(request).await,
+            () = tokio::time::sleep(due) => {}
+        }
+        // What happened together is worked on together; a timer of the runtime would be late.
+        if self.node.deadline().is_some_and(|(at, _)| at <= self.clock.now()) {
+            self.tick().await;
+        }
+        if self.catalog_due.is_some_and(|at| at <= self.clock.now()) {
+            self.keep_catalog();
+        }
+        if self.exports.deadline().is_some_and(|at| at <= self.clock.now()) {
+            self.tick_exports().await;
+        }
+        true
+    }
+
+    /// A master that stops hands over first, so that nobody waits for an election; but not for
+    /// longer than an election would take.
+    async fn leave_office(&mut self, sources: &mut Sources) {
+        let now = self.clock.now();
+        let is_master = self.node.management(now).role == skep_managers::Role::Master;
+        if !is_master || self.unheard.is_some() {
+            return;
+        }
+        self.leaves_office = Some(now + HAND_OVER_PATIENCE);
+        let token = crate::management::LEAVES_OFFICE;
+        self.feed(Input::Managers(skep_managers::Input::Stopping { token })).await;
+        while self.leaves_office.is_some_and(|at| self.clock.now() < at) {
+            if !self.step(sources).await {
+                break;
+            }
+        }
+        self.leaves_office = None;
     }
 
     /// Lets something happen to the node and carries out what it wants.
