@@ -43,7 +43,7 @@ pub(super) const NOISE: Scenario = Scenario {
 
 pub(super) const DETOUR: Scenario = Scenario {
     name: "topology-detour",
-    about: "a link of an overlay that has settled takes twice as long: others take its place",
+    about: "a link of an overlay that has settled takes eight times as long: others take its place",
     nodes: 40,
     least: LEAST_NODES,
     configure: regions,
@@ -63,6 +63,9 @@ const SWITCHED_WITHIN: Duration = Duration::from_secs(180);
 const NOTICED_WITHIN: Duration = Duration::from_secs(600);
 /// Shorter than anybody needs to make a link into another region.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// In an overlay of least degree two links, or an exchange with a third, must take the place of one:
+/// where that costs more, a link that takes twice as long is still the best there is, and stays.
+const WORSE: u32 = 8;
 /// What is nearer may take twice as long, and no process would see it.
 const FAR: Duration = Duration::from_millis(8);
 
@@ -178,7 +181,7 @@ fn detour(world: &mut World, n: usize) -> Played {
     let Some((a, b)) = world.rng.pick(&candidates).copied() else {
         return failed(world, "no edge of the overlay leaves its region");
     };
-    world.detour(a, b, 2);
+    world.detour(a, b, WORSE);
     let names = [a, b].map(|host| world.host(host).name.clone());
     let changed = world.now();
     let all = hosts.clone();
