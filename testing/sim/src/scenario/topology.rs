@@ -63,7 +63,7 @@ const SWITCHED_WITHIN: Duration = Duration::from_secs(180);
 const NOTICED_WITHIN: Duration = Duration::from_secs(600);
 /// Shorter than anybody needs to make a link into another region.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// In an overlay of least degree two links, or an exchange with a third, must take the place of one:
+/// At ends of least degree two links, or an exchange with a third, must take the place of one:
 /// where that costs more, a link that takes twice as long is still the best there is, and stays.
 const WORSE: u32 = 8;
 /// What is nearer may take twice as long, and no process would see it.
