@@ -228,7 +228,11 @@ impl Managers {
             let flock = self.master_of(self.follow?)?.1;
             let managers = Vec::new();
             let (learners, sync) = (Vec::new(), Vec::new());
-            return Some(FlockClaim { managers, learners, sync, ..flock.clone() });
+            // What only grows or ages is the master's to say: told again by all who follow, each
+            // step of it would be flooded once for each of them.
+            let (mastership, roster) = (0, 0);
+            let flock = flock.clone();
+            return Some(FlockClaim { managers, learners, sync, mastership, roster, ..flock });
         };
         let master = self.mastership.as_ref().filter(|it| it.stamped);
         let seconds = master.map_or(0, |it| now.since(it.since).as_secs());
@@ -246,7 +250,7 @@ impl Managers {
             managers: listed(group.voters()),
             learners: listed(group.learners()),
             sync: listed(group.meta.sync.members.clone()),
-            roster: u8::try_from(group.meta.roster.len()).unwrap_or(u8::MAX),
+            roster: master.map_or(0, |_| u8::try_from(group.meta.roster.len()).unwrap_or(u8::MAX)),
             merging: self.giver.is_some(),
         })
     }
