@@ -24,6 +24,9 @@ const FEATURE_LEVEL: u16 = 2;
 const USUAL_RESOURCES: u16 = 500;
 /// A node without a history looks around for so long before its managers begin.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
+/// And for so long after the last that it heard of others, for a flock that forms has better to do;
+/// but while others come and go all the time no longer than this.
+const LOOK_AROUND_AT_MOST: Duration = Duration::from_secs(10);
 /// And for so much longer for each present node that may begin before it: of a fleet that is
 /// switched on at once one founds the flock, and the others hear of it and join.
 const NEXT_IN_TURN: Duration = Duration::from_secs(3);
@@ -60,6 +63,8 @@ pub(crate) struct Managed {
     waits: Option<Time>,
     /// When this process began.
     born: Time,
+    /// When it last heard of members and links, while it waits.
+    heard_of: Time,
     /// Something happened to them, and what follows for the catalog was not looked at.
     stirred: bool,
     /// Why the last link went down that did.
@@ -77,6 +82,7 @@ impl Managed {
             fit,
             waits: fresh.then_some(now + LOOK_AROUND),
             born: now,
+            heard_of: now,
             pins: BTreeSet::new(),
             stirred: true,
             last_down: None,
@@ -124,6 +130,7 @@ impl Node {
         );
         if self.managed.waits.is_some() {
             if told_again {
+                self.managed.heard_of = now;
                 return;
             }
             // Somebody has begun, or asks this node to.
@@ -170,7 +177,9 @@ impl Node {
     pub(crate) fn tick_managers(&mut self, now: Time) {
         if self.managed.waits.is_some_and(|at| at <= now) {
             let turn = u32::try_from(self.before_this().min(MAX_TURNS)).unwrap_or(0);
-            let at = self.managed.born + LOOK_AROUND + NEXT_IN_TURN * turn;
+            let born = self.managed.born;
+            let calm = (self.managed.heard_of + LOOK_AROUND).min(born + LOOK_AROUND_AT_MOST);
+            let at = calm.max(born + LOOK_AROUND + NEXT_IN_TURN * turn);
             self.managed.waits = Some(at);
             if at <= now {
                 self.begin_to_manage(now);
