@@ -7,6 +7,7 @@
 //!
 //! | part | does |
 //! |---|---|
+//! | [`failover`] | the loss of managers: gaps in writing, repairs, merges, rates |
 //! | [`figure`] | medians, targets, the table and the JSON |
 //! | [`fleet`] | many agents on one machine: started, signalled, measured, ended |
 //! | [`software`] | how `skep` and how its peer are set up, and what their logs say |
@@ -15,6 +16,7 @@
 //! | [`topology`] | the computed overlay: time, cost against the best, reach, steadiness |
 
 pub mod clock;
+pub mod failover;
 pub mod figure;
 pub mod fleet;
 pub mod flood;
@@ -52,7 +54,7 @@ pub struct Arguments {
     /// Only measures whose name holds this.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// How often each figure is taken; its median counts. [default: 5, quick: 1]
+    /// How often each figure is taken; its median counts. [default: 5, quick: 1; failover: 30, 3]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: Option<u32>,
     /// Measure this binary of skep instead of building one.
@@ -69,6 +71,20 @@ enum Name {
     Flood,
     /// How fast a topology is computed, and how good it is.
     Topology,
+    /// How long writing stops when managers are lost, and what is mended how fast.
+    Failover,
+}
+
+impl Name {
+    /// How often its figures are taken, unless it is asked otherwise.
+    const fn runs(self, quick: bool) -> u32 {
+        match (self, quick) {
+            (Self::Failover, false) => failover::TRIALS,
+            (Self::Failover, true) => failover::TRIALS_QUICK,
+            (_, false) => 5,
+            (_, true) => 1,
+        }
+    }
 }
 
 /// One thing that is measured.
@@ -87,6 +103,8 @@ pub struct Setting {
     pub quick: bool,
     /// How often a figure is taken.
     pub runs: u32,
+    /// Whether measures were chosen by their names.
+    pub named_by_only: bool,
 }
 
 /// Measures and prints.
@@ -101,12 +119,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let setting = Setting {
         built: arguments.binary.clone().map(OnceCell::from).unwrap_or_default(),
         quick: arguments.quick,
-        runs: arguments.runs.unwrap_or(if arguments.quick { 1 } else { 5 }),
+        runs: arguments.runs.unwrap_or_else(|| arguments.name.runs(arguments.quick)),
+        named_by_only: arguments.only.is_some(),
     };
     let measures = match arguments.name {
         Name::Membership => membership::MEASURES,
         Name::Flood => flood::MEASURES,
         Name::Topology => topology::MEASURES,
+        Name::Failover => failover::MEASURES,
     };
     let wanted =
         |measure: &&Measure| arguments.only.as_ref().is_none_or(|text| measure.name.contains(text));

@@ -11,10 +11,14 @@ use anyhow::{Context as _, Result};
 use super::clock::Micros;
 use crate::process::{capture, find};
 
+mod etcd;
+mod http;
 pub mod nats;
 mod serf;
 mod skep;
 
+pub use etcd::EtcdClient;
+pub use http::{Control, Http};
 pub use skep::{Follower, Lines, Publisher, operate, publish};
 
 /// A program whose agents form a fleet.
@@ -26,6 +30,8 @@ pub enum Software {
     Serf(PathBuf),
     /// The NATS server, by its binary: the peer that updates are measured by.
     Nats(PathBuf),
+    /// etcd, by its binary: the peer that fail-over is measured by.
+    Etcd(PathBuf),
 }
 
 /// Where one agent sits.
@@ -77,17 +83,21 @@ impl Software {
             Self::Skep(_) => "skep",
             Self::Serf(_) => "serf",
             Self::Nats(_) => "nats-server",
+            Self::Etcd(_) => "etcd-server",
         }
     }
 
     /// The version that is installed.
     #[must_use]
     pub fn version(&self) -> String {
-        let (Self::Skep(binary) | Self::Serf(binary) | Self::Nats(binary)) = self;
+        let (Self::Skep(binary) | Self::Serf(binary) | Self::Nats(binary) | Self::Etcd(binary)) =
+            self;
         let package =
             capture(Command::new("dpkg-query").args(["-W", "-f", "${Version}", self.name()]));
         match (self, package) {
-            (Self::Serf(_) | Self::Nats(_), Ok(version)) if !version.is_empty() => version,
+            (Self::Serf(_) | Self::Nats(_) | Self::Etcd(_), Ok(version)) if !version.is_empty() => {
+                version
+            }
             _ => capture(Command::new(binary).arg("--version")).unwrap_or_default(),
         }
     }
@@ -103,6 +113,7 @@ impl Software {
         }
         match self {
             Self::Skep(binary) => skep::prepare(binary, folder, seats),
+            Self::Etcd(_) => etcd::prepare(seats),
             Self::Serf(_) | Self::Nats(_) => Ok(()),
         }
     }
@@ -114,6 +125,7 @@ impl Software {
             Self::Skep(binary) => skep::agent(binary, seat),
             Self::Serf(binary) => serf::agent(binary, seat, seed),
             Self::Nats(binary) => nats::agent(binary, seat, seed),
+            Self::Etcd(binary) => etcd::agent(binary, seat),
         }
     }
 
@@ -124,7 +136,7 @@ impl Software {
         match self {
             Self::Skep(_) => skep::sighting(line),
             Self::Serf(_) => serf::sighting(stamp, line),
-            Self::Nats(_) => None,
+            Self::Nats(_) | Self::Etcd(_) => None,
         }
     }
 
@@ -133,7 +145,7 @@ impl Software {
     pub fn follower(&self, seat: &Seat) -> Option<Follower> {
         match self {
             Self::Skep(_) => Some(Follower::new(seat)),
-            Self::Serf(_) | Self::Nats(_) => None,
+            Self::Serf(_) | Self::Nats(_) | Self::Etcd(_) => None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Our own agent, driven as an operator drives it: by its commands, its socket and its event log.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,18 +13,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
+use super::http::{ANSWER_WITHIN, Control, head, next_chunk};
 use super::{Micros, Seat, Seen, Sighting, Software};
 use crate::process::capture;
 
 /// The port that every agent listens at, each on an address of its own.
 const PORT: u16 = 7400;
-/// An agent answers in milliseconds; one that takes this long will not.
-const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 /// How often a follower tries a socket that is not there yet. Times come from the events.
 const CONNECT_EVERY: Duration = Duration::from_millis(50);
-/// Events are some hundred bytes; the log keeps some thousand.
-const CHUNK_BYTES_AT_MOST: usize = 16 << 20;
-
 pub(super) fn prepare(binary: &Path, folder: &Path, seats: &[Seat]) -> Result<()> {
     let ca = folder.join("ca");
     let skep = |arguments: &[&str]| {
@@ -126,9 +122,7 @@ pub fn publish(seat: &Seat, body: &[u8]) -> Result<String> {
 }
 
 /// Publishes over one lasting connection to an agent's socket.
-pub struct Publisher {
-    reader: BufReader<UnixStream>,
-}
+pub struct Publisher(Control);
 
 impl Publisher {
     /// Connects to the agent of `seat`.
@@ -136,11 +130,7 @@ impl Publisher {
     /// # Errors
     /// When it does not listen.
     pub fn new(seat: &Seat) -> Result<Self> {
-        let path = socket(seat);
-        let stream = UnixStream::connect(&path)
-            .with_context(|| format!("connecting to {}", path.display()))?;
-        stream.set_read_timeout(Some(ANSWER_WITHIN))?;
-        Ok(Self { reader: BufReader::new(stream) })
+        Control::new(seat).map(Self)
     }
 
     /// Publishes to the group `all`, waits until it is durable and gives its identity.
@@ -148,31 +138,9 @@ impl Publisher {
     /// # Errors
     /// When the agent refuses.
     pub fn publish(&mut self, body: &[u8]) -> Result<String> {
-        #[derive(Deserialize)]
-        struct Published {
-            id: String,
-        }
-        let mut request = format!(
-            "POST /v1/groups/all/updates HTTP/1.1\r\nhost: skep\r\n\
-             content-type: application/octet-stream\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        )
-        .into_bytes();
-        request.extend_from_slice(body);
-        self.reader.get_mut().write_all(&request)?;
-        let head = head(&mut self.reader)?;
-        let length = head.lines().find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
-        });
-        let length: usize = length.context("the agent's answer has no length")?;
-        ensure!(length <= CHUNK_BYTES_AT_MOST, "an answer of {length} bytes");
-        let mut content = vec![0; length];
-        self.reader.read_exact(&mut content)?;
-        let content = String::from_utf8_lossy(&content);
-        ensure!(head.starts_with("HTTP/1.1 2"), "the agent refused: {content}");
-        let published: Published = serde_json::from_str(&content).context("reading the answer")?;
-        Ok(published.id)
+        let published = self.0.post_bytes("/v1/groups/all/updates", body)?;
+        let id = published["id"].as_str().context("a publish without an identity")?;
+        Ok(id.to_owned())
     }
 }
 
@@ -291,33 +259,6 @@ impl Follower {
     }
 }
 
-/// The answer's head, to the blank line.
-fn head(reader: &mut impl BufRead) -> Result<String> {
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        ensure!(reader.read_line(&mut head)? > 0, "the agent closed after {head:?}");
-    }
-    Ok(head)
-}
-
-/// The next chunk of a chunked body; nothing at its end, and when the agent is gone.
-fn next_chunk(reader: &mut impl BufRead) -> Result<Option<Vec<u8>>> {
-    let mut line = String::new();
-    match reader.read_line(&mut line) {
-        Ok(0) | Err(_) => return Ok(None), // Killed: its last words are read.
-        Ok(_) => {}
-    }
-    let size = usize::from_str_radix(line.trim_end(), 16)
-        .with_context(|| format!("not the size of a chunk: {line:?}"))?;
-    ensure!(size <= CHUNK_BYTES_AT_MOST, "a chunk of {size} bytes");
-    let mut chunk = vec![0; size + 2];
-    if size == 0 || reader.read_exact(&mut chunk).is_err() {
-        return Ok(None);
-    }
-    chunk.truncate(size);
-    Ok(Some(chunk))
-}
-
 fn identity(seat: &Seat) -> PathBuf {
     seat.folder.join("identity")
 }
@@ -331,7 +272,7 @@ fn root(seat: &Seat) -> PathBuf {
     seat.folder.join("root")
 }
 
-fn socket(seat: &Seat) -> PathBuf {
+pub(super) fn socket(seat: &Seat) -> PathBuf {
     seat.folder.join("control.sock")
 }
 
