@@ -7,10 +7,11 @@ use std::time::Duration;
 use skep_base::{NodeId, Outbox, Time};
 
 use crate::event::Output;
+use crate::follow::foremost;
 use crate::group::Group;
 use crate::id::{Lineage, Role};
 use crate::machine::Managers;
-use crate::message::{Comparison, Engine as Packet, EngineBody, Message};
+use crate::message::{Comparison, Engine as Packet, EngineBody, FlockClaim, Message};
 
 /// A master that leaves this node out of its managers for so long means it.
 const LEFT_OUT: Duration = Duration::from_secs(5);
@@ -98,11 +99,11 @@ impl Managers {
         let mut there: Vec<NodeId> = boot.reports.keys().copied().collect();
         there.push(self.me.id);
         // Where a part of the flock went on in another history, that one leads.
-        let heir = |(_, flock): &(NodeId, &crate::message::FlockClaim)| {
+        let heir = |(_, flock): (NodeId, &FlockClaim)| {
             flock.parent.is_some_and(|(parent, _)| parent == group.meta.lineage)
         };
         group.is_majority(&there)
-            && !self.masters().iter().any(heir)
+            && !self.masters().any(heir)
             && self.sync_member_present(group, boot)
     }
 
@@ -193,14 +194,12 @@ impl Managers {
             }
             return;
         }
-        let heir = self
-            .masters()
-            .into_iter()
-            .find(|(_, flock)| flock.parent.is_some_and(|(parent, _)| parent == lineage));
-        let any = self
-            .masters()
-            .into_iter()
-            .find(|(_, flock)| flock.acknowledged || !group.meta.acknowledged);
+        let descends =
+            |flock: &FlockClaim| flock.parent.is_some_and(|(parent, _)| parent == lineage);
+        let heir = foremost(self.masters().filter(|(_, flock)| descends(flock)));
+        let any =
+            self.masters().filter(|(_, flock)| flock.acknowledged || !group.meta.acknowledged);
+        let any = foremost(any);
         let found = heir.filter(|_| alone >= self.config.election_max * 2);
         let found = found.or(any.filter(|_| alone >= self.config.orphaned_holding));
         let Some((to, into)) = found.map(|(node, flock)| (node, flock.lineage)) else {

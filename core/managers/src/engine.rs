@@ -30,6 +30,9 @@ const MAX_INFLIGHT: usize = 256;
 const MAX_UNCOMMITTED_BYTES: u64 = 16 * 1024 * 1024;
 /// Beats whose answers are still worth something: more than a lease of them.
 const BEATS_KEPT: u64 = 64;
+/// A learner hears one in so many heartbeats: nobody's lease or election hangs on its answers, and
+/// what it must learn comes with appends.
+const LEARNER_BEATS: u64 = 5;
 /// Raft ids whose nodes are known by their messages only.
 const MAX_ROUTES: usize = 64;
 
@@ -430,7 +433,9 @@ impl Engine {
             let body = match message.get_msg_type() {
                 MessageType::MsgHeartbeat => {
                     let beat = *beat.get_or_insert_with(|| self.new_beat(now));
-                    body_of(&message, beat)
+                    let votes = self.raw.raft.prs().conf().voters().contains(to.0);
+                    let due = votes || beat.is_multiple_of(LEARNER_BEATS);
+                    body_of(&message, beat).filter(|_| due)
                 }
                 MessageType::MsgSnapshot => {
                     self.snapshots.insert(to, now);

@@ -42,40 +42,37 @@ pub(crate) struct Incoming {
 const MAX_TRIES: u32 = 8;
 
 impl Managers {
-    /// Whether this node waits for a flock, and so must look again.
+    /// Whether this node waits for something that time alone may bring, and so must look again.
+    /// Who follows a master that is there waits for nothing: that it is gone will be told.
     pub(crate) fn looks(&self) -> bool {
-        self.me.eligible == Eligibility::Eligible && self.group.is_none()
+        self.me.eligible == Eligibility::Eligible && self.group.is_none() && !self.follows
             || self.enrolled.is_some()
             || self.incoming.is_some()
             || self.lonely.is_some()
     }
 
-    /// The masters that are announced now, the one that wins a merge first.
-    pub(crate) fn masters(&self) -> Vec<(NodeId, &FlockClaim)> {
-        let claims = self.nodes.iter().filter_map(|(node, known)| {
+    /// The masters that are announced now.
+    pub(crate) fn masters(&self) -> impl Iterator<Item = (NodeId, &FlockClaim)> {
+        self.nodes.iter().filter_map(|(node, known)| {
             let claim = known.claim.as_ref().filter(|_| known.present)?;
             let flock = claim.flock.as_ref().filter(|_| claim.role == Role::Master)?;
             Some((*node, flock))
-        });
-        let mut masters: Vec<_> = claims.collect();
-        masters.sort_by(|a, b| {
-            order(b.1).cmp(&order(a.1)).then(b.1.stamp.epoch.cmp(&a.1.stamp.epoch))
-        });
-        masters
+        })
     }
 
     /// The live master of a history, as far as this node hears.
     pub(crate) fn master_of(&self, lineage: Lineage) -> Option<(NodeId, &FlockClaim)> {
-        self.masters().into_iter().find(|(_, flock)| flock.lineage == lineage)
+        foremost(self.masters().filter(|(_, flock)| flock.lineage == lineage))
     }
 
     pub(crate) fn look_for_flock(&mut self, now: Time, out: &mut Outbox<Output>) {
-        let best = self
-            .masters()
-            .first()
+        let best = foremost(self.masters())
             .map(|(_, flock)| (flock.lineage, flock.stamp, flock.acknowledged, flock.generation));
-        if let Some((lineage, stamp, acknowledged, generation)) = best {
+        // It was not looked since, for nothing happened until this master went.
+        if std::mem::replace(&mut self.follows, best.is_some()) || best.is_some() {
             self.masterless = now;
+        }
+        if let Some((lineage, stamp, acknowledged, generation)) = best {
             self.lonely = None;
             self.follow = Some(lineage);
             self.state.seen = newest(self.state.seen, stamp);
@@ -501,4 +498,11 @@ impl Managers {
         wanted.remove(&self.me.id);
         wanted
     }
+}
+
+/// Of masters the one that wins a merge; of one history the one with the newest stamp.
+pub(crate) fn foremost<'a>(
+    masters: impl Iterator<Item = (NodeId, &'a FlockClaim)>,
+) -> Option<(NodeId, &'a FlockClaim)> {
+    masters.min_by(|a, b| order(b.1).cmp(&order(a.1)).then(b.1.stamp.epoch.cmp(&a.1.stamp.epoch)))
 }

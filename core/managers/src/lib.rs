@@ -77,4 +77,4 @@ pub use id::{
 pub use machine::{Managers, Me};
 pub use message::{MAX_MESSAGE_BYTES, is_announcement, is_message, samples};
 pub use stored::{CorruptStore, Cut, ImageChange, Restored, StoredEntry, Write, can_read};
-pub use view::{FlockView, OtherFlock, RosterView, View, Wait, Waiting};
+pub use view::{FlockView, OtherFlock, Part, RosterView, View, Wait, Waiting};

@@ -86,6 +86,8 @@ pub struct Managers {
     pub(crate) enrolled: Option<Enrolled>,
     pub(crate) incoming: Option<Incoming>,
     pub(crate) follow: Option<Lineage>,
+    /// A master was announced when it was last looked for one.
+    pub(crate) follows: bool,
     /// Since when there is no master to follow.
     pub(crate) masterless: Time,
     /// How long this node waits before it founds: drawn once.
@@ -155,6 +157,7 @@ impl Managers {
             enrolled: None,
             incoming: None,
             follow: None,
+            follows: false,
             masterless: now,
             patience,
             decrees: None,

@@ -8,6 +8,7 @@ use skep_base::{NodeId, Outbox, Time};
 
 use crate::config::MAX_IMAGE_BYTES;
 use crate::event::{Event, Origin, Output};
+use crate::follow::foremost;
 use crate::group::Group;
 use crate::id::{Generation, Lineage};
 use crate::machine::Managers;
@@ -161,11 +162,10 @@ impl Managers {
         let (Some(ours), Some(group)) = (self.flock_claim(now), &self.group) else {
             return;
         };
-        let others = self.masters();
-        let better = others.iter().find(|(_, flock)| {
+        let better = self.masters().filter(|(_, flock)| {
             flock.lineage != ours.lineage && !flock.merging && order(flock) > order(&ours)
         });
-        let Some((to, into)) = better.map(|(node, flock)| (*node, flock.lineage)) else {
+        let Some((to, into)) = foremost(better).map(|(node, flock)| (node, flock.lineage)) else {
             return;
         };
         let empty = !group.meta.acknowledged

@@ -8,7 +8,7 @@ use crate::id::{Role, Strength, flock_name};
 use crate::machine::Managers;
 use crate::message::{Claim, FlockClaim};
 use crate::stored::Place;
-use crate::view::{FlockView, OtherFlock, RosterView, View, Wait, Waiting};
+use crate::view::{FlockView, OtherFlock, Part, RosterView, View, Wait, Waiting};
 
 /// Histories that ended, in one announcement.
 const ENDED_TOLD: usize = 8;
@@ -44,6 +44,26 @@ impl Managers {
             None => self.followed_view(),
         };
         View { role: self.role, flock, waits: self.waits(), seen: self.state.seen, others }
+    }
+
+    /// What of its flock's history comes to this node, and whether it decides: of
+    /// [`Managers::status`] what is asked at every step.
+    #[must_use]
+    pub fn part(&self) -> Part {
+        let stamped = self.mastership.as_ref().is_none_or(|mastership| mastership.stamped);
+        let group = self.group.as_ref();
+        let followed = || self.master_of(self.follow?).map(|(_, flock)| flock);
+        let learns = match group {
+            _ if self.role != Role::Eligible => false,
+            Some(group) => group.learners().contains(&self.me.id),
+            None => followed().is_some_and(|flock| flock.learners.contains(&self.me.id)),
+        };
+        Part {
+            role: self.role,
+            history: group.map(|group| (group.meta.lineage, group.stamp())),
+            decided: stamped && group.is_none_or(|it| it.applied.0 == it.engine.committed()),
+            learns,
+        }
     }
 
     fn group_view(&self, now: Time, group: &Group) -> FlockView {

@@ -22,6 +22,19 @@ pub struct View {
     pub others: Vec<OtherFlock>,
 }
 
+/// The part that this node has in its flock's history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its role.
+    pub role: Role,
+    /// The history whose log it has, and the newest stamp there, if it has one.
+    pub history: Option<(Lineage, Stamp)>,
+    /// It applied everything that is decided, and as a master its own first stamp.
+    pub decided: bool,
+    /// It follows the log, or is about to, without a vote.
+    pub learns: bool,
+}
+
 /// The flock that this node manages or follows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FlockView {

@@ -169,8 +169,9 @@ impl Node {
     }
 
     /// Whether this node should say what it is good for, holding no office.
-    fn is_candidate(&self, now: Time) -> bool {
-        let plain = matches!(self.managed.view(now).role, Role::Eligible | Role::Host);
+    fn is_candidate(&self) -> bool {
+        let role = self.managed.managers.part().role;
+        let plain = matches!(role, Role::Eligible | Role::Host);
         !plain || self.before_this() < MAX_CANDIDATES
     }
 
@@ -315,7 +316,7 @@ impl Node {
         while let Some(output) = self.from_managers.pop() {
             match output {
                 Says::Send { to, body } => self.send_for_managers(now, to, body, out),
-                Says::Announce { body } if self.is_candidate(now) => {
+                Says::Announce { body } if self.is_candidate() => {
                     let (kind, body) = (record::MANAGERS, Some(body));
                     self.record(now, skep_records::Input::Publish { kind, schema: SCHEMA, body });
                 }
@@ -357,7 +358,7 @@ impl Node {
             }
         }
         if core::mem::take(&mut self.managed.stirred) {
-            let place = self.place(now);
+            let place = self.place();
             self.catalogue(now, skep_catalog::Input::Place(place));
         }
     }
@@ -389,19 +390,18 @@ impl Node {
     }
 
     /// What feeds the catalog of this node.
-    fn place(&self, now: Time) -> Place {
-        let view = self.managed.view(now);
-        let Some(flock) = &view.flock else { return Place::Host };
-        let decided = flock.applied == flock.committed
-            && !view.waits.iter().any(|wait| wait.what == skep_managers::Wait::Stamp);
-        match view.role {
-            Role::Master if decided => {
-                Place::Master { lineage: flock.lineage.0, stamp: stamp_of(flock.stamp) }
+    fn place(&self) -> Place {
+        let part = self.managed.managers.part();
+        match (part.role, part.history) {
+            (Role::Master, Some((lineage, stamp))) if part.decided => {
+                Place::Master { lineage: lineage.0, stamp: stamp_of(stamp) }
             }
             // A mastership that goes on deciding goes on signing.
-            Role::Master | Role::Backup | Role::SemiMaster | Role::Holding => self.fed_place(),
-            Role::Eligible if flock.learners.contains(&self.id) => Place::Backup,
-            Role::Eligible | Role::Host => Place::Host,
+            (Role::Master | Role::Backup | Role::SemiMaster | Role::Holding, Some(_)) => {
+                self.fed_place()
+            }
+            _ if part.learns => Place::Backup,
+            _ => Place::Host,
         }
     }
 

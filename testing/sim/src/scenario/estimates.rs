@@ -26,8 +26,6 @@ const SPAN: Duration = Duration::from_secs(1800);
 const MEDIAN_AT_MOST: f64 = 0.15;
 
 fn regions(config: &mut Config) {
-    // Hours of virtual time, in which managers that beat ten times a second are most of the work.
-    config.node.fit.eligible = skep_managers::Eligibility::No;
     config.latency = Latency::Regions;
 }
 
