@@ -130,6 +130,12 @@ impl Catalog {
         let from = Some(Source { lineage: foreign.lineage, index: foreign.index });
         let mut changed = Vec::new();
         for Write { key, put, .. } in command.writes {
+            // What an entry said already made no version there, and no revision that a later
+            // write expects.
+            let there = self.foreign_view(&key, &foreign);
+            if there.is_some_and(|view| view.put == put) {
+                continue;
+            }
             let ours = Version {
                 revision: at.0,
                 stamp: at.1,
@@ -172,22 +178,24 @@ impl Catalog {
     /// is not known any more.
     fn foreign_view(&self, key: &Key, foreign: &Foreign) -> Option<View> {
         let here = self.slot(key).and_then(|slot| slot.newest_from(foreign.lineage));
-        let here = here.map(|(from, version)| (from.index, version.put.is_some()));
+        let here = here.map(|(from, version)| (from.index, version.put.clone()));
         let logged = logged_as(foreign.lineage, key);
         let logged = logged.and_then(|key| self.slot(&key)?.newest_from(foreign.lineage));
         let logged = logged.and_then(|(from, version)| {
             let conflict = Conflict::read(version.put.as_ref()?)?;
-            Some((from.index, conflict.version.put.is_some()))
+            Some((from.index, conflict.version.put))
         });
-        if let Some((index, there)) = here.max(logged) {
-            return Some(View { index: Some(index), revision: there.then_some(index) });
+        let newest = here.into_iter().chain(logged).max_by_key(|(index, _)| *index);
+        if let Some((index, put)) = newest {
+            let revision = put.is_some().then_some(index);
+            return Some(View { index: Some(index), revision, put });
         }
-        let revision = match self.at(key, foreign.common) {
-            Seen::Nothing => None,
-            Seen::Version(version) => Some(version.revision),
+        let (revision, put) = match self.at(key, foreign.common) {
+            Seen::Nothing => (None, None),
+            Seen::Version(version) => (Some(version.revision), version.put.clone()),
             Seen::Unknown => return None,
         };
-        Some(View { index: None, revision })
+        Some(View { index: None, revision, put })
     }
 
     /// Where what another flock wanted of an entry is logged, if this one changed it as well, and
@@ -206,12 +214,13 @@ impl Catalog {
 }
 
 /// What another flock had of an entry.
-#[derive(Clone, Copy)]
 struct View {
     /// Where in its log that was decided, if after the fork.
     index: Option<u64>,
     /// The revision there; nothing where it was not there.
     revision: Option<u64>,
+    /// What it said there.
+    put: Option<Payload>,
 }
 
 /// Applies an entry of the conflict log: what the other side wanted happens now, and the entry is

@@ -139,6 +139,24 @@ fn what_was_refused_where_it_was_decided_does_not_happen_here() {
     assert!(conflicts(&ours).is_empty());
 }
 
+#[test]
+fn a_write_that_changed_nothing_there_does_not_stand_in_the_way_of_the_next() {
+    let mut base = Catalog::new();
+    set(&mut base, "setting/a", Some("old"));
+    set(&mut base, "setting/b", Some("old"));
+    let revision = Expect::Revision(1);
+    let mut theirs = Flock::of(&base);
+    theirs.want(OTHER, "setting/a", Expect::Anything, Some("old"));
+    theirs.want(OTHER, "setting/a", revision, None);
+    let mut ours = base.clone();
+    theirs.hand_over(&mut ours, base.index());
+    assert_eq!(says(&ours, "setting/a"), None, "it was removed there, and acknowledged");
+    assert_eq!(says(&ours, "setting/b").as_deref(), Some("old"));
+    let root = ours.root();
+    theirs.hand_over(&mut ours, base.index());
+    assert_eq!(ours.root(), root);
+}
+
 /// Entries that are set to something, or removed; some of it only when they are as expected.
 fn changes() -> impl Strategy<Value = Vec<(u8, Option<String>, Option<u64>)>> {
     let revision = proptest::option::weighted(0.2, 0..20_u64);
