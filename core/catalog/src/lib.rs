@@ -29,6 +29,7 @@
 
 extern crate alloc;
 
+mod access;
 mod catalog;
 mod command;
 mod desk;
@@ -40,6 +41,7 @@ mod slot;
 mod text;
 mod value;
 
+pub use access::{Asker, RIGHT_CATALOG, RIGHT_FLOCK, Rules};
 pub use catalog::{
     BUCKETS, Catalog, Change, Foreign, MAX_CATALOG_BYTES, MAX_ENTRIES, MAX_REMOVED, Origin,
     Outcome, Refusal, Seen, SnapshotError,

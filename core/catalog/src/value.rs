@@ -94,7 +94,15 @@ pub const fn fields_known(kind: Kind) -> &'static [&'static str] {
 }
 
 /// What a rule may permit.
-const RIGHTS: [&str; 5] = ["channel", "join-address", "publish", "subscribe", "wave"];
+const RIGHTS: [&str; 7] = [
+    crate::access::RIGHT_CATALOG,
+    "channel",
+    crate::access::RIGHT_FLOCK,
+    "join-address",
+    "publish",
+    "subscribe",
+    "wave",
+];
 
 /// Interprets an entry of a kind that operators write, or says what is wrong with it.
 ///

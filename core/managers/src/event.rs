@@ -60,7 +60,8 @@ pub enum DiskFault {
 /// What may happen.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// Membership and records say this of a present node. Again when any of it changes.
+    /// Membership and records say this of a present node, or the node itself of what it may
+    /// become. Again when any of it changes.
     Member {
         /// Who.
         node: NodeId,
@@ -119,6 +120,9 @@ pub enum Input {
         /// Why.
         why: DiskFault,
     },
+    /// The nodes that the catalog expels, all of them: none of them is or becomes a manager, and
+    /// the roster forgets them. Replaces what was said before.
+    Expelled(BTreeSet<NodeId>),
     /// Somebody wants an entry in the catalog, of at most [`crate::MAX_ENTRY_BYTES`]. Answered by
     /// [`Output::Accepted`] or [`Output::Refused`].
     Propose {

@@ -53,6 +53,7 @@ mod machine;
 mod master;
 mod merge;
 mod message;
+mod outcast;
 #[cfg(test)]
 mod plant;
 mod status;

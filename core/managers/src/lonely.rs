@@ -366,6 +366,8 @@ impl Managers {
         }
         let (last, term) = (group.engine.last().0, group.engine.term());
         let acknowledged = group.meta.acknowledged || !history.entries.is_empty();
+        let mut roster = group.meta.roster.clone();
+        roster.retain(|place| !self.expelled.contains(&place.node));
         let meta = Meta {
             lineage: Lineage(self.rng.bits()),
             generation,
@@ -376,7 +378,7 @@ impl Managers {
             epoch: self.highest.max(group.meta.epoch),
             master: None,
             sync: SyncSet { version: 1, members: vec![self.me.id] },
-            roster: group.meta.roster.clone(),
+            roster,
             names: Vec::new(),
             merging: Vec::new(),
             absorbed: group.meta.absorbed.clone(),

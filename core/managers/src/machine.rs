@@ -66,6 +66,8 @@ pub struct Managers {
     /// The host has not been told of the restored catalog yet.
     pub(crate) untold: bool,
     pub(crate) nodes: BTreeMap<NodeId, Node>,
+    /// Whom the catalog expels.
+    pub(crate) expelled: BTreeSet<NodeId>,
     /// The highest epoch that anybody showed.
     pub(crate) highest: Epoch,
     pub(crate) started: Time,
@@ -144,6 +146,7 @@ impl Managers {
             lives: 1,
             untold,
             nodes: BTreeMap::new(),
+            expelled: BTreeSet::new(),
             started: now,
             well: true,
             boot,
@@ -183,6 +186,7 @@ impl Managers {
                 self.member(now, node, incarnation, eligible, resources);
             }
             Input::Silent { node } | Input::Left { node } => self.absent(now, node),
+            Input::Expelled(nodes) => self.expelled = nodes,
             Input::LinkUp { node } => {
                 if let Some(known) = self.node(now, node) {
                     known.linked = true;
@@ -290,7 +294,7 @@ impl Managers {
         resources: u16,
     ) {
         if node == self.me.id {
-            self.me.resources = resources.min(1000);
+            (self.me.eligible, self.me.resources) = (eligible, resources.min(1000));
             return;
         }
         let Some(known) = self.node(now, node) else {

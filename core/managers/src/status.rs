@@ -43,7 +43,13 @@ impl Managers {
             Some(group) => Some(self.group_view(now, group)),
             None => self.followed_view(),
         };
-        View { role: self.role, flock, waits: self.waits(), seen: self.state.seen, others }
+        let holding = self.nodes.iter().filter(|(_, known)| {
+            let claim = known.claim.as_ref().filter(|_| known.present);
+            claim.is_some_and(|claim| claim.holds.is_some())
+        });
+        let holding = holding.map(|(node, _)| *node).collect();
+        let (waits, seen) = (self.waits(), self.state.seen);
+        View { role: self.role, flock, waits, seen, others, holding }
     }
 
     /// What of its flock's history comes to this node, and whether it decides: of
@@ -102,6 +108,8 @@ impl Managers {
             roster: group.meta.roster.iter().map(place).collect(),
             committed: group.engine.committed(),
             applied: group.applied.0,
+            last: group.engine.last().0,
+            sync_version: group.meta.sync.version,
             lease_until: self.lease(now),
             master_since: self.mastership.as_ref().filter(|it| it.stamped).map(|it| it.since),
         }
@@ -128,6 +136,8 @@ impl Managers {
             roster: Vec::new(),
             committed: 0,
             applied: 0,
+            last: 0,
+            sync_version: 0,
             lease_until: None,
             master_since: None,
         })
@@ -150,7 +160,8 @@ impl Managers {
     }
 
     fn role_now(&self) -> Role {
-        if self.me.eligible == Eligibility::No {
+        // Who may be nothing any more is what it is until others took its place.
+        if self.me.eligible == Eligibility::No && self.group.is_none() {
             return Role::Host;
         }
         if self.disk.failed.is_some() {
@@ -292,7 +303,7 @@ impl Managers {
     }
 
     pub(crate) fn announce(&mut self, now: Time, out: &mut Outbox<Output>) {
-        if self.me.eligible == Eligibility::No {
+        if self.me.eligible == Eligibility::No && self.group.is_none() {
             return;
         }
         let body = self.claim(now).to_bytes();

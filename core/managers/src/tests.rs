@@ -3,4 +3,5 @@
 
 mod flocks;
 mod net;
+mod operator;
 mod seeds;

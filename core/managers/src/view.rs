@@ -20,6 +20,9 @@ pub struct View {
     pub seen: Stamp,
     /// Other flocks of the bloc that are announced now.
     pub others: Vec<OtherFlock>,
+    /// Present nodes that say that they hold a history and manage nothing: what they have may be
+    /// more than what is here.
+    pub holding: Vec<NodeId>,
 }
 
 /// The part that this node has in its flock's history.
@@ -68,6 +71,11 @@ pub struct FlockView {
     pub committed: u64,
     /// See `committed`.
     pub applied: u64,
+    /// The last place of the log here, decided or not. 0 on followers.
+    pub last: u64,
+    /// Counts the changes of the sync set: of two that are known the higher is the newer. 0 on
+    /// followers.
+    pub sync_version: u64,
     /// Until when the master may acknowledge and read, on the master.
     pub lease_until: Option<Time>,
     /// How long this node has been master.

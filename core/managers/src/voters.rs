@@ -13,6 +13,7 @@ use crate::id::{ForkId, Lineage, RaftId, Role};
 use crate::machine::Managers;
 use crate::master::{Promotion, Transfer};
 use crate::message::{Answer, Message};
+use crate::outcast::EXPELLED;
 use crate::stored::{ChangeKind, Place, Record};
 
 /// A voter without an engine message for this long is silent.
@@ -42,6 +43,7 @@ impl Managers {
     pub(crate) fn manage_voters(&mut self, now: Time, out: &mut Outbox<Output>) {
         self.watch_voters(now, out);
         self.watch_promotion(now, out);
+        self.give_way(now);
         let Some(group) = &self.group else {
             return;
         };
@@ -117,6 +119,9 @@ impl Managers {
     /// Whether a voter's place is to be given to another, and why (DVM-6, 7).
     fn is_replaceable(&self, now: Time, node: NodeId) -> Option<&'static str> {
         let mastership = self.mastership.as_ref()?;
+        if let Some(why) = self.unwanted(node) {
+            return Some(why);
+        }
         if let Some(why) = mastership.demote.get(&node) {
             return Some(why);
         }
@@ -163,7 +168,7 @@ impl Managers {
         let known = self.nodes.get(&node);
         let there =
             known.is_some_and(|it| it.present && it.claim.as_ref().is_some_and(|claim| claim.well));
-        listed && there
+        listed && there && !self.expelled.contains(&node)
     }
 
     /// Gives a voter's place to a learner, in one joint change.
@@ -193,7 +198,7 @@ impl Managers {
         };
         let full = group.conf.voters.len() >= MANAGERS;
         let fresh = why == "its disk is a fresh one";
-        if joins.is_none() && !(fresh && full) {
+        if joins.is_none() && !(fresh && full) && why != EXPELLED {
             return false; // A silent voter is better than one that will never be there.
         }
         if let Some(node) = leaves
@@ -396,6 +401,12 @@ impl Managers {
         if mastership.roster_proposed.is_some_and(|at| at > group.applied.0) {
             return;
         }
+        if self.forget_outcast() {
+            return;
+        }
+        let (Some(group), Some(_)) = (&self.group, &self.mastership) else {
+            return;
+        };
         let Some(place) = self.next_place(now, group) else {
             return;
         };
@@ -448,6 +459,7 @@ impl Managers {
                 && known.eligible != Eligibility::No
                 && follows.is_some_and(|flock| flock.lineage == group.meta.lineage)
                 && !listed(node)
+                && !self.expelled.contains(node)
         });
         new.map(|(node, known)| Place {
             node: *node,
@@ -578,7 +590,7 @@ impl Managers {
         for raft in group.conf.voters.iter().filter(|raft| **raft != group.engine.raft) {
             let node = group.node_of(*raft)?;
             let missing = self.mastership.as_ref().is_some_and(|it| it.missing.contains_key(&node));
-            if !missing {
+            if !missing && self.unwanted(node).is_none() {
                 best.push((group.engine.matched(*raft), std::cmp::Reverse(node)));
             }
         }

@@ -95,6 +95,7 @@ impl Node {
                     out.push(Output::Event(Event::Record { owner, kind }));
                 }
                 skep_records::Output::Forgotten { owner } => {
+                    self.access_forgets(now, owner);
                     self.member(now, skep_membership::Input::Forgotten { node: owner });
                     self.estimate(now, skep_estimates::Input::Forgotten { node: owner });
                     self.adopt(now, skep_topology::adoption::Input::Forgotten { owner });
@@ -128,6 +129,9 @@ impl Node {
         let Some(stored) = self.records.get(owner, kind) else {
             return;
         };
+        if kind == record::CERTIFICATE {
+            return self.certificate_changed(now, owner);
+        }
         if matches!(kind, record::ESTIMATES | record::WAYS) {
             return self.estimates_changed(now, owner, kind);
         }
@@ -154,6 +158,7 @@ impl Node {
             self.member(now, input);
         }
         if kind == record::NODE {
+            self.look_whether_expelled(now, owner);
             self.tell_managers_of(now, owner);
         }
         self.lay_out_again |= regrouped;

@@ -23,6 +23,8 @@ use crate::routed::FIRST_TOKEN;
 pub(crate) const BRIEF: Duration = Duration::from_millis(400);
 /// How long a wish may take before whoever asked is told that nobody knows what came of it.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A node that shall be a backup has to catch up first.
+const PROMOTION_PATIENCE: Duration = Duration::from_secs(25);
 /// Between two attempts.
 const AGAIN: Duration = Duration::from_millis(100);
 /// How long a link to the master is wanted after a wish: an import is many.
@@ -109,7 +111,11 @@ impl Node {
         }
         self.desk.serial += 1;
         let serial = self.desk.serial;
-        let until = now + PATIENCE;
+        let patience = match wish {
+            Wish::Manage(Order::Promote(_)) => PROMOTION_PATIENCE,
+            Wish::Manage(_) | Wish::Propose(_) => PATIENCE,
+        };
+        let until = now + patience;
         let pending = Pending { token, wish, until, sent: None, again_at: now };
         self.desk.wishes.insert(serial, pending);
         self.submit(now, serial, out);
@@ -137,10 +143,10 @@ impl Node {
                 continue;
             };
             let why = if late.sent.is_some() {
-                "no answer of the master within 10 s: whether it happened is not known; look \
-                 before asking again"
+                "no answer of the master in time: whether it happened, or still does, is not \
+                 known; look before asking again"
             } else {
-                "there was no master to ask for 10 s: see `skep flock` for what is waited for"
+                "there was no master to ask: see `skep flock` for what is waited for"
             };
             let granted = Granted::Refused { why: why.into(), again: late.sent.is_none() };
             self.finish(serial, granted, out);
@@ -186,10 +192,21 @@ impl Node {
         self.desk.serial += 1;
         let token = Token(self.desk.serial);
         let full = self.desk.asked.len() >= MAX_ASKED;
+        let (who, direct) = match &asker {
+            Asker::Here(_) => (self.id, true),
+            Asker::Link { peer, .. } => (*peer, true),
+            Asker::Routed { ticket, .. } => (ticket.origin, false),
+        };
         self.desk.asked.insert(token, asker);
         if full {
             let why = "too much is asked of the master at once; ask again in a moment";
             return self.tell_asker(now, token, refused(why, true), out);
+        }
+        // Whoever is not the master says so, and judges nobody.
+        if matches!(self.catalog.place(), skep_catalog::Place::Master { .. })
+            && let Err(unwanted) = self.admit(who, direct, &wish)
+        {
+            return self.tell_asker(now, token, refused(&unwanted.why, unwanted.again), out);
         }
         let input = match wish {
             Wish::Propose(body) => skep_managers::Input::Propose { token, body },
@@ -345,7 +362,13 @@ impl Node {
             | Refusal::Node { .. }
             | Refusal::Changing => false,
         };
-        self.tell_asker(now, token, Granted::Refused { why: why.to_string(), again }, out);
+        if self.desk.asked.contains_key(&token) {
+            let granted = Granted::Refused { why: why.to_string(), again };
+            self.tell_asker(now, token, granted, out);
+        } else {
+            let why = why.clone();
+            out.push(Output::Managers(skep_managers::Output::Refused { token, why }));
+        }
     }
 
     fn tell_asker(&mut self, now: Time, token: Token, granted: Granted, out: &mut Outbox<Output>) {

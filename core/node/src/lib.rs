@@ -24,6 +24,7 @@
 
 extern crate alloc;
 
+mod access;
 mod adopt;
 mod api;
 mod carry;

@@ -127,6 +127,7 @@ impl Node {
                 | Happens::LinkUp { .. }
                 | Happens::LinkDown { .. }
                 | Happens::Baseline { .. }
+                | Happens::Expelled(_)
         );
         if self.managed.waits.is_some() {
             if told_again {
@@ -140,12 +141,32 @@ impl Node {
         self.managed.managers.handle(now, input, &mut self.from_managers);
     }
 
+    /// What is for the managers of this node alone. Whoever shall found a flock by an operator's
+    /// word must hold what this node has of the catalog.
+    pub(crate) fn manage_here(&mut self, now: Time, input: skep_managers::Input) {
+        use skep_managers::{Command, Input as Happens};
+        if matches!(input, Happens::Command { command: Command::RecoverForce, .. }) {
+            let fed = self.managed.view(now).flock.is_some_and(|flock| flock.term > 0);
+            if !fed {
+                let catalog = self.catalog.catalog();
+                // Nothing is no catalog: whoever never had one founds from nothing.
+                if catalog.index() > 0 {
+                    let (index, state) = (catalog.index(), catalog.to_bytes());
+                    self.manage(now, Happens::Checkpoint { index, state });
+                }
+            }
+        }
+        self.manage(now, input);
+    }
+
     /// The managers begin, and are told of all that is there.
     fn begin_to_manage(&mut self, now: Time) {
         if self.managed.waits.take().is_none() {
             return;
         }
         let present = self.membership.present().to_vec();
+        self.tell_managers_of_expelled(now);
+        self.tell_managers_of(now, self.id);
         // First who leads, so that nobody founds a flock beside one that is there.
         for node in &present {
             self.tell_announcement(now, *node);
@@ -216,15 +237,21 @@ impl Node {
 
     /// What a present node may become.
     fn fit_of(&self, node: NodeId) -> Option<Fit> {
+        if self.access.is_expelled(node) {
+            return None;
+        }
+        if node == self.id {
+            return Some(self.access.certified(node, self.managed.fit));
+        }
         let facts = self.records.get(node, record::NODE).and_then(facts_of)?;
         if facts.feature_level < FEATURE_LEVEL {
             return None;
         }
         let Some(body) = self.body_said(node, record::ELIGIBILITY) else {
-            return Some(Fit::default());
+            return Some(self.access.certified(node, Fit::default()));
         };
         let fit: Fit = decode("eligibility", &body).ok()?;
-        Some(Fit { resources: fit.resources.min(1000), ..fit })
+        Some(self.access.certified(node, Fit { resources: fit.resources.min(1000), ..fit }))
     }
 
     fn body_said(&self, owner: NodeId, kind: u16) -> Option<Bytes> {
@@ -234,7 +261,7 @@ impl Node {
 
     /// Tells the managers what a node says of itself, if it is present.
     pub(crate) fn tell_managers_of(&mut self, now: Time, node: NodeId) {
-        if node == self.id || self.membership.present().binary_search(&node).is_err() {
+        if self.membership.present().binary_search(&node).is_err() && node != self.id {
             return;
         }
         let Some(incarnation) = self.membership.member(node).map(|member| member.incarnation)
@@ -261,7 +288,7 @@ impl Node {
         }
     }
 
-    fn tell_announcement(&mut self, now: Time, node: NodeId) {
+    pub(crate) fn tell_announcement(&mut self, now: Time, node: NodeId) {
         let present = self.membership.present().binary_search(&node).is_ok();
         if let Some(body) = self.body_said(node, record::MANAGERS).filter(|_| present) {
             self.manage(now, skep_managers::Input::Announced { node, body });
@@ -279,8 +306,11 @@ impl Node {
             _ => {
                 let Some(body) = self.body_said(owner, record::CATALOG) else { return };
                 let Ok(head) = skep_catalog::Head::from_body(&body) else { return };
+                // A master that certificates name no more signs until another has taken over.
                 let fit = self.fit_of(owner);
-                if fit.is_some_and(|fit| fit.eligible == Eligibility::Eligible) {
+                let may = fit.is_some_and(|fit| fit.eligible == Eligibility::Eligible);
+                let leads = || self.managed.view(now).flock.and_then(|flock| flock.master);
+                if may || (fit.is_some() && leads() == Some(owner)) {
                     self.catalogue(now, skep_catalog::Input::Head { owner, head });
                 }
             }
@@ -423,7 +453,10 @@ impl Node {
                     let (kind, body) = (record::CATALOG, Some(Bytes::from(head.to_body())));
                     self.record(now, skep_records::Input::Publish { kind, schema: SCHEMA, body });
                 }
-                Says::Changed { keys } => out.push(Output::Catalog { keys }),
+                Says::Changed { keys } => {
+                    self.access_changed(now, &keys);
+                    out.push(Output::Catalog { keys });
+                }
                 Says::Decided { index, outcome } => self.desk.decided(index, outcome),
                 Says::Epoch(epoch) => {
                     let Place::Master { stamp, .. } = self.catalog.place() else { continue };

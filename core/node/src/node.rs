@@ -72,6 +72,8 @@ pub struct Node {
     pub(crate) managed: crate::managed::Managed,
     /// The catalog.
     pub(crate) catalog: skep_catalog::Replica,
+    /// Who may what.
+    pub(crate) access: crate::access::Access,
     /// What is asked of the master.
     pub(crate) desk: crate::desk::Desk,
     pub(crate) from_managers: Outbox<skep_managers::Output>,
@@ -90,6 +92,7 @@ impl Node {
     pub fn new(now: Time, birth: Birth, config: Config) -> Self {
         let mut rng = Rng::seeded(birth.seed);
         let id = birth.me.id;
+        let access = crate::access::Access::new(Arc::clone(&birth.verifier), &birth.catalog);
         let records =
             Records::new(id, config.records, rng.fork(), now, birth.signer, birth.verifier);
         let stored = birth.me.stored;
@@ -133,6 +136,7 @@ impl Node {
             unknown_frames: 0,
             managed: crate::managed::Managed::new(now, birth.managers, config.fit),
             catalog: skep_catalog::Replica::new(id, config.catalog, birth.catalog),
+            access,
             desk: crate::desk::Desk::default(),
             from_managers: Outbox::new(),
             from_catalog: Outbox::new(),
@@ -208,7 +212,7 @@ impl Node {
             Input::Answer { ticket, outcome } => {
                 self.routed(now, skep_routing::Input::Answer { ticket, outcome });
             }
-            Input::Managers(input) => self.manage(now, input),
+            Input::Managers(input) => self.manage_here(now, input),
             Input::Wish { token, wish } => self.wish(now, token, wish, out),
             Input::Stop(farewell) => self.stop(now, farewell, out),
         }

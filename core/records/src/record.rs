@@ -1,5 +1,7 @@
 //! One record: its content, its signature, and the bytes that carry both for ever.
 
+use alloc::collections::BTreeSet;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -39,6 +41,8 @@ pub mod kind {
     /// What the node may become among the managers, where that is not what every node may:
     /// `skep-node`.
     pub const ELIGIBILITY: u16 = 10;
+    /// What operators ordered at the node lately, and what came of it: the agent.
+    pub const ORDERS: u16 = 11;
     /// A wave that the queen orders: `skep-wave`.
     pub const WAVE_ORDER: u16 = 16;
     /// How far the node is with its waves, and which it applied last: `skep-wave`.
@@ -202,6 +206,11 @@ pub trait Verifier: Send + Sync {
     /// Whom the certificate names, if its chain ends at the bloc's CA. Today's date is not asked:
     /// retained facts are judged by their chain (architecture, section 2).
     fn certificate(&self, der: &[u8]) -> Option<Signatory>;
+
+    /// The roles that a certificate of the bloc's CA gives its holder, as words.
+    fn roles(&self, _der: &[u8]) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
 
     /// Whether `signature` over `message` was made with `key`.
     fn verify(&self, key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool;
