@@ -31,6 +31,7 @@ impl Spine {
             Request::Members(reply) => reply.ok(self.members()),
             Request::Flock(reply) => reply.ok(self.flock()),
             catalog @ (Request::ManageFlock { .. }
+            | Request::FlockRecovery(_)
             | Request::Catalog { .. }
             | Request::CatalogEntry { .. }
             | Request::CatalogDiff { .. }

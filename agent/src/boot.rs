@@ -10,7 +10,7 @@ use bytes::Bytes;
 use skep_base::{Incarnation, NodeName, Nonce, Rng, WallTime};
 use skep_control::backend;
 use skep_identity::{Ca, CertInfo, Identity, IdentityHandle, tls};
-use skep_managers::Managers;
+use skep_managers::{Eligibility, Managers};
 use skep_node::{Birth, Farewell, Me, Node};
 use skep_topology::LayoutCache;
 use skep_transport::TransportHandle;
@@ -100,9 +100,9 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     let (cursors, clock_went_back) = (found.cursors.clone(), found.clock_went_back);
     let problems = found.problems.clone();
     let keys = clients::keys_in(&found.log, info.id);
-    let managers = managers(&config, info.id, clock, found.managers.clone())?;
+    let managers = managers(&config, &info, clock, found.managers.clone())?;
     let born = birth(me, random()?, &identity, found, managers);
-    let node = Node::new(clock.now(), born, machine_config(&config, &info.bloc));
+    let node = Node::new(clock.now(), born, machine_config(&config, &info));
     let reach = Reach::new(transport.clone(), requests.clone(), Channels::default());
     let rollout = start_rollout(&config, &transport, (&requests, &reach), &identity, clock)?;
 
@@ -398,16 +398,16 @@ fn exports(
     Ok(Exports::new(&config.groups, parts))
 }
 
-fn machine_config(config: &Config, bloc: &skep_base::BlocName) -> skep_node::Config {
+fn machine_config(config: &Config, info: &CertInfo) -> skep_node::Config {
     skep_node::Config {
         records: config.records.clone(),
         membership: config.membership.clone(),
         flood: config.flood.clone(),
         estimates: crate::measure::config(config),
-        adoption: crate::topology::config(config, bloc),
+        adoption: crate::topology::config(config, &info.bloc),
         shape: skep_topology::Shape::default(),
         catalog: skep_catalog::Config::default(),
-        fit: fit(config),
+        fit: fit(config, info),
     }
 }
 
@@ -430,19 +430,22 @@ fn me(
 }
 
 /// What this node may become among the managers.
-fn fit(config: &Config) -> skep_node::Fit {
-    skep_node::Fit { eligible: config.managers.eligible, ..skep_node::Fit::default() }
+fn fit(config: &Config, info: &CertInfo) -> skep_node::Fit {
+    let named = info.roles.contains(skep_identity::Role::Manager);
+    let may = named || !config.managers.by_certificate;
+    let eligible = if may { config.managers.eligible } else { Eligibility::No };
+    skep_node::Fit { eligible, ..skep_node::Fit::default() }
 }
 
 /// The managers, as they were. What cannot be read is never guessed at: the node does not start.
 fn managers(
     config: &Config,
-    id: skep_base::NodeId,
+    info: &CertInfo,
     clock: Clock,
     kept: skep_managers::Restored,
 ) -> anyhow::Result<Box<Managers>> {
-    let skep_node::Fit { eligible, resources } = fit(config);
-    let me = skep_managers::Me { id, eligible, resources };
+    let skep_node::Fit { eligible, resources } = fit(config, info);
+    let me = skep_managers::Me { id: info.id, eligible, resources };
     let rng = Rng::seeded(random()?);
     let managers = Managers::new(me, config.managers.timers.clone(), kept, rng, clock.now());
     let dir = config.node.state_dir.join("managers");

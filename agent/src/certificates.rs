@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use skep_base::{NodeId, Time};
 use skep_control::api::EventKind;
-use skep_identity::message::{Message, Shown};
+use skep_identity::message::{Denial, Message, Shown};
 use skep_identity::{CertInfo, Validity};
 use skep_node::{Input, LinkId};
 use skep_records::kind as record;
@@ -176,6 +176,9 @@ impl Spine {
             return tracing::debug!("asked for a certificate, and does not serve the CA");
         };
         let (authority, peer) = (authority.clone(), note.certificate.clone());
+        if self.is_expelled(&peer) {
+            return tracing::warn!(node = %peer.node, "asks for a certificate, and is expelled");
+        }
         let answers = self.requests.clone();
         tokio::spawn(async move {
             if let Some(answer) = authority.answer_renewal(peer, request).await {
@@ -200,7 +203,15 @@ impl Spine {
         let Some(authority) = &self.authority else {
             return;
         };
-        authority.answer_join(remote, Bytes::copy_from_slice(request), reply);
+        let request = Bytes::copy_from_slice(request);
+        if let Ok(Message::Join(join)) = Message::decode(&request)
+            && self.node.catalog().catalog().expels(&join.node, None)
+        {
+            tracing::warn!(%remote, node = %join.node, "asks to join, and is expelled");
+            let denied = Message::Denied(Denial::Expelled { node: join.node });
+            return drop(reply.send(denied.encode().into()));
+        }
+        authority.answer_join(remote, request, reply);
     }
 
     fn shown(&mut self, link: LinkId, shown: &Shown) {

@@ -1,5 +1,6 @@
 //! The node's identity as the machines in `core/` want it: one that signs, one that verifies.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -26,6 +27,12 @@ impl Verifier for BlocVerifier {
     fn certificate(&self, der: &[u8]) -> Option<Signatory> {
         let info = self.0.current().trust().verify_chain_only(der).ok()?;
         Some(Signatory { node: info.id, key: info.public_key })
+    }
+
+    fn roles(&self, der: &[u8]) -> BTreeSet<String> {
+        let info = self.0.current().trust().verify_chain_only(der);
+        info.map(|info| info.roles.iter().map(|role| role.to_string()).collect())
+            .unwrap_or_default()
     }
 
     fn verify(&self, key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {

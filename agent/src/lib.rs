@@ -8,7 +8,7 @@
 //! ([`topology`]), discovery ([`discovery`]), renewal ([`renewal`]), the waves ([`rollout`]), and
 //! the ways to nodes that cannot be dialled ([`reach`], [`routed`]), which channels of applications
 //! take ([`channel`]). What is asked about the catalog and the flock's managers is answered in
-//! `catalog` and `management`.
+//! `catalog` and `management`, what operators order of them carried out in `orders` and `recovery`.
 //! Commands that need no agent live in [`offline`].
 //!
 //! What the crates promise singly is kept here together: BLOC-7, BLOC-9, BLOC-33 to BLOC-40,
@@ -33,8 +33,10 @@ mod loopback;
 mod management;
 pub mod measure;
 pub mod offline;
+mod orders;
 pub mod problems;
 pub mod reach;
+mod recovery;
 pub mod renewal;
 pub mod rollout;
 pub mod routed;

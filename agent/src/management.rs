@@ -78,6 +78,10 @@ impl Spine {
         match output {
             Output::Persist { ticket, write } => self.disk.managers(ticket, write),
             Output::Done { token } if token == LEAVES_OFFICE => self.leaves_office = None,
+            Output::Done { token } if token == crate::orders::RECOVERS => self.recovered(Ok(())),
+            Output::Refused { token, why } if token == crate::orders::RECOVERS => {
+                self.recovered(Err(why.to_string()));
+            }
             Output::Event(event) => {
                 let what = self.managers_event(&event);
                 tracing::info!("{what}");

@@ -147,6 +147,8 @@ pub struct Spine {
     pub asking: BTreeMap<skep_routing::Token, oneshot::Sender<RoutedAnswer>>,
     /// Who waits for what the master says.
     pub(crate) wishes: crate::catalog::Wishes,
+    /// What operators ordered.
+    pub(crate) orders: crate::orders::Orders,
     /// When the catalog goes to the disk, and when it did.
     pub(crate) catalog_due: Option<Time>,
     /// See above.
@@ -292,6 +294,7 @@ impl Spine {
             reach,
             asking: BTreeMap::new(),
             wishes: crate::catalog::Wishes::default(),
+            orders: crate::orders::Orders::default(),
             catalog_due: None,
             catalog_kept: clock.now(),
             links: BTreeMap::new(),
@@ -524,7 +527,7 @@ impl Spine {
 
     async fn call(&mut self, call: Call) {
         tracing::debug!(caller = ?call.caller, "asked over the control socket");
-        self.wishes.asked_by = call.caller.to_string();
+        self.wishes.asked_by = skep_runner::User::called(call.caller.uid);
         self.answer(call.request).await;
     }
 

@@ -9,15 +9,17 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 mod catalog;
 mod channel;
+mod flock;
 mod flood;
 mod offline;
 mod online;
 
 pub use catalog::{
     CatalogConflicts, CatalogDiff, CatalogExport, CatalogGet, CatalogHistory, CatalogImport,
-    CatalogRm, CatalogSet, CatalogVerb, FlockArgs, FlockRoster, FlockTransfer, FlockVerb,
+    CatalogRm, CatalogSet, CatalogVerb,
 };
 pub use channel::{ChannelOpen, ChannelServe};
+pub use flock::{FlockArgs, FlockExpel, FlockNode, FlockRecover, FlockRoster, FlockVerb};
 pub use flood::{Connect, FloodBench, FloodSend, FloodStats, FloodTail};
 pub use offline::{
     AgentArgs, BeaconArgs, CaDirectory, CaInit, CaInvite, CaIssue, CertShow, ConfigCheck,

@@ -16,7 +16,7 @@ mod node;
 mod rollout;
 mod topology;
 
-pub use catalog::{catalog, conflicts, diff, entry, history, imported, roster, written};
+pub use catalog::{catalog, conflicts, diff, entry, history, imported, recovery, roster, written};
 pub use flood::{event, figures, gap, group, groups, long, pushed};
 pub use node::{ca, certificate, flock, health, links, members, metrics, status};
 pub use rollout::{image, images, pruned, wave, wave_node_line, waves};

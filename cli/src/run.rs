@@ -21,6 +21,7 @@ use crate::watch::{LOOK_EVERY, WaveBars};
 mod bench;
 mod catalog;
 mod channel;
+mod flock;
 mod flood;
 #[cfg(test)]
 mod tests;
@@ -31,11 +32,18 @@ pub(crate) struct Screen<'a> {
     pub(crate) style: Style,
     /// Whether bars may be drawn on standard error.
     pub(crate) bars: bool,
+    /// What the person before it types, where there is one.
+    pub(crate) answers: Option<Box<dyn io::BufRead>>,
 }
 
 impl<'a> Screen<'a> {
     pub(crate) fn of_process(out: &'a mut dyn Write) -> Self {
-        Self { out, style: Style::of_stdout(), bars: io::stderr().is_terminal() }
+        let stdin = io::stdin();
+        let answers: Option<Box<dyn io::BufRead>> = match stdin.is_terminal() {
+            true => Some(Box::new(io::BufReader::new(stdin))),
+            false => None,
+        };
+        Self { out, style: Style::of_stdout(), bars: io::stderr().is_terminal(), answers }
     }
 
     pub(crate) fn text(&mut self, text: &str) -> anyhow::Result<()> {
@@ -84,7 +92,7 @@ pub(crate) async fn carry_out(verb: Online, screen: &mut Screen<'_>) -> anyhow::
     match verb {
         Online::Status(args) => listing!(screen, args, status, render::status),
         Online::Members(args) => listing!(screen, args, members, render::members),
-        Online::Flock(args) => catalog::flock(args, screen).await?,
+        Online::Flock(args) => return flock::flock(args, screen).await,
         Online::Catalog(verb) => return catalog::catalog(verb, screen).await,
         Online::Links(args) => listing!(screen, args, links, render::links),
         Online::Metrics(args) => listing!(screen, args, metrics, render::metrics),

@@ -4,9 +4,9 @@ use skep_base::{BlocName, Digest, NodeId, NodeName, WallTime};
 use skep_control::api::{
     AgentState, CaStatus, Catalog, CatalogEntry, Certificate, Check, Cursor, Entry, Event,
     EventKind, Field, Flock, Group, Health, Image, ImageDetail, Link, LinkKind, Management, Member,
-    Metric, MetricKind, OverlayBasis, Presence, Problem, RoundTrip, RttBasis, Standing, Status,
-    Subscriber, Text, Topology, TopologyDecree, TopologyEdge, TopologyFailure, TopologyFigures,
-    TopologySite, Wait, Wave, WaveDetail, WaveId, WaveNode, WaveState, WaveStep,
+    Metric, MetricKind, OverlayBasis, Presence, Problem, Recovery, RoundTrip, RttBasis, Standing,
+    Status, Subscriber, SyncMember, Text, Topology, TopologyDecree, TopologyEdge, TopologyFailure,
+    TopologyFigures, TopologySite, Wait, Wave, WaveDetail, WaveId, WaveNode, WaveState, WaveStep,
 };
 
 const NOW: u64 = 1_790_000_000_000;
@@ -156,6 +156,22 @@ pub(crate) fn catalog() -> Catalog {
         signed_by: Some(name("web-1")),
         known_ms: 4_000,
         entries: vec![entry("setting/motd", 812, "back at noon"), entry("setting/zone", 3, "eu")],
+    }
+}
+
+pub(crate) fn recovery() -> Recovery {
+    Recovery {
+        node: name("web-1"),
+        refused: None,
+        holds: "the managers' log of flock amber-finch".into(),
+        place: 812,
+        generation: 2,
+        sync_set: vec![
+            SyncMember { node: name("web-1"), present: true },
+            SyncMember { node: name("db-2"), present: false },
+        ],
+        may_be_lost: vec!["every write that was acknowledged since".into()],
+        better: vec!["the disk of db-2".into()],
     }
 }
 

@@ -9,16 +9,17 @@ mod shown;
 use std::collections::BTreeMap;
 
 use skep_catalog::{
-    Command, Expect, Granted, Key, Kind, MAX_WHO_BYTES, Order, Outcome, Payload, Wish, Write,
-    check, reapply,
+    Command, Expect, Granted, Key, Kind, MAX_WHO_BYTES, Outcome, Payload, Wish, Write, check,
+    reapply,
 };
 use skep_control::api::{
-    Accepted, Catalog, CatalogDiff, CatalogHistory, CatalogText, Code, DiffCatalog, EventKind,
-    ManageFlock, ReadCatalog, Refusal, Text, WriteCatalog, Written,
+    Catalog, CatalogDiff, CatalogHistory, CatalogText, Code, DiffCatalog, EventKind, ReadCatalog,
+    Refusal, Text, WriteCatalog, Written,
 };
 use skep_control::{Reply, Request};
 use skep_node::Input;
 
+use crate::orders::OrderWaits;
 use crate::spine::Spine;
 use crate::status::millis;
 use import::Import;
@@ -31,7 +32,7 @@ pub(crate) enum Waiting {
     /// For one write.
     Write(Reply<Written>),
     /// For an order.
-    Order(Reply<Accepted>),
+    Order(OrderWaits),
     /// For a step of an import.
     Import(Box<Import>),
 }
@@ -49,7 +50,8 @@ impl Spine {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the caller hands on these alone")]
     pub(crate) async fn answer_catalog(&mut self, request: Request) {
         match request {
-            Request::ManageFlock { order, reply } => self.manage_flock(&order, reply).await,
+            Request::ManageFlock { order, reply } => self.manage_flock(order, reply).await,
+            Request::FlockRecovery(reply) => reply.ok(self.flock_recovery()),
             Request::Catalog { query, reply } => reply.send(self.catalog(&query)),
             Request::CatalogEntry { key, reply } => reply.send(self.catalog_entry(&key)),
             Request::CatalogDiff { query, reply } => reply.send(self.catalog_diff(query)),
@@ -58,7 +60,7 @@ impl Spine {
                 reply.ok(CatalogText { text });
             }
             Request::WriteCatalog { write, reply } => match self.write_of(&write) {
-                Ok(write) => self.propose(vec![write], reply).await,
+                Ok(write) => self.propose(vec![write], Waiting::Write(reply)).await,
                 Err(refusal) => reply.refuse(refusal),
             },
             Request::CatalogImport { query, text, reply } => {
@@ -140,9 +142,9 @@ impl Spine {
         self.propose_command(&command, Waiting::Write(reply)).await;
     }
 
-    async fn propose(&mut self, writes: Vec<Write>, reply: Reply<Written>) {
+    pub(crate) async fn propose(&mut self, writes: Vec<Write>, waiting: Waiting) {
         let command = Command { who: self.author(), when: self.clock.wall(), writes };
-        self.propose_command(&command, Waiting::Write(reply)).await;
+        self.propose_command(&command, waiting).await;
     }
 
     async fn propose_command(&mut self, command: &Command, waiting: Waiting) {
@@ -168,23 +170,7 @@ impl Spine {
             .collect()
     }
 
-    async fn manage_flock(&mut self, order: &ManageFlock, reply: Reply<Accepted>) {
-        let order = match order {
-            ManageFlock::StepDown => Order::StepDown,
-            ManageFlock::Transfer { node } => {
-                let member = self.node.members().find(|member| member.name == Some(node));
-                let Some(member) = member else {
-                    let message = format!("no node named {node} is known here");
-                    let refusal = Refusal::new(Code::NotFound, message);
-                    return reply.refuse(refusal.hint("`skep flock` names the backups"));
-                };
-                Order::Transfer(member.node)
-            }
-        };
-        self.wish_for(Wish::Manage(order), Waiting::Order(reply)).await;
-    }
-
-    async fn wish_for(&mut self, wish: Wish, waiting: Waiting) {
+    pub(crate) async fn wish_for(&mut self, wish: Wish, waiting: Waiting) {
         self.next_token += 1;
         let token = self.next_token;
         self.wishes.waiting.insert(token, waiting);
@@ -196,9 +182,7 @@ impl Spine {
     pub(crate) async fn granted(&mut self, token: u64, granted: Granted) {
         let Some(waiting) = self.wishes.waiting.remove(&token) else { return };
         match (waiting, granted) {
-            (Waiting::Order(reply), Granted::Done) => {
-                reply.ok(Accepted { message: "the master has handed over".to_owned() });
-            }
+            (Waiting::Order(waiting), granted) => self.order_granted(waiting, granted).await,
             (Waiting::Write(reply), Granted::Decided { index, stamp, strong, outcome }) => {
                 let written = |changed: Vec<Key>| Written {
                     index,
@@ -216,7 +200,7 @@ impl Spine {
                 let code = if again { Code::Unavailable } else { Code::Refused };
                 self.not_granted(waiting, Refusal::new(code, why)).await;
             }
-            (waiting, Granted::Done | Granted::Decided { .. }) => {
+            (waiting, Granted::Done) => {
                 let message = "the master answered something else than was asked";
                 self.not_granted(waiting, Refusal::new(Code::Internal, message)).await;
             }
@@ -226,7 +210,7 @@ impl Spine {
     async fn not_granted(&mut self, waiting: Waiting, refusal: Refusal) {
         match waiting {
             Waiting::Write(reply) => reply.refuse(refusal),
-            Waiting::Order(reply) => reply.refuse(refusal),
+            Waiting::Order(waiting) => self.order_ended(waiting.asked(), Err(refusal)),
             Waiting::Import(import) => {
                 let import = import.stepped(Err(refusal));
                 Box::pin(self.import(import)).await;
@@ -257,16 +241,7 @@ impl Spine {
 
     /// Whether the catalog says that a node is a member no more.
     pub(crate) fn is_expelled(&self, certificate: &skep_identity::CertInfo) -> bool {
-        let Ok(key) = Key::new(Kind::EXPELLED, certificate.node.as_str()) else { return false };
-        let Some((_, payload)) = self.node.catalog().catalog().live(&key) else { return false };
-        // What a newer build wrote about it is no reason to let it in.
-        let Some(fields) = payload.fields() else { return true };
-        match check(&key, &fields) {
-            Ok(skep_catalog::Value::Expelled(expelled)) => {
-                expelled.certificate.is_none_or(|only| only == certificate.hash)
-            }
-            Ok(_) | Err(_) => true,
-        }
+        self.node.catalog().catalog().expels(&certificate.node, Some(&certificate.hash))
     }
 
     /// Closes the links to nodes that are members no more.

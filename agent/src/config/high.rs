@@ -224,6 +224,8 @@ pub struct Wave {
 pub struct Managers {
     /// What this node may become.
     pub eligible: skep_managers::Eligibility,
+    /// Only with the role `manager` in its certificate.
+    pub by_certificate: bool,
     /// How long what is waited for.
     pub timers: skep_managers::Config,
 }

@@ -210,6 +210,8 @@ pub(super) enum Eligible {
     No,
     /// It notes and promises, and is never master or backup.
     Witness,
+    /// Anything if its certificate has the role `manager`, else nothing.
+    Certificate,
 }
 
 /// Which timers the managers begin with.

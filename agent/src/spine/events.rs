@@ -21,7 +21,10 @@ impl Spine {
             Event::Status { node, name, status, present } => {
                 self.status_event(node, name, status, present);
             }
-            Event::Forgotten { node } => tracing::info!(%node, "forgotten"),
+            Event::Forgotten { node } => {
+                tracing::info!(%node, "forgotten");
+                self.orders_forgotten(node);
+            }
             Event::NameTaken => {
                 self.duplicate = Some(self.clock.now());
                 let message = "another live process holds this node's name; this one stays silent";
@@ -37,6 +40,9 @@ impl Spine {
                     self.note(EventKind::Duplicate { remote: by, keeps: true });
                 }
             }
+            Event::Record { owner, kind: record::ORDERS } => self.orders_told(owner),
+            // What an expelled node says of waves counts for nothing.
+            Event::Record { owner, .. } if self.node.is_expelled(owner) => {}
             Event::Record { owner, kind } => {
                 let of_waves =
                     [record::CERTIFICATE, record::NODE, record::WAVE_ORDER, record::WAVE_STATUS];

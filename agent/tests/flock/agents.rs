@@ -41,10 +41,36 @@ impl Bloc {
 
     /// A node whose certificate was made now and holds for `valid`, and which dials `seeds`.
     pub(crate) fn agent(&self, name: &str, valid: &str, seeds: &[&Agent], more: &str) -> Agent {
+        self.laid_out(name, (valid, "queen"), seeds, more)
+    }
+
+    /// The same with another role.
+    pub(crate) fn agent_as(&self, name: &str, role: &str, seeds: &[&Agent], more: &str) -> Agent {
+        self.laid_out(name, ("30d", role), seeds, more)
+    }
+
+    /// Has somebody join as `name` at `through`, which serves the CA; gives what came of it.
+    pub(crate) fn join(&self, name: &str, through: &Agent) -> Output {
+        let invite = ["ca", "invite", "--node", name, "--address", &through.address];
+        let output = program().args(invite).arg("--dir").arg(self.ca()).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let token = text.split_whitespace().find(|word| word.starts_with("skep-invite-")).unwrap();
+        let identity = tempfile::tempdir_in(self.dir.path()).unwrap();
+        let join = ["join", token, "--node", name, "--identity"];
+        program().args(join).arg(identity.path().join("id")).output().unwrap()
+    }
+
+    fn laid_out(
+        &self,
+        name: &str,
+        (valid, role): (&str, &str),
+        seeds: &[&Agent],
+        more: &str,
+    ) -> Agent {
         let dir = self.dir.path().join(name);
         let identity = dir.join("identity");
         let out = identity.to_str().unwrap();
-        self.done(&["ca", "issue", name, "--role", "queen", "--valid", valid, "--out", out]);
+        self.done(&["ca", "issue", name, "--role", role, "--valid", valid, "--out", out]);
         // Free a moment ago; nobody else takes a port of this range in between.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address = format!("127.0.0.1:{port}");

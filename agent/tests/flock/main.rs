@@ -9,6 +9,7 @@ mod huge;
 mod keys;
 mod large;
 mod limits;
+mod operator;
 mod renewal;
 mod room;
 mod stops;

@@ -1,65 +1,10 @@
-//! Arguments of `skep flock` and `skep catalog`.
+//! Arguments of `skep catalog`.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use skep_base::NodeName;
 
 use super::{Json, Listing, Socket};
-
-/// `skep flock`
-#[derive(Clone, Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
-pub struct FlockArgs {
-    /// What to do; who can reach whom where it is left out.
-    #[command(subcommand)]
-    pub verb: Option<FlockVerb>,
-    /// How to show it.
-    #[command(flatten)]
-    pub listing: Listing,
-}
-
-/// `skep flock ..`
-#[derive(Clone, Debug, Subcommand)]
-pub enum FlockVerb {
-    /// List the nodes that may manage the flock, best first
-    #[command(after_help = "EXAMPLE\n  skep flock roster\n  skep flock roster --explain")]
-    Roster(FlockRoster),
-    /// Have the master hand over to its best backup
-    #[command(after_help = "EXAMPLE\n  sudo skep flock step-down")]
-    StepDown {
-        /// Whom to ask.
-        #[command(flatten)]
-        socket: Socket,
-    },
-    /// Have the master hand over to this backup
-    #[command(after_help = "EXAMPLE\n  sudo skep flock transfer web-2")]
-    Transfer(FlockTransfer),
-}
-
-/// `skep flock roster`
-#[derive(Clone, Debug, Args)]
-pub struct FlockRoster {
-    /// Say why each stands where it stands
-    #[arg(long)]
-    pub explain: bool,
-    /// As JSON?
-    #[command(flatten)]
-    pub json: Json,
-    /// Whom to ask.
-    #[command(flatten)]
-    pub socket: Socket,
-}
-
-/// `skep flock transfer`
-#[derive(Clone, Debug, Args)]
-pub struct FlockTransfer {
-    /// To which backup
-    pub node: NodeName,
-    /// Whom to ask.
-    #[command(flatten)]
-    pub socket: Socket,
-}
 
 /// `skep catalog ..`
 #[derive(Clone, Debug, Subcommand)]
@@ -71,15 +16,20 @@ pub enum CatalogVerb {
     /// Set an entry, on all nodes
     #[command(after_help = "KINDS\n  \
         group     about, connectivity, topology_master, members\n  \
-        rule      who, may, groups\n  \
+        rule      who, may, groups: see below\n  \
         expelled  reason, certificate: every node closes its links to it and takes none\n  \
         setting   value\n\n\
-        Groups, rules and settings are kept for programs that read them: the agent itself acts on\n\
-        `expelled` alone. A value is a number, true or false, a list [a,b], or else a text;\n\
+        RULES\n  \
+        Once a rule names the right `catalog` or `flock`, the master changes the catalog, or\n  \
+        takes orders about the managers, only for nodes that such a rule names: by name, as\n  \
+        role:NAME, or all as `*`. Nodes with the role `operator` always may. Other rights,\n  \
+        groups and settings are kept for programs that read them.\n\n\
+        A value is a number, true or false, a list [a,b], or else a text;\n\
         \"12\" in quotes is a text. Ends when the write is decided and on the managers' disks.\n\n\
         EXAMPLE\n  sudo skep catalog set setting/motd value='back at noon'\n  \
         sudo skep catalog set group/web about='web servers' members=[web-1,web-2]\n  \
         sudo skep catalog set setting/motd value=hello --if-revision 812\n  \
+        sudo skep catalog set rule/admins who=[queen-1,role:operator] may=[catalog,flock]\n  \
         sudo skep catalog set expelled/web-9 reason='stolen'")]
     Set(CatalogSet),
     /// Remove an entry, on all nodes

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::Color;
 use skep_control::api::{
     Catalog, CatalogChange, CatalogDiff, CatalogEntry, CatalogHistory, Field, Imported, Management,
-    Standing, Written,
+    Recovery, Standing, Written,
 };
 
 use super::{Style, clean, count, facts, finish, names, right};
@@ -82,6 +82,33 @@ pub fn roster(roster: &[Standing], explain: bool, style: Style) -> String {
             "\nStanding is resources times availability, each of 1000. Availability falls\n\
              while a node is away and grows back slowly.\n",
         );
+    }
+    text
+}
+
+/// What a recovery would mean, before anybody agrees to it.
+#[must_use]
+pub fn recovery(recovery: &Recovery) -> String {
+    let mut text = format!("{} holds {}.\n", recovery.node, clean(&recovery.holds));
+    if let Some(why) = &recovery.refused {
+        let _written = writeln!(text, "It founds nothing now: {}.", clean(why));
+    } else {
+        let generation = recovery.generation;
+        let _written = writeln!(text, "It would found generation {generation} or later from that.");
+    }
+    if !recovery.sync_set.is_empty() {
+        text.push_str("\nAcknowledged writes were on the disks of\n");
+        for member in &recovery.sync_set {
+            let state = if member.present { "present" } else { "absent" };
+            let _written = writeln!(text, "  {}  {state}", member.node);
+        }
+    }
+    let parts = [("May be lost", &recovery.may_be_lost), ("Better would be", &recovery.better)];
+    for (title, lines) in parts.into_iter().filter(|(_, lines)| !lines.is_empty()) {
+        let _written = writeln!(text, "\n{title}:");
+        for line in lines {
+            let _written = writeln!(text, "  - {}", clean(line));
+        }
     }
     text
 }

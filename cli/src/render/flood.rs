@@ -169,6 +169,11 @@ fn words(kind: &EventKind) -> (String, Option<Color>) {
             (format!("flock {name}: {} present", count(*present, "member")), None)
         }
         EventKind::Managers { what } => (what.clone(), None),
+        EventKind::Order { what, who, node, when, came } => {
+            let at = human::time_of_day(*when);
+            let colour = if came == "done" { Color::Green } else { Color::Yellow };
+            (format!("{who} at {node} ordered {what} at {at}: {came}"), Some(colour))
+        }
         EventKind::Catalog { index, keys } => {
             (format!("catalog {index}: {} changed", keys.join(" ")), None)
         }

@@ -1,36 +1,14 @@
-//! `skep flock ..` and `skep catalog ..`, carried out.
+//! `skep catalog ..`, carried out.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
-use skep_control::api::{
-    EventKind, Field, ImportCatalog, ManageFlock, ReadEvents, WriteCatalog, Written,
-};
+use skep_control::api::{EventKind, Field, ImportCatalog, ReadEvents, WriteCatalog, Written};
 
 use super::{Screen, connect};
-use crate::args::{CatalogSet, CatalogVerb, FlockArgs, FlockVerb, Json, Listing};
+use crate::args::{CatalogSet, CatalogVerb, Json, Listing};
 use crate::exit::Exit;
 use crate::render;
-
-pub(super) async fn flock(args: FlockArgs, screen: &mut Screen<'_>) -> anyhow::Result<()> {
-    let Some(verb) = args.verb else {
-        let flock = connect(&args.listing.socket).await?.flock().await?;
-        return screen.answer(args.listing.json, &flock, render::flock);
-    };
-    let (order, socket) = match verb {
-        FlockVerb::Roster(args) => {
-            let flock = connect(&args.socket).await?.flock().await?;
-            let roster = &flock.management.roster;
-            return screen.answer(args.json, roster, |roster, style| {
-                render::roster(roster, args.explain, style)
-            });
-        }
-        FlockVerb::StepDown { socket } => (ManageFlock::StepDown, socket),
-        FlockVerb::Transfer(args) => (ManageFlock::Transfer { node: args.node }, args.socket),
-    };
-    let accepted = connect(&socket).await?.manage_flock(&order).await?;
-    screen.text(&format!("{}\n", accepted.message))
-}
 
 pub(super) async fn catalog(verb: CatalogVerb, screen: &mut Screen<'_>) -> anyhow::Result<Exit> {
     match verb {

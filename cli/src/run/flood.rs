@@ -259,7 +259,7 @@ mod tests {
             panic!("{words:?} needs no agent");
         };
         let mut out = Vec::new();
-        let mut screen = Screen { out: &mut out, style: Style::PLAIN, bars: false };
+        let mut screen = Screen { out: &mut out, style: Style::PLAIN, bars: false, answers: None };
         let end = carry_out(verb, &mut screen).await;
         agent.join().unwrap();
         (String::from_utf8(out).unwrap(), end)
@@ -354,7 +354,7 @@ mod tests {
             panic!("it needs an agent");
         };
         let mut out = Vec::new();
-        let mut screen = Screen { out: &mut out, style: Style::PLAIN, bars: false };
+        let mut screen = Screen { out: &mut out, style: Style::PLAIN, bars: false, answers: None };
         let error = carry_out(verb, &mut screen).await.unwrap_err();
         assert_eq!(exit_of(&error), Exit::Unreachable);
         assert!(error.to_string().contains("unix:/nonexistent/client.sock"), "{error}");

@@ -16,6 +16,15 @@ use crate::{exit_of, samples};
 /// Runs `skep WORDS` against an agent that answers with `answer`; gives what it wrote and its end.
 async fn skep(
     words: &[&str],
+    answer: impl FnMut(Request) + Send + 'static,
+) -> (String, anyhow::Result<Exit>) {
+    skep_typing(words, None, answer).await
+}
+
+/// The same with a person who types something.
+async fn skep_typing(
+    words: &[&str],
+    typed: Option<&'static str>,
     mut answer: impl FnMut(Request) + Send + 'static,
 ) -> (String, anyhow::Result<Exit>) {
     let directory = tempfile::tempdir().unwrap();
@@ -38,7 +47,8 @@ async fn skep(
         panic!("{words:?} needs no agent");
     };
     let mut out = Vec::new();
-    let mut screen = Screen { out: &mut out, style: Style::PLAIN, bars: false };
+    let answers: Option<Box<dyn io::BufRead>> = typed.map(|typed| Box::new(typed.as_bytes()) as _);
+    let mut screen = Screen { out: &mut out, style: Style::PLAIN, bars: false, answers };
     let end = carry_out(verb, &mut screen).await;
     drop(stop);
     server.await.unwrap();
@@ -158,6 +168,135 @@ async fn an_entry_is_set_as_it_is_typed_and_the_promise_is_said() {
     let (text, end) = skep(&words, answer).await;
     assert_eq!(end.unwrap(), Exit::Done);
     assert_eq!(text, "setting/motd is set: revision 812, strong\n");
+}
+
+#[tokio::test]
+async fn operators_order_by_the_words_of_the_documentation() {
+    use skep_control::api::ManageFlock as Order;
+    let node = || samples::name("web-9");
+    let orders = [
+        (vec!["step-down"], Order::StepDown),
+        (vec!["transfer", "web-9"], Order::Transfer { node: node() }),
+        (vec!["promote", "web-9"], Order::Promote { node: node() }),
+        (vec!["demote", "web-9"], Order::Demote { node: node() }),
+        (vec!["hold", "web-9"], Order::Hold { node: node() }),
+        (vec!["release", "web-9"], Order::Release { node: node() }),
+        (vec!["expel", "web-9"], Order::Expel { node: node(), reason: None }),
+        (
+            vec!["expel", "web-9", "--reason", "stolen"],
+            Order::Expel { node: node(), reason: Some("stolen".into()) },
+        ),
+    ];
+    for (words, wanted) in orders {
+        let words: Vec<&str> = ["flock"].into_iter().chain(words).collect();
+        let answer = move |request| match request {
+            Request::ManageFlock { order, reply } => {
+                assert_eq!(order, wanted);
+                reply.ok(skep_control::api::Accepted { message: "it is so".into() });
+            }
+            other => unexpected(&other),
+        };
+        let (text, end) = skep(&words, answer).await;
+        assert_eq!((text.as_str(), end.unwrap()), ("it is so\n", Exit::Done), "{words:?}");
+    }
+}
+
+/// An agent without a master, of which a recovery may be wanted.
+fn lonely(orders: std::sync::Arc<std::sync::atomic::AtomicU32>) -> impl FnMut(Request) + Send {
+    move |request| match request {
+        Request::FlockRecovery(reply) => reply.ok(samples::recovery()),
+        Request::Flock(reply) => {
+            let mut flock = samples::flock();
+            flock.management.master = None;
+            reply.ok(flock);
+        }
+        Request::CatalogImport { query, text, reply } => {
+            assert_eq!(text, "[setting.motd]\nvalue = 1\n");
+            if !query.dry_run {
+                orders.fetch_add(100, std::sync::atomic::Ordering::Relaxed);
+            }
+            let set = vec!["setting/motd".to_owned()];
+            reply.ok(skep_control::api::Imported { set, ..Default::default() });
+        }
+        Request::ManageFlock { order: skep_control::api::ManageFlock::Recover, reply } => {
+            orders.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            reply.ok(skep_control::api::Accepted { message: "founded".into() });
+        }
+        other => unexpected(&other),
+    }
+}
+
+#[tokio::test]
+async fn a_recovery_says_what_may_be_lost_and_asks_for_the_name_of_the_node() {
+    let cases: [(&[&str], Option<&'static str>, u32, &str); 6] = [
+        (&["--force"], None, 0, "there is no terminal"),
+        (&["--force"], Some("yes\n"), 0, "\"yes\" is not web-1"),
+        (&["--force"], Some(""), 0, "is not web-1"),
+        (&["--force"], Some("web-1\n"), 1, ""),
+        (&["--force", "--yes"], None, 1, ""),
+        (&["--force", "--dry-run"], None, 0, ""),
+    ];
+    for (words, typed, wanted, why) in cases {
+        let orders = std::sync::Arc::default();
+        let words: Vec<&str> = ["flock", "recover"].iter().chain(words).copied().collect();
+        let agent = lonely(std::sync::Arc::clone(&orders));
+        let (text, end) = skep_typing(&words, typed, agent).await;
+        assert!(text.contains("May be lost:\n  - every write"), "{words:?}: {text}");
+        assert!(text.contains("  db-2   absent") || text.contains("  db-2  absent"), "{text}");
+        let done = orders.load(std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(done, wanted, "{words:?} with {typed:?}");
+        match end {
+            Ok(end) => assert_eq!((end, why), (Exit::Done, ""), "{words:?} with {typed:?}"),
+            Err(error) => {
+                let said = format!("{error:#}");
+                assert!(!why.is_empty() && said.contains(why), "{said}");
+                assert!(said.contains("nothing is done"), "{said}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_imported_into_what_was_founded_for_it_or_into_the_flock_that_is_there() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[setting.motd]\nvalue = 1\n").unwrap();
+    let from = file.path().to_str().unwrap();
+    let words = ["flock", "recover", "--yes", "--from", from];
+    let orders = std::sync::Arc::default();
+    let (text, end) = skep(&words, lonely(std::sync::Arc::clone(&orders))).await;
+    assert_eq!(end.unwrap(), Exit::Done, "{text}");
+    assert_eq!(orders.load(std::sync::atomic::Ordering::Relaxed), 101, "founded, then imported");
+    // Where there is a master nothing is founded.
+    let orders: std::sync::Arc<std::sync::atomic::AtomicU32> = std::sync::Arc::default();
+    let mut agent = lonely(std::sync::Arc::clone(&orders));
+    let answer = move |request| match request {
+        Request::Flock(reply) => {
+            let mut flock = samples::flock();
+            flock.management.master = Some(samples::name("web-2"));
+            reply.ok(flock);
+        }
+        other => agent(other),
+    };
+    let (text, end) = skep(&words, answer).await;
+    assert_eq!(end.unwrap(), Exit::Done);
+    assert!(text.contains("has a master, web-2: nothing is founded"), "{text}");
+    assert_eq!(orders.load(std::sync::atomic::Ordering::Relaxed), 100, "imported alone");
+}
+
+#[tokio::test]
+async fn a_recovery_beside_a_master_is_refused_and_says_what_to_do() {
+    let answer = |request| match request {
+        Request::FlockRecovery(reply) => {
+            let refused = Some("the flock has a master: web-2".to_owned());
+            reply.ok(skep_control::api::Recovery { refused, ..samples::recovery() });
+        }
+        Request::Flock(reply) => reply.ok(samples::flock()),
+        other => unexpected(&other),
+    };
+    let (_, end) = skep(&["flock", "recover", "--force", "--yes"], answer).await;
+    let error = end.unwrap_err();
+    assert_eq!(exit_of(&error), Exit::Refused);
+    assert!(error.to_string().contains("the flock has a master: web-2"), "{error:#}");
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! What the catalog says of who may do what: whom it expels, and whose wishes are carried out.
 //!
 //! A right that no rule names is everybody's, so that a bloc without rules needs none. Once a rule
-//! names it, only those may whom a rule with that right names. Holders of the role `operator`, which
-//! the CA alone gives, may always: that is the way back from a rule that names the wrong ones.
+//! names it, only those may whom a rule with that right names. Holders of the role `operator`,
+//! which the CA alone gives, may always: the way back from a rule that names the wrong ones.
 
 use alloc::collections::BTreeSet;
 use alloc::string::String;

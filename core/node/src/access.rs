@@ -1,5 +1,5 @@
-//! Who may what of the flock: whom the catalog expels, whom certificates name as managers, and whose
-//! wishes the master carries out.
+//! Who may what of the flock: whom the catalog expels, whom certificates name as managers, and
+//! whose wishes the master carries out.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;

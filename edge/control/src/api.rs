@@ -21,7 +21,7 @@ mod topology;
 pub use catalog::{
     Catalog, CatalogChange, CatalogDiff, CatalogEntry, CatalogHistory, CatalogText, DiffCatalog,
     Field, ImportCatalog, Imported, MAX_IMPORT_BYTES, ManageFlock, Management, OtherFlock,
-    ReadCatalog, Standing, WriteCatalog, Written,
+    ReadCatalog, Recovery, Standing, SyncMember, WriteCatalog, Written,
 };
 pub use event::{Event, EventKind, ReadEvents};
 pub use flood::{

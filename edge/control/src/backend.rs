@@ -13,8 +13,9 @@ use crate::api::{
     Accepted, CaStatus, Catalog, CatalogDiff, CatalogHistory, CatalogText, Certificate, Commit,
     Committed, DiffCatalog, Event, Flock, Group, Health, Image, ImageDetail, ImportCatalog,
     Imported, JoinAddress, Link, ManageFlock, Member, Metric, PruneImages, Pruned, Published,
-    ReadCatalog, ReadEvents, ReadTopology, ReadUpdates, Refusal, RoundTrip, Shutdown, StartWave,
-    Status, Topology, Updates, Wave, WaveDetail, WaveId, WhichVersion, WriteCatalog, Written,
+    ReadCatalog, ReadEvents, ReadTopology, ReadUpdates, Recovery, Refusal, RoundTrip, Shutdown,
+    StartWave, Status, Topology, Updates, Wave, WaveDetail, WaveId, WhichVersion, WriteCatalog,
+    Written,
 };
 use crate::feed::Feed;
 
@@ -104,6 +105,8 @@ pub enum Request {
         /// The answer.
         reply: Reply<Accepted>,
     },
+    /// What a recovery here would mean.
+    FlockRecovery(Reply<Recovery>),
     /// The catalog.
     Catalog {
         /// Which of it.

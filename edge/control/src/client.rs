@@ -19,9 +19,9 @@ use crate::api::{
     Accepted, CaStatus, Catalog, CatalogDiff, CatalogHistory, CatalogText, Certificate, Code,
     Commit, Committed, DrawAs, Event, Failure, Flock, Group, Health, Image, ImageDetail,
     ImportCatalog, Imported, JoinAddress, Link, MAX_ANSWER_BYTES, MAX_WAIT_MS, ManageFlock, Member,
-    Metric, PREFIX, PruneImages, Pruned, Published, ReadEvents, ReadUpdates, Refusal, RoundTrip,
-    Shutdown, StartWave, Status, Topology, Updates, Wave, WaveDetail, WaveId, WhichVersion,
-    WriteCatalog, Written,
+    Metric, PREFIX, PruneImages, Pruned, Published, ReadEvents, ReadUpdates, Recovery, Refusal,
+    RoundTrip, Shutdown, StartWave, Status, Topology, Updates, Wave, WaveDetail, WaveId,
+    WhichVersion, WriteCatalog, Written,
 };
 
 /// How long an answer may take: longer than the server gives the agent, and than any wait.
@@ -180,6 +180,14 @@ impl Client {
     /// See [`ClientError`].
     pub async fn manage_flock(&self, order: &ManageFlock) -> Result<Accepted, ClientError> {
         self.post("/flock", order).await
+    }
+
+    /// What a recovery at this node would mean.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn flock_recovery(&self) -> Result<Recovery, ClientError> {
+        self.get("/flock-recovery").await
     }
 
     /// The catalog, or its entries of one kind.

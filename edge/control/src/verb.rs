@@ -50,7 +50,10 @@ verbs! {
     /// The flock.
     FLOCK = read("/flock", "who can reach whom now, and the overlay");
     /// Manage the flock otherwise.
-    MANAGE_FLOCK = operate("POST", "/flock", "have the master hand over");
+    MANAGE_FLOCK = operate("POST", "/flock", "order something of the managers");
+    /// What a recovery here would mean.
+    FLOCK_RECOVERY =
+        read("/flock-recovery", "what this node would found a flock from, and what would be lost");
     /// The catalog.
     CATALOG = read("/catalog", "the desired state and how fresh it is; `kind`");
     /// Change the catalog.

@@ -173,6 +173,15 @@ pub enum Denial {
     /// The CA has trouble of its own; its log says which.
     #[error("the CA could not do it just now; its log names the reason, ask again")]
     Unavailable,
+    /// The bloc's catalog says that the node is a member no more.
+    #[error(
+        "node {node} is expelled from the bloc: see `skep catalog get expelled/{node}` on a \
+         member; to let it in again, `skep catalog rm expelled/{node}` there, and ask anew"
+    )]
+    Expelled {
+        /// The node.
+        node: NodeName,
+    },
 }
 
 /// An Ed25519 signature.
@@ -322,6 +331,7 @@ mod tests {
             Denial::TooSoon { after: at },
             Denial::Replaced { at },
             Denial::Unavailable,
+            Denial::Expelled { node: node() },
         ];
         let bytes: Vec<_> = denials
             .into_iter()
@@ -342,6 +352,7 @@ mod tests {
             030780a0f1c2b134
             030880a0f1c2b134
             0309
+            030a057765622d31
         "#]]
         .assert_eq(&(bytes.join("\n") + "\n"));
     }

@@ -68,6 +68,13 @@ impl User {
         Ok(Self { groups, ..user })
     }
 
+    /// What people call the user of this number: its name, else the number.
+    #[must_use]
+    pub fn called(uid: u32) -> String {
+        let passwd = read("/etc/passwd").unwrap_or_default();
+        of_number(&passwd, uid).map_or_else(|| format!("uid {uid}"), |user| user.name)
+    }
+
     fn numbered(uid: u32) -> Self {
         let home = "/".to_owned();
         Self { name: uid.to_string(), uid, gid: uid, groups: Vec::new(), home }

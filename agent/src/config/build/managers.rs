@@ -35,11 +35,12 @@ impl Build<'_> {
             ..base
         };
         self.belt("managers", timers.validate().map_err(|error| error.to_string()));
+        let by_certificate = eligible == Eligible::Certificate;
         let eligible = match eligible {
-            Eligible::Yes => Eligibility::Eligible,
+            Eligible::Yes | Eligible::Certificate => Eligibility::Eligible,
             Eligible::No => Eligibility::No,
             Eligible::Witness => Eligibility::Witness,
         };
-        Managers { eligible, timers }
+        Managers { eligible, by_certificate, timers }
     }
 }

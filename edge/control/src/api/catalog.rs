@@ -194,6 +194,68 @@ pub enum ManageFlock {
         /// Which.
         node: NodeName,
     },
+    /// This node becomes a backup, in the place of the lowest one.
+    Promote {
+        /// Which.
+        node: NodeName,
+    },
+    /// This backup becomes eligible again, and another takes its place.
+    Demote {
+        /// Which.
+        node: NodeName,
+    },
+    /// This node manages nothing until it is released.
+    Hold {
+        /// Which.
+        node: NodeName,
+    },
+    /// It may manage again.
+    Release {
+        /// Which.
+        node: NodeName,
+    },
+    /// This node is a member no more: an entry of the catalog.
+    Expel {
+        /// Which.
+        node: NodeName,
+        /// Why, for people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// The node that is asked founds the next generation from what it holds, whoever else may
+    /// have more.
+    Recover,
+}
+
+/// `GET /v1/flock-recovery`: what the node that is asked would found a flock from, and what would
+/// be lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovery {
+    /// The node that is asked.
+    pub node: NodeName,
+    /// Why it may not, if it may not.
+    pub refused: Option<String>,
+    /// What it holds, in words.
+    pub holds: String,
+    /// Up to which place.
+    pub place: u64,
+    /// The generation that it would found, at least.
+    pub generation: u64,
+    /// On whose disks every acknowledged write was, as far as is known here.
+    pub sync_set: Vec<SyncMember>,
+    /// What may be lost, in words.
+    pub may_be_lost: Vec<String>,
+    /// What a better copy would need, in words.
+    pub better: Vec<String>,
+}
+
+/// A member of the sync set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncMember {
+    /// Which.
+    pub node: NodeName,
+    /// Whether it is there.
+    pub present: bool,
 }
 
 /// Who manages the flock, as far as this node knows; a part of `GET /v1/flock`.

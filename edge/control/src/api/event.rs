@@ -80,6 +80,19 @@ pub enum EventKind {
         /// What.
         what: String,
     },
+    /// An operator ordered something of the managers: at any node of the bloc.
+    Order {
+        /// What.
+        what: String,
+        /// Who: the user there.
+        who: String,
+        /// At which node.
+        node: NodeName,
+        /// When, by that node's clock.
+        when: WallTime,
+        /// What came of it.
+        came: String,
+    },
     /// Entries of the catalog say something else.
     Catalog {
         /// After which command.

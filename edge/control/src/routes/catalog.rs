@@ -12,6 +12,7 @@ use crate::verb;
 
 pub(super) fn mounted(routes: Router<Backend>) -> Router<Backend> {
     let routes = mount(routes, &verb::MANAGE_FLOCK, post(manage));
+    let routes = mount(routes, &verb::FLOCK_RECOVERY, super::plain(Request::FlockRecovery));
     let routes = mount(routes, &verb::CATALOG, get(read));
     let routes = mount(routes, &verb::WRITE_CATALOG, post(write));
     let routes = mount(routes, &verb::CATALOG_ENTRY, get(entry));
