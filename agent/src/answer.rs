@@ -39,6 +39,8 @@ impl Spine {
             | Request::WriteCatalog { .. }
             | Request::CatalogImport { .. }
             | Request::CatalogReapply { .. }) => self.answer_catalog(catalog).await,
+            Request::Notify(reply) => reply.ok(self.notices()),
+            Request::NotifyTest { test, reply } => self.test_notify(test, reply),
             Request::Links(reply) => reply.ok(self.link_rows()),
             Request::Metrics(reply) => reply.ok(self.metrics()),
             Request::Certificate(reply) => reply.ok(self.certificate()),

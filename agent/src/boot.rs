@@ -28,7 +28,9 @@ use crate::config::high::Format;
 use crate::discovery::Discovery;
 use crate::disk::{BodyReader, Disk, Found};
 use crate::export::{Commands, Exports};
+use crate::hooks::Hooks;
 use crate::keys::{BlocVerifier, NodeSigner};
+use crate::notify::Notify;
 use crate::reach::Reach;
 use crate::renewal::{Asking, Renewal, Wall};
 use crate::rollout::Rollout;
@@ -141,6 +143,11 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     );
     spine.found_on_disk(problems);
     spine.generators = crate::topology::generators(&config);
+    let runner = commands.runner().clone();
+    spine.hooks = Some(hooks(&config, &info.node, (&requests, runner.clone())));
+    let rng = Rng::seeded(random()?);
+    let whose = (info.bloc.as_str(), &info.node);
+    spine.notify = Some(Notify::new(clock.now(), &config.notify, whose, runner, rng));
     let exports = exports(&config, &info.node, (&requests, commands, bodies))?;
     let cursors = spine.open_exports(exports, cursors).await;
     spine.open_cursors(cursors).await;
@@ -380,6 +387,20 @@ async fn watch_addresses(
             }
         }
     }
+}
+
+fn hooks(
+    config: &Config,
+    node: &NodeName,
+    (requests, runner): (&mpsc::Sender<Request>, skep_runner::Runner),
+) -> Hooks {
+    let parts = crate::hooks::Parts {
+        runner,
+        requests: requests.clone(),
+        node: node.clone(),
+        socket: config.control.socket.display().to_string(),
+    };
+    Hooks::new(&config.hooks, parts)
 }
 
 fn exports(

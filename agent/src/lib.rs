@@ -9,6 +9,7 @@
 //! the ways to nodes that cannot be dialled ([`reach`], [`routed`]), which channels of applications
 //! take ([`channel`]). What is asked about the catalog and the flock's managers is answered in
 //! `catalog` and `management`, what operators order of them carried out in `orders` and `recovery`.
+//! What happens to the flock is told to [`hooks`], what is wrong with it to people (`notify`).
 //! Commands that need no agent live in [`offline`].
 //!
 //! What the crates promise singly is kept here together: BLOC-7, BLOC-9, BLOC-33 to BLOC-40,
@@ -27,11 +28,13 @@ pub mod discovery;
 pub mod disk;
 pub mod export;
 pub mod giving;
+pub mod hooks;
 pub mod keys;
 #[cfg(test)]
 mod loopback;
 mod management;
 pub mod measure;
+mod notify;
 pub mod offline;
 mod orders;
 pub mod problems;

@@ -86,6 +86,7 @@ impl Spine {
                 let what = self.managers_event(&event);
                 tracing::info!("{what}");
                 self.note(EventKind::Managers { what });
+                self.look_soon();
             }
             other => tracing::debug!(?other, "nobody here asked for this"),
         }

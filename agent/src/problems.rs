@@ -92,12 +92,13 @@ impl Spine {
             hint: Some("its updates are kept and tried again; see docs/export.md".into()),
             since_ms: millis(now.since(since)),
         }));
+        problems.extend(self.notify.iter().flat_map(|notify| notify.problems(now)));
         problems
     }
 }
 
 /// What a certificate's dates and the wall clock say of one another.
-fn of_dates(info: &CertInfo, wall: WallTime) -> Option<Problem> {
+pub(crate) fn of_dates(info: &CertInfo, wall: WallTime) -> Option<Problem> {
     let left = info.not_after.since(wall);
     if info.not_before.since(wall) > CLOCK_BEHIND {
         let behind = info.not_before.since(wall).as_secs();

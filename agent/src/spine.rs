@@ -102,6 +102,26 @@ pub enum Request {
     Reach(crate::reach::Wish),
     /// An export command has ended.
     Exported(Box<crate::export::Exported>),
+    /// A hook has ended.
+    Hooked {
+        /// Which.
+        hook: String,
+        /// For which event.
+        of: String,
+        /// Whether it ended well.
+        well: bool,
+        /// How.
+        ended: String,
+    },
+    /// A letter about incidents was handed over, or could not be.
+    Posted {
+        /// To which target.
+        target: String,
+        /// Which letter.
+        letter: String,
+        /// Why it was not taken.
+        outcome: Result<(), String>,
+    },
     /// Note an event.
     Note(EventKind),
     /// Stop.
@@ -199,6 +219,10 @@ pub struct Spine {
     pub readers: crate::updates::Readers,
     /// What goes to commands.
     pub exports: crate::export::Exports,
+    /// What happens to the flock, and the hooks that learn of it.
+    pub hooks: Option<crate::hooks::Hooks>,
+    /// Incidents, and who is told of them.
+    pub(crate) notify: Option<crate::notify::Notify>,
     /// Reads that wait for the disk.
     pub reading: std::collections::VecDeque<Arc<str>>,
     /// Reads that the disk has not answered yet.
@@ -319,6 +343,8 @@ impl Spine {
             leaves_office: None,
             readers: crate::updates::Readers::default(),
             exports: crate::export::Exports::default(),
+            hooks: None,
+            notify: None,
             reading: std::collections::VecDeque::new(),
             told_by: None,
             unheard: None,
@@ -360,7 +386,7 @@ impl Spine {
         let now = self.clock.now();
         let due = self.node.deadline().map(|(at, _)| at).into_iter();
         let due = due.chain(self.exports.deadline()).chain(self.catalog_due);
-        let due = due.chain(self.leaves_office).min();
+        let due = due.chain(self.leaves_office).chain(self.telling_deadline()).min();
         let due = due.map_or(LONGEST_SLEEP, |at| at.since(now));
         tokio::select! {
             biased;
@@ -389,6 +415,9 @@ impl Spine {
         }
         if self.exports.deadline().is_some_and(|at| at <= self.clock.now()) {
             self.tick_exports().await;
+        }
+        if self.telling_deadline().is_some_and(|at| at <= self.clock.now()) {
+            self.tick_notify().await;
         }
         true
     }
@@ -505,6 +534,10 @@ impl Spine {
             Request::Knocked(peer, took) => self.feed(Input::Knocked { peer, took }).await,
             Request::Reach(wish) => self.wish(wish).await,
             Request::Exported(ended) => self.exported(*ended).await,
+            Request::Hooked { hook, of, well, ended } => self.hooked(hook, of, well, ended),
+            Request::Posted { target, letter, outcome } => {
+                self.posted(target, letter, outcome).await;
+            }
             Request::Note(kind) => self.note(kind),
             Request::Stop(farewell) => self.stopping = Some(farewell),
         }
@@ -625,6 +658,7 @@ impl Spine {
         crate::boot::tell_manager(sd_notify::NotifyState::Stopping);
         drop(sources);
         self.exports.stop();
+        self.stop_telling();
         if self.unheard.is_none() {
             self.feed(Input::Stop(farewell)).await;
         }

@@ -11,6 +11,7 @@ mod catalog;
 mod channel;
 mod flock;
 mod flood;
+mod notify;
 mod offline;
 mod online;
 
@@ -21,6 +22,7 @@ pub use catalog::{
 pub use channel::{ChannelOpen, ChannelServe};
 pub use flock::{FlockArgs, FlockExpel, FlockNode, FlockRecover, FlockRoster, FlockVerb};
 pub use flood::{Connect, FloodBench, FloodSend, FloodStats, FloodTail};
+pub use notify::{NotifyTest, NotifyVerb};
 pub use offline::{
     AgentArgs, BeaconArgs, CaDirectory, CaInit, CaInvite, CaIssue, CertShow, ConfigCheck,
     ConfigFile, ConfigImport, ConfigShow, DemoArgs, ImageBuild, ImageVerify, JoinArgs, RoleArg,
@@ -98,6 +100,10 @@ pub enum Verb {
         sudo skep catalog set setting/motd value='back at noon'\n  \
         skep catalog history setting/motd")]
     Catalog(CatalogVerb),
+    /// Show what is wrong with the flock and who was told of it, and try whether that works
+    #[command(subcommand, arg_required_else_help = true, disable_help_subcommand = true)]
+    #[command(after_help = "EXAMPLE\n  skep notify ls\n  sudo skep notify test")]
+    Notify(NotifyVerb),
     /// List the links of this node with the kernel's figures
     #[command(after_help = "EXAMPLE\n  skep links")]
     Links(Listing),
@@ -374,6 +380,8 @@ pub enum Online {
     Flock(FlockArgs),
     /// `skep catalog ..`
     Catalog(CatalogVerb),
+    /// `skep notify ..`
+    Notify(NotifyVerb),
     /// `skep links`
     Links(Listing),
     /// `skep group`
@@ -480,6 +488,7 @@ impl Cli {
             Verb::Members(listing) => Online::Members(listing),
             Verb::Flock(args) => Online::Flock(args),
             Verb::Catalog(verb) => Online::Catalog(verb),
+            Verb::Notify(verb) => Online::Notify(verb),
             Verb::Links(listing) => Online::Links(listing),
             Verb::Group(args) => Online::Group(args),
             Verb::Topology(args) => Online::Topology(args),

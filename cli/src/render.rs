@@ -13,12 +13,14 @@ use skep_control::api::Presence;
 mod catalog;
 mod flood;
 mod node;
+mod notify;
 mod rollout;
 mod topology;
 
 pub use catalog::{catalog, conflicts, diff, entry, history, imported, recovery, roster, written};
 pub use flood::{event, figures, gap, group, groups, long, pushed};
 pub use node::{ca, certificate, flock, health, links, members, metrics, status};
+pub use notify::{notices, tested};
 pub use rollout::{image, images, pruned, wave, wave_node_line, waves};
 pub use topology::{round_trip, topology};
 

@@ -23,6 +23,7 @@ mod catalog;
 mod channel;
 mod flock;
 mod flood;
+mod notify;
 #[cfg(test)]
 mod tests;
 
@@ -94,6 +95,7 @@ pub(crate) async fn carry_out(verb: Online, screen: &mut Screen<'_>) -> anyhow::
         Online::Members(args) => listing!(screen, args, members, render::members),
         Online::Flock(args) => return flock::flock(args, screen).await,
         Online::Catalog(verb) => return catalog::catalog(verb, screen).await,
+        Online::Notify(verb) => return notify::notify(verb, screen).await,
         Online::Links(args) => listing!(screen, args, links, render::links),
         Online::Metrics(args) => listing!(screen, args, metrics, render::metrics),
         Online::CaStatus(args) => listing!(screen, args, ca, render::ca),

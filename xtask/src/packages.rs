@@ -27,6 +27,10 @@ const fn package(program: &'static str, package: &'static str) -> Package {
 /// What the tests of `edge/hostfs` compare a tree's metadata with, root or not.
 pub const TREES: &[Package] = &[package("rsync", "rsync")];
 
+/// What the tests of notifications are delivered to.
+pub const MAILS: &[Package] =
+    &[package("aiosmtpd", "python3-aiosmtpd"), package("openssl", "openssl")];
+
 /// What `testing/lab` runs.
 pub const LAB: &[Package] = &[
     package("ip", "iproute2"),

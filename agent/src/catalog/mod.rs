@@ -35,6 +35,8 @@ pub(crate) enum Waiting {
     Order(OrderWaits),
     /// For a step of an import.
     Import(Box<Import>),
+    /// The desk that notes incidents.
+    Notice(skep_notices::Ticket),
 }
 
 /// Wishes under way, by token.
@@ -116,6 +118,11 @@ impl Spine {
     /// What shall be written, checked.
     fn write_of(&self, write: &WriteCatalog) -> Result<Write, Refusal> {
         let key = key_of(&write.key)?;
+        if key.kind() == Kind::NOTICE && write.fields.is_some() {
+            let message = format!("{key} is of the incidents, which agents note");
+            return Err(Refusal::new(Code::Refused, message)
+                .hint("remove it, and it is noted again where it is so: see `skep notify ls`"));
+        }
         if key.kind() == Kind::CONFLICT && write.fields.is_some() {
             let message = format!("{key} is of the conflict log, which merges write");
             return Err(Refusal::new(Code::Refused, message)
@@ -196,6 +203,9 @@ impl Spine {
                 let import = import.stepped(happened(outcome).map(|_| strength(strong)));
                 self.import(import).await;
             }
+            (Waiting::Notice(ticket), Granted::Decided { outcome, .. }) => {
+                self.notices_wrote(ticket, matches!(outcome, Outcome::Applied { .. }));
+            }
             (waiting, Granted::Refused { why, again }) => {
                 let code = if again { Code::Unavailable } else { Code::Refused };
                 self.not_granted(waiting, Refusal::new(code, why)).await;
@@ -211,6 +221,10 @@ impl Spine {
         match waiting {
             Waiting::Write(reply) => reply.refuse(refusal),
             Waiting::Order(waiting) => self.order_ended(waiting.asked(), Err(refusal)),
+            Waiting::Notice(ticket) => {
+                tracing::debug!(why = %refusal.message, "incidents were not noted");
+                self.notices_wrote(ticket, false);
+            }
             Waiting::Import(import) => {
                 let import = import.stepped(Err(refusal));
                 Box::pin(self.import(import)).await;
@@ -234,6 +248,9 @@ impl Spine {
         let index = self.node.catalog().catalog().index();
         let named = keys.iter().take(MAX_NAMED).map(ToString::to_string).collect();
         self.note(EventKind::Catalog { index, keys: named });
+        if keys.iter().any(|key| matches!(key.kind(), Kind::NOTICE | Kind::CONFLICT)) {
+            self.notices_changed();
+        }
         if keys.iter().any(|key| key.kind() == Kind::EXPELLED) {
             self.close_expelled();
         }

@@ -23,6 +23,7 @@ use super::{ENVIRONMENT, Override, TEST_CLOCK_OFFSET};
 mod client;
 mod groups;
 mod managers;
+mod telling;
 
 /// Makes the configuration of the file's values, the layer over it, the environment and the flags.
 pub(super) fn build(
@@ -55,6 +56,8 @@ pub(super) fn build(
     let ca = build.ca(low.ca, &node.state_dir);
     let wave = build.wave(low.wave);
     let managers = build.managers(low.managers);
+    let hooks = build.hooks(low.hooks, low.hook);
+    let notify = build.notify(low.notify);
     let log = build.log(low.log);
     let test_clock_offset_ms = build.test_clock_offset(environment);
     build.belt("flood", flood.validate().map_err(|error| error.to_string()));
@@ -78,6 +81,8 @@ pub(super) fn build(
         ca,
         wave,
         managers,
+        hooks,
+        notify,
         log,
         test_clock_offset_ms,
         settings: build.settings,

@@ -52,6 +52,10 @@ pub struct Config {
     pub wave: Wave,
     /// Who may manage the flock.
     pub managers: Managers,
+    /// Commands that learn what happens to the flock.
+    pub hooks: super::telling::Hooks,
+    /// Who is told of incidents.
+    pub notify: super::telling::Notify,
     /// What is logged.
     pub log: Log,
     /// For tests only, see [`super::TEST_CLOCK_OFFSET`].

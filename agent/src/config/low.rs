@@ -12,6 +12,7 @@ use skep_transport::discovery::JoinAddress;
 use toml::Spanned;
 
 use super::error::{ConfigError, ConfigErrors, Source, nearest};
+use super::telling::{EventWord, HookUrl, KindWord, MailAddress, MailServer, MailTls};
 use super::units::{Size, Span, Written};
 use super::values::{Command, Eligible, ExportFormat, Profile, Who};
 
@@ -49,6 +50,9 @@ sections! {
         ca: Ca,
         wave: Wave,
         managers: Managers,
+        hooks: Hooks,
+        hook: Named<Hook>,
+        notify: Notify,
         log: Log,
     }
     Node {
@@ -197,6 +201,59 @@ sections! {
         alone: Maybe<Span>,
         orphaned: Maybe<Span>,
         orphaned_holding: Maybe<Span>,
+    }
+    Hooks {
+        user: Maybe<String>,
+        time_limit: Maybe<Span>,
+        stable_after: Maybe<Span>,
+    }
+    Hook {
+        on: Maybe<Vec<Written<EventWord>>>,
+        command: Maybe<Command>,
+        user: Maybe<String>,
+        time_limit: Maybe<Span>,
+    }
+    Notify {
+        settle: Maybe<Span>,
+        unprotected_after: Maybe<Span>,
+        alone_after: Maybe<Span>,
+        gather: Maybe<Span>,
+        per_hour: Maybe<u32>,
+        retry_first: Maybe<Span>,
+        retry_last: Maybe<Span>,
+        keep: Maybe<Span>,
+        smtp: Named<Smtp>,
+        sendmail: Named<Sendmail>,
+        webhook: Named<Hooked>,
+        command: Named<Alert>,
+    }
+    Smtp {
+        server: Maybe<Written<MailServer>>,
+        tls: Maybe<MailTls>,
+        ca_file: Maybe<PathBuf>,
+        user: Maybe<String>,
+        password_file: Maybe<PathBuf>,
+        from: Maybe<Written<MailAddress>>,
+        to: Maybe<Vec<Written<MailAddress>>>,
+        kinds: Maybe<Vec<Written<KindWord>>>,
+    }
+    Sendmail {
+        program: Maybe<Command>,
+        from: Maybe<Written<MailAddress>>,
+        to: Maybe<Vec<Written<MailAddress>>>,
+        kinds: Maybe<Vec<Written<KindWord>>>,
+    }
+    Hooked {
+        url: Maybe<Written<HookUrl>>,
+        secret_file: Maybe<PathBuf>,
+        ca_file: Maybe<PathBuf>,
+        kinds: Maybe<Vec<Written<KindWord>>>,
+    }
+    Alert {
+        command: Maybe<Command>,
+        user: Maybe<String>,
+        time_limit: Maybe<Span>,
+        kinds: Maybe<Vec<Written<KindWord>>>,
     }
     Log {
         level: Maybe<String>,

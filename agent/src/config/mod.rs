@@ -23,6 +23,7 @@ mod layer;
 mod low;
 pub mod origin;
 pub mod reference;
+pub mod telling;
 #[cfg(test)]
 mod tests;
 mod units;

@@ -128,6 +128,33 @@ const WRONG: &[(&str, &str)] = &[
     ("a peer that is nowhere", "[peers.x]\naddresses = [\"x\"]\n"),
     ("an exit for a sentence", "[client]\nexit_allowed = [\"every body\"]\n"),
     ("an exit for too many bits", "[client]\nexit_allowed = [\"10.0.0.0/40\"]\n"),
+    ("a hook for what never happens", "[hook.x]\non = [\"spilt\"]\ncommand = \"true\"\n"),
+    ("a hook that does nothing", "[hook.x]\non = [\"split\"]\n"),
+    ("a hook with a sentence for a name", "[hook.\"when split\"]\ncommand = \"true\"\n"),
+    ("a mail to nowhere", "[notify.smtp.ops]\nserver = \"mail\"\nfrom = \"skep@example.org\"\n"),
+    (
+        "a mail to everywhere",
+        "[notify.smtp.ops]\nserver = \"mail\"\nfrom = \"a@b.c\"\n\
+         to = [\"ops\", \"a@b.c, d@e.f\"]\n",
+    ),
+    (
+        "a password for everybody",
+        "[notify.smtp.ops]\nserver = \"mail\"\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\ntls = \"none\"\n\
+         user = \"skep\"\npassword_file = \"/etc/p\"\n",
+    ),
+    (
+        "a password of nobody",
+        "[notify.smtp.ops]\nserver = \"m\"\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\n\
+        password_file = \"/etc/p\"\n",
+    ),
+    ("a password in the file", "[notify.smtp.ops]\npassword = \"hush\"\n"),
+    ("a webhook in the clear", "[notify.webhook.x]\nurl = \"http://chat.example/\"\n"),
+    (
+        "two targets of one name",
+        "[notify.webhook.x]\nurl = \"https://a.b/\"\n[notify.command.x]\ncommand = \"true\"\n",
+    ),
+    ("an incident of no kind", "[notify.command.x]\ncommand = \"true\"\nkinds = [\"fire\"]\n"),
+    ("no letters at all", "[notify]\nper_hour = 0\nretry_first = \"1h\"\nsettle = \"7d\"\n"),
     ("one port for both", "[client]\nenabled = true\ntls_port = 2000\naddresses = [\"::\"]\n"),
 ];
 

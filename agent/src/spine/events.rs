@@ -114,6 +114,7 @@ impl Spine {
             };
             let name = self.flock_name();
             self.note(EventKind::Flock { name, present });
+            self.look_soon();
         }
     }
 }

@@ -9,6 +9,7 @@ mod huge;
 mod keys;
 mod large;
 mod limits;
+mod notify;
 mod operator;
 mod renewal;
 mod room;

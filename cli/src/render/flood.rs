@@ -3,7 +3,7 @@
 use comfy_table::Color;
 use skep_base::ByteSize;
 use skep_client::{Gap, Long, Update};
-use skep_control::api::{Event, EventKind, Group, Presence};
+use skep_control::api::{Event, EventKind, FlockChange, Group, Presence};
 
 use super::{Style, clean, count, facts, finish, joined, names, right};
 use crate::human;
@@ -174,6 +174,16 @@ fn words(kind: &EventKind) -> (String, Option<Color>) {
             let colour = if came == "done" { Color::Green } else { Color::Yellow };
             (format!("{who} at {node} ordered {what} at {at}: {came}"), Some(colour))
         }
+        EventKind::Formed(now) => (flock_change("formed", now), Some(Color::Green)),
+        EventKind::Merged(now) => (flock_change("merged", now), Some(Color::Green)),
+        EventKind::Split(now) => (flock_change("split", now), Some(Color::Yellow)),
+        EventKind::MasterChanged(now) => (flock_change("master changed", now), None),
+        EventKind::Stable(now) => (flock_change("stable", now), Some(Color::Green)),
+        EventKind::RoleChanged(now) => (flock_change("role changed", now), None),
+        EventKind::Hook { hook, of, well, ended } => {
+            (format!("hook {hook} for {of} {ended}"), (!well).then_some(Color::Red))
+        }
+        EventKind::Notified { target, letter } => (format!("{target} was told: {letter}"), None),
         EventKind::Catalog { index, keys } => {
             (format!("catalog {index}: {} changed", keys.join(" ")), None)
         }
@@ -233,4 +243,24 @@ fn words(kind: &EventKind) -> (String, Option<Color>) {
             ("something that only a newer command can name; see --json".to_owned(), None)
         }
     }
+}
+
+/// What happened to the flock, and how it is now.
+fn flock_change(what: &str, now: &FlockChange) -> String {
+    let flock = now.flock.as_deref().unwrap_or("no flock");
+    let master = now.master.as_ref().map_or("no master".to_owned(), |it| format!("master {it}"));
+    let mut text = format!("{what}: {flock}, {master}, {} present", now.present);
+    if !now.nodes.is_empty() {
+        let named = names(&now.nodes);
+        let more = (now.count as usize).saturating_sub(now.nodes.len());
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        text.push_str(&format!("; {named}{more}"));
+    }
+    if let Some(before) = &now.before {
+        text.push_str(&format!("; was {before}"));
+    }
+    if what.starts_with("role") {
+        text.push_str(&format!("; this node is {}", now.role));
+    }
+    text
 }

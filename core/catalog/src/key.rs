@@ -28,13 +28,17 @@ impl Kind {
     pub const SETTING: Self = Self(4);
     /// What one side of a merge wanted and the other's version stands in the way of.
     pub const CONFLICT: Self = Self(5);
+    /// An incident that somebody is told of: the agents' own notes, of which a merge keeps those of
+    /// the flock that leads, and which are in no backup.
+    pub const NOTICE: Self = Self(6);
 
-    const WORDS: [(Self, &'static str); 5] = [
+    const WORDS: [(Self, &'static str); 6] = [
         (Self::GROUP, "group"),
         (Self::RULE, "rule"),
         (Self::EXPELLED, "expelled"),
         (Self::SETTING, "setting"),
         (Self::CONFLICT, "conflict"),
+        (Self::NOTICE, "notice"),
     ];
 
     /// The word for it, where this build knows it.
@@ -43,9 +47,15 @@ impl Kind {
         Self::WORDS.iter().find(|(kind, _)| *kind == self).map(|(_, word)| *word)
     }
 
+    /// Whether operators write such entries, and not merges or agents.
+    #[must_use]
+    pub const fn is_written_by_hand(self) -> bool {
+        !matches!(self, Self::CONFLICT | Self::NOTICE)
+    }
+
     /// The kinds that an operator may write.
     pub fn writable() -> impl Iterator<Item = (Self, &'static str)> {
-        Self::WORDS.into_iter().filter(|(kind, _)| *kind != Self::CONFLICT)
+        Self::WORDS.into_iter().filter(|(kind, _)| kind.is_written_by_hand())
     }
 }
 
@@ -66,7 +76,8 @@ pub enum KeyError {
     Shape(String),
     /// A kind that this build does not know.
     #[error(
-        "{0:?} is no kind of entry that this build knows: group, rule, expelled, setting, conflict"
+        "{0:?} is no kind of entry that this build knows: group, rule, expelled, setting, \
+         conflict, notice"
     )]
     Kind(String),
     /// A name with something in it that none may have.

@@ -145,6 +145,10 @@ impl Catalog {
                 put,
             };
             if let Some(logged) = self.contradicted(&key, &foreign, ours.put.as_ref()) {
+                // Who was told of what is no wish of anybody's: nobody need decide about it.
+                if key.kind() == Kind::NOTICE {
+                    continue;
+                }
                 let version = Version { revision: foreign.index, stamp: foreign.stamp, ..ours };
                 let conflict = Conflict { key, version };
                 let Version { who, when, .. } = conflict.version.clone();

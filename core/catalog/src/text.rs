@@ -22,6 +22,10 @@ pub fn export(catalog: &Catalog) -> String {
         catalog.root(),
     );
     for (key, version, payload) in catalog.entries() {
+        // An old backup shall tell nobody of what was wrong then.
+        if key.kind() == Kind::NOTICE {
+            continue;
+        }
         let who: String =
             version.who.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         // Writing to a string cannot fail.

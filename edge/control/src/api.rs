@@ -16,6 +16,7 @@ mod event;
 mod flood;
 mod image;
 mod node;
+mod notify;
 mod topology;
 
 pub use catalog::{
@@ -35,6 +36,9 @@ pub use image::{
 pub use node::{
     Accepted, AgentState, CaStatus, Certificate, Check, Flock, Group, Health, JoinAddress, Link,
     LinkKind, Member, Metric, MetricKind, Presence, Problem, Shutdown, Status, Subscriber, Wait,
+};
+pub use notify::{
+    FlockChange, Incident, IncidentTold, Notices, NotifyTarget, NotifyTested, TestNotify, ToldBy,
 };
 pub use topology::{
     DrawAs, HashReason, OverlayBasis, ReadTopology, RoundTrip, RttBasis, Topology, TopologyDecree,

@@ -12,10 +12,10 @@ use crate::Caller;
 use crate::api::{
     Accepted, CaStatus, Catalog, CatalogDiff, CatalogHistory, CatalogText, Certificate, Commit,
     Committed, DiffCatalog, Event, Flock, Group, Health, Image, ImageDetail, ImportCatalog,
-    Imported, JoinAddress, Link, ManageFlock, Member, Metric, PruneImages, Pruned, Published,
-    ReadCatalog, ReadEvents, ReadTopology, ReadUpdates, Recovery, Refusal, RoundTrip, Shutdown,
-    StartWave, Status, Topology, Updates, Wave, WaveDetail, WaveId, WhichVersion, WriteCatalog,
-    Written,
+    Imported, JoinAddress, Link, ManageFlock, Member, Metric, Notices, NotifyTested, PruneImages,
+    Pruned, Published, ReadCatalog, ReadEvents, ReadTopology, ReadUpdates, Recovery, Refusal,
+    RoundTrip, Shutdown, StartWave, Status, TestNotify, Topology, Updates, Wave, WaveDetail,
+    WaveId, WhichVersion, WriteCatalog, Written,
 };
 use crate::feed::Feed;
 
@@ -152,6 +152,15 @@ pub enum Request {
         name: String,
         /// The answer.
         reply: Reply<Written>,
+    },
+    /// What is or was wrong, and who was told of it.
+    Notify(Reply<Notices>),
+    /// Send a letter to every target, or to one. Answer when each has answered.
+    NotifyTest {
+        /// To whom.
+        test: TestNotify,
+        /// The answer.
+        reply: Reply<Vec<NotifyTested>>,
     },
     /// Links that are up.
     Links(Reply<Vec<Link>>),

@@ -19,9 +19,9 @@ use crate::api::{
     Accepted, CaStatus, Catalog, CatalogDiff, CatalogHistory, CatalogText, Certificate, Code,
     Commit, Committed, DrawAs, Event, Failure, Flock, Group, Health, Image, ImageDetail,
     ImportCatalog, Imported, JoinAddress, Link, MAX_ANSWER_BYTES, MAX_WAIT_MS, ManageFlock, Member,
-    Metric, PREFIX, PruneImages, Pruned, Published, ReadEvents, ReadUpdates, Recovery, Refusal,
-    RoundTrip, Shutdown, StartWave, Status, Topology, Updates, Wave, WaveDetail, WaveId,
-    WhichVersion, WriteCatalog, Written,
+    Metric, Notices, NotifyTested, PREFIX, PruneImages, Pruned, Published, ReadEvents, ReadUpdates,
+    Recovery, Refusal, RoundTrip, Shutdown, StartWave, Status, TestNotify, Topology, Updates, Wave,
+    WaveDetail, WaveId, WhichVersion, WriteCatalog, Written,
 };
 
 /// How long an answer may take: longer than the server gives the agent, and than any wait.
@@ -188,6 +188,22 @@ impl Client {
     /// See [`ClientError`].
     pub async fn flock_recovery(&self) -> Result<Recovery, ClientError> {
         self.get("/flock-recovery").await
+    }
+
+    /// What is or was wrong, and who was told of it.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn notices(&self) -> Result<Notices, ClientError> {
+        self.get("/notify").await
+    }
+
+    /// Sends a letter to every target of the node, or to one.
+    ///
+    /// # Errors
+    /// See [`ClientError`]. That a target did not take it is none.
+    pub async fn test_notify(&self, test: &TestNotify) -> Result<Vec<NotifyTested>, ClientError> {
+        self.post("/notify/test", test).await
     }
 
     /// The catalog, or its entries of one kind.

@@ -33,6 +33,7 @@ use crate::verb::{self, Verb};
 mod tests;
 
 mod catalog;
+mod notify;
 
 /// How long the agent may take to answer. Its longest answer waits for one `fsync`.
 const CALL_TIME: Duration = Duration::from_secs(30);
@@ -49,6 +50,7 @@ pub(crate) fn router(backend: Backend) -> Router {
     let routes = mount(routes, &verb::MEMBERS, plain(Request::Members));
     let routes = mount(routes, &verb::FLOCK, plain(Request::Flock));
     let routes = catalog::mounted(routes);
+    let routes = notify::mounted(routes);
     let routes = mount(routes, &verb::LINKS, plain(Request::Links));
     let routes = mount(routes, &verb::METRICS, plain(Request::Metrics));
     let routes = mount(routes, &verb::CERT, plain(Request::Certificate));

@@ -79,6 +79,10 @@ verbs! {
         "/catalog-conflicts/{name}",
         "let an entry of the conflict log happen after all",
     );
+    /// Incidents.
+    NOTIFY = read("/notify", "what is or was wrong, and who was told of it");
+    /// Try the targets.
+    NOTIFY_TEST = operate("POST", "/notify/test", "send a letter to every target, or to one");
     /// The links.
     LINKS = read("/links", "links that are up, with the kernel's figures");
     /// The events.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use super::{Outcome, Tally};
-use crate::packages::{self, LAB, TREES};
+use crate::packages::{self, LAB, MAILS, TREES};
 use crate::process::{cargo, find, shown, watch};
 use crate::say;
 use crate::tidy::{self, Workspace};
@@ -87,6 +87,7 @@ pub(super) fn plan(settings: &Settings, root: &Path) -> Result<Vec<Step>> {
     rustdoc.env("RUSTDOCFLAGS", "-D warnings");
     // Before any test runs: a tree that `rsync` never looked at is one less proof.
     packages::ensure(TREES, settings.install)?;
+    packages::ensure(MAILS, settings.install)?;
     let mut steps = vec![
         step("fmt", Action::Pass(command(&["fmt", "--all", "--check"]))),
         step("tidy", Action::Tidy(root.to_owned())),

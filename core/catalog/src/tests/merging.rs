@@ -54,6 +54,22 @@ fn conflicts(catalog: &Catalog) -> Vec<(Key, Conflict)> {
 }
 
 #[test]
+fn who_was_told_of_what_is_no_conflict() {
+    let mut base = Catalog::new();
+    set(&mut base, "notice/on-hold.web-1", Some("open"));
+    let mut ours = base.clone();
+    let mut theirs = Flock::of(&base);
+    set(&mut ours, "notice/on-hold.web-1", Some("told"));
+    theirs.set("notice/on-hold.web-1", Some("over"));
+    theirs.set("notice/on-hold.web-2", Some("open"));
+    theirs.hand_over(&mut ours, base.index());
+    assert_eq!(conflicts(&ours), []);
+    assert_eq!(says(&ours, "notice/on-hold.web-1").as_deref(), Some("told"));
+    assert_eq!(says(&ours, "notice/on-hold.web-2").as_deref(), Some("open"));
+    assert!(!export(&ours).contains("web-1"), "a backup has none of it");
+}
+
+#[test]
 fn both_sides_changes_are_there_or_in_the_conflict_log() {
     let mut base = Catalog::new();
     for name in ["setting/both", "setting/theirs", "setting/gone", "setting/alike"] {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use skep_base::{GroupName, ImageName, NodeName, WallTime};
 
-use super::{Presence, UpdateId, WaveId, WaveState};
+use super::{FlockChange, Presence, UpdateId, WaveId, WaveState};
 
 /// One line of `GET /v1/events`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +92,36 @@ pub enum EventKind {
         when: WallTime,
         /// What came of it.
         came: String,
+    },
+    /// This node is in a flock, or its part of one was founded again.
+    Formed(FlockChange),
+    /// Members that had parted are back, or flocks became one.
+    Merged(FlockChange),
+    /// Members went without a word.
+    Split(FlockChange),
+    /// Another node is the master.
+    MasterChanged(FlockChange),
+    /// Nothing has changed in the flock for some time.
+    Stable(FlockChange),
+    /// This node is something else in the flock.
+    RoleChanged(FlockChange),
+    /// A hook was run, or could not be.
+    Hook {
+        /// Which.
+        hook: String,
+        /// For which of the events above.
+        of: String,
+        /// Whether it ended well.
+        well: bool,
+        /// How it ended.
+        ended: String,
+    },
+    /// A target has taken a letter about incidents.
+    Notified {
+        /// Which target.
+        target: String,
+        /// What the letter is called.
+        letter: String,
     },
     /// Entries of the catalog say something else.
     Catalog {

@@ -54,6 +54,7 @@ fn body_for(verb: &Verb) -> &'static str {
         ("POST", "/join-address") => r#"{"addresses":["192.0.2.1:7400"]}"#,
         ("POST", "/flock") => r#"{"order":"transfer","node":"web-2"}"#,
         ("POST", "/catalog") => r#"{"key":"setting/a","fields":{"value":1}}"#,
+        ("POST", "/notify/test") => r#"{"target":"ops"}"#,
         ("POST", "/shutdown") => r#"{"leave":false}"#,
         ("POST", path) if path.contains("subscriber") => r#"{"cursor":3}"#,
         _ => "",

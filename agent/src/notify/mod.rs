@@ -1,0 +1,368 @@
+//! Incidents: what is wrong with the flock or with this node, noted in the catalog, and told by the
+//! master (DVM-10, DVM-13, DVM-14, BLOC-19). The thin shell around [`skep_notices::Desk`].
+//!
+//! The desk is shown what is wrong ([`sightings`]), the entries of the catalog ([`entry`]) and
+//! whether this node is master. What it wants written goes to the master as any write does; the
+//! letters that it wants sent are made in [`letters`] and handed over in tasks of their own
+//! ([`send`]), so that a mail server that hangs holds nothing up.
+
+mod entry;
+mod letters;
+mod send;
+mod shown;
+mod sightings;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use skep_base::{NodeId, NodeName, Outbox, Rng, Time};
+use skep_catalog::{Command, Expect, Kind, Wish, Write};
+use skep_control::api::{EventKind, NotifyTested, Problem, TestNotify};
+use skep_control::{Reply, api};
+use skep_notices::{Change, Desk, Event, FlockSeen, Input, Notice, Office, Output, Seen, Ticket};
+use skep_runner::Runner;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::catalog::Waiting;
+use crate::config::telling::{self, Target};
+use crate::spine::{Request, Spine};
+use crate::status::millis;
+use letters::Parcel;
+
+/// How often it is looked at what is wrong where nothing seems to have happened: certificates age,
+/// and a follower hears of much by records only.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// A test letter gets no longer than this: somebody waits.
+const TEST_PATIENCE: Duration = Duration::from_secs(20);
+
+/// The desk and all around it.
+pub(crate) struct Notify {
+    desk: Desk,
+    targets: BTreeMap<String, Target>,
+    runner: Runner,
+    bloc: String,
+    me: NodeName,
+    /// When it is looked next.
+    look: Time,
+    /// Nodes that were managers when they were last there, and what they were.
+    managers: BTreeMap<NodeId, &'static str>,
+    /// Entries of the conflict log, by the history that they come from.
+    conflicts: BTreeMap<String, usize>,
+    /// The entries are to be shown to the desk again.
+    entries_changed: bool,
+    /// Writes that the master has answered.
+    wrote: Vec<(Ticket, bool)>,
+    /// Letters that are being handed over; they end with this.
+    posting: BTreeMap<String, AbortOnDropHandle<()>>,
+}
+
+impl Notify {
+    pub(crate) fn new(
+        now: Time,
+        config: &telling::Notify,
+        (bloc, me): (&str, &NodeName),
+        runner: Runner,
+        rng: Rng,
+    ) -> Self {
+        let desk = skep_notices::Config { me: me.as_str().to_owned(), ..config.desk.clone() };
+        Self {
+            desk: Desk::new(now, desk, rng),
+            targets: config.targets.clone(),
+            runner,
+            bloc: bloc.to_owned(),
+            me: me.clone(),
+            look: now,
+            managers: BTreeMap::new(),
+            conflicts: BTreeMap::new(),
+            entries_changed: true,
+            wrote: Vec::new(),
+            posting: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Time {
+        self.desk.deadline().map_or(self.look, |(at, _)| at.min(self.look))
+    }
+
+    /// Ends what is being handed over: whoever is master next hands it over again.
+    pub(crate) fn stop(&mut self) {
+        self.posting.clear();
+    }
+
+    /// Targets that take nothing.
+    pub(crate) fn problems(&self, now: Time) -> Vec<Problem> {
+        let failing = self.desk.targets().filter_map(|(name, figures)| {
+            let (since, why) = figures.failing.as_ref()?;
+            Some(Problem {
+                message: format!("target {name} takes no letters about incidents: {why}"),
+                hint: Some("`skep notify test` tries it and says more".to_owned()),
+                since_ms: millis(now.since(*since)),
+            })
+        });
+        failing.collect()
+    }
+}
+
+impl Spine {
+    /// Something may be otherwise: it is looked at before the loop sleeps.
+    pub(crate) fn look_soon(&mut self) {
+        if let Some(notify) = &mut self.notify {
+            notify.look = self.clock.now();
+        }
+    }
+
+    /// When something is to be told, or looked at.
+    pub(crate) fn telling_deadline(&self) -> Option<Time> {
+        let hooks = self.hooks.as_ref().and_then(crate::hooks::Hooks::deadline);
+        let notify = self.notify.as_ref().map(Notify::deadline);
+        hooks.into_iter().chain(notify).min()
+    }
+
+    /// Ends hooks that run, and letters that are being handed over.
+    pub(crate) fn stop_telling(&mut self) {
+        if let Some(hooks) = &mut self.hooks {
+            hooks.stop();
+        }
+        if let Some(notify) = &mut self.notify {
+            notify.stop();
+        }
+    }
+
+    /// The master has answered a write of the desk.
+    pub(crate) fn notices_wrote(&mut self, ticket: Ticket, happened: bool) {
+        if let Some(notify) = &mut self.notify {
+            notify.wrote.push((ticket, happened));
+        }
+        self.look_soon();
+    }
+
+    /// Entries of the catalog that the desk or its sightings go by say something else.
+    pub(crate) fn notices_changed(&mut self) {
+        if let Some(notify) = &mut self.notify {
+            notify.entries_changed = true;
+        }
+        self.look_soon();
+    }
+
+    /// Looks at the flock and at this node, and does what follows.
+    pub(crate) async fn tick_notify(&mut self) {
+        let now = self.clock.now();
+        let Some(mut notify) = self.notify.take() else { return };
+        let mut out = Outbox::new();
+        for (ticket, happened) in std::mem::take(&mut notify.wrote) {
+            notify.desk.handle(now, Input::Wrote { ticket, happened }, &mut out);
+        }
+        if std::mem::take(&mut notify.entries_changed) {
+            let (entries, conflicts) = self.entries();
+            notify.conflicts = conflicts;
+            notify.desk.handle(now, Input::Entries(entries), &mut out);
+        }
+        let hooks = self.hooks.as_ref().and_then(crate::hooks::Hooks::deadline);
+        if now >= notify.look || hooks.is_some_and(|at| at <= now) {
+            notify.look = now + LOOK_EVERY;
+            let view = self.node.management(now);
+            let master = view.flock.as_ref().and_then(|flock| flock.master);
+            let master = master.filter(|node| self.node.present().contains(node));
+            let office = match (view.role == skep_managers::Role::Master, master) {
+                (true, _) => Office::Master,
+                (false, Some(_)) => Office::Served,
+                (false, None) => Office::Alone,
+            };
+            notify.desk.handle(now, Input::Office(office), &mut out);
+            let sightings = self.sightings(&mut notify, &view, office);
+            let wall = self.clock.wall();
+            notify.desk.handle(now, Input::Sees { wall, sightings }, &mut out);
+            let seen = self.seen(&view, master);
+            self.watch_flock(seen);
+        }
+        notify.desk.tick(now, &mut out);
+        self.notify = Some(notify);
+        self.do_notify(out).await;
+    }
+
+    async fn do_notify(&mut self, mut out: Outbox<Output>) {
+        while let Some(output) = out.pop() {
+            match output {
+                Output::Write { ticket, changes } => self.write_notices(ticket, changes).await,
+                Output::Post(post) => self.hand_over(post),
+                Output::Event(event) => self.notify_event(event),
+            }
+        }
+    }
+
+    /// The flock as a watch wants it.
+    fn seen(&self, view: &skep_managers::View, master: Option<NodeId>) -> Seen {
+        use skep_node::Status as Is;
+        // Who has not said its name yet is nobody: it would seem to go when it does.
+        let name = |node: NodeId| self.node.member_view(node)?.name.cloned();
+        let flock = view.flock.as_ref().map(|flock| FlockSeen {
+            name: flock.name.clone(),
+            lineage: flock.lineage.0,
+            parent: flock.parent.map(|(lineage, _)| lineage.0),
+            generation: flock.generation.0,
+            master: master.and_then(name),
+        });
+        let present: BTreeSet<NodeName> =
+            self.node.present().iter().filter_map(|node| name(*node)).collect();
+        let gone =
+            self.node.members().filter(|member| matches!(member.status, Is::Left | Is::Restarting));
+        let gone = gone.filter_map(|member| member.name.cloned()).collect();
+        Seen { flock, role: sightings::role_word(view.role), present, gone }
+    }
+
+    /// The entries of incidents, as this node's copy of the catalog has them, and what is in its
+    /// conflict log.
+    fn entries(&self) -> (Vec<(u64, Notice)>, BTreeMap<String, usize>) {
+        let (mut notices, mut conflicts) = (Vec::new(), BTreeMap::new());
+        for (key, version, payload) in self.node.catalog().catalog().entries() {
+            match key.kind() {
+                Kind::NOTICE => {
+                    let notice = entry::read(key, payload);
+                    notices.extend(notice.map(|notice| (version.revision, notice)));
+                }
+                Kind::CONFLICT => {
+                    let history = key.name().split('-').next().unwrap_or_default();
+                    *conflicts.entry(history.to_owned()).or_default() += 1;
+                }
+                _ => {}
+            }
+        }
+        (notices, conflicts)
+    }
+
+    async fn write_notices(&mut self, ticket: Ticket, changes: Vec<Change>) {
+        let mut writes = Vec::new();
+        for Change { incident, expect, notice } in changes {
+            let Some(key) = entry::key(&incident) else { continue };
+            let expect = expect.map_or(Expect::Absent, Expect::Revision);
+            let put = notice.as_ref().map(entry::payload);
+            writes.push(Write { key, expect, put });
+        }
+        let who = self
+            .notify
+            .as_ref()
+            .map_or_else(String::new, |notify| format!("the agent at {}", notify.me));
+        let command = Command { who, when: self.clock.wall(), writes };
+        match command.to_bytes() {
+            Ok(bytes) => self.wish_for(Wish::Propose(bytes), Waiting::Notice(ticket)).await,
+            Err(error) => {
+                tracing::error!(%error, "incidents could not be noted");
+                self.notices_wrote(ticket, false);
+            }
+        }
+    }
+
+    fn hand_over(&mut self, post: skep_notices::Post) {
+        let requests = self.requests.clone();
+        let Some(notify) = &mut self.notify else { return };
+        let skep_notices::Post { target, letter } = post;
+        let Some(way) = notify.targets.get(&target).cloned() else { return };
+        let parcel = Parcel::of(&letter, &notify.bloc, notify.me.as_str());
+        let (runner, name) = (notify.runner.clone(), target.clone());
+        let task = tokio::spawn(async move {
+            let outcome = send::deliver(&way, &runner, &parcel).await;
+            let outcome = outcome.map(drop).map_err(|(why, _)| why);
+            let posted = Request::Posted { target, letter: letter.name, outcome };
+            if requests.send(posted).await.is_err() {
+                tracing::trace!("the agent has ended");
+            }
+        });
+        notify.posting.insert(name, AbortOnDropHandle::new(task));
+    }
+
+    /// A letter was handed over, or could not be.
+    pub(crate) async fn posted(
+        &mut self,
+        target: String,
+        letter: String,
+        outcome: Result<(), String>,
+    ) {
+        let now = self.clock.now();
+        let Some(notify) = &mut self.notify else { return };
+        notify.posting.remove(&target);
+        let mut out = Outbox::new();
+        notify.desk.handle(now, Input::Posted { target, letter, outcome }, &mut out);
+        self.do_notify(out).await;
+    }
+
+    fn notify_event(&mut self, event: Event) {
+        match event {
+            Event::Told { target, letter } => {
+                tracing::info!(%target, %letter, "told of incidents");
+                self.note(EventKind::Notified { target, letter });
+            }
+            Event::Failing { target, why } => {
+                let message = format!("target {target} takes no letters about incidents: {why}");
+                tracing::warn!("{message}");
+                let hint = "it is tried again and again; `skep notify test` says more".to_owned();
+                self.note(EventKind::Problem { message, hint: Some(hint) });
+            }
+            Event::Dropped { incident } => {
+                let message = format!("incident {incident} is not noted: there are too many");
+                tracing::warn!("{message}");
+                let hint = Some("see `skep notify ls`".to_owned());
+                self.note(EventKind::Problem { message, hint });
+            }
+        }
+    }
+
+    /// Tries all targets, or one; answers when each has answered.
+    pub(crate) fn test_notify(&self, test: TestNotify, reply: Reply<Vec<NotifyTested>>) {
+        let Some(notify) = &self.notify else { return };
+        let wanted = |name: &String| test.target.as_ref().is_none_or(|only| only == name);
+        let targets: Vec<(String, Target)> = notify
+            .targets
+            .iter()
+            .filter(|(name, _)| wanted(name))
+            .map(|(name, target)| (name.clone(), target.clone()))
+            .collect();
+        if targets.is_empty() {
+            let message = match &test.target {
+                Some(name) => format!("this node has no target named {name}"),
+                None => "this node has no target to notify".to_owned(),
+            };
+            let hint = "`skep notify ls` lists them; docs/operating/notifications.md says how to \
+                        add one";
+            let refusal = api::Refusal::new(api::Code::NotFound, message);
+            return reply.refuse(refusal.hint(hint));
+        }
+        let parcel = Parcel::test(&notify.bloc, notify.me.as_str(), self.clock.wall());
+        let runner = notify.runner.clone();
+        tokio::spawn(async move {
+            let tries = targets.into_iter().map(|(name, target)| {
+                let (runner, parcel) = (runner.clone(), parcel.clone());
+                tokio::spawn(async move { try_target(name, &target, &runner, &parcel).await })
+            });
+            let tries: Vec<_> = tries.collect();
+            let mut tested = Vec::new();
+            for one in tries {
+                match one.await {
+                    Ok(one) => tested.push(one),
+                    Err(error) => tracing::error!(%error, "a test broke off"),
+                }
+            }
+            reply.ok(tested);
+        });
+    }
+}
+
+async fn try_target(
+    name: String,
+    target: &Target,
+    runner: &Runner,
+    parcel: &Parcel,
+) -> NotifyTested {
+    let began = std::time::Instant::now();
+    let outcome = tokio::time::timeout(TEST_PATIENCE, send::deliver(target, runner, parcel)).await;
+    let outcome = outcome.unwrap_or_else(|_| {
+        let why = format!("no answer within {} s", TEST_PATIENCE.as_secs());
+        Err((why, "it may answer later: a letter about an incident is waited for longer"))
+    });
+    let (taken, said, hint) = match outcome {
+        Ok(said) => (true, said, None),
+        Err((why, hint)) => (false, why, Some(hint.to_owned())),
+    };
+    let took_ms = millis(began.elapsed());
+    let (way, place) = (target.way().to_owned(), target.place());
+    NotifyTested { target: name, way, place, taken, said, hint, took_ms }
+}

@@ -1,0 +1,279 @@
+//! What happens to a flock reaches its hooks (BLOC-10, BLOC-21), and what is wrong with it people,
+//! once, whichever node dies on the way (DVM-13, BLOC-19). The mail server is aiosmtpd.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::agents::{Agent, Bloc};
+
+const PYTHON: &str = "/usr/bin/python3";
+const RECEIVERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../edge/notify/tests/receivers.py");
+
+/// A mail server and a receiver of webhooks that run.
+struct Receivers {
+    dir: TempDir,
+    child: Child,
+    said: Receiver<Value>,
+    ports: Value,
+    mails: Vec<String>,
+}
+
+impl Drop for Receivers {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+impl Receivers {
+    fn or_skip() -> Option<Self> {
+        let mut module = Command::new(PYTHON);
+        let module = module.args(["-c", "import aiosmtpd"]).stderr(Stdio::null());
+        let there = module.status().is_ok_and(|status| status.success());
+        let openssl = Command::new("openssl").arg("version").stdout(Stdio::null()).status();
+        if !(there && openssl.is_ok_and(|status| status.success())) {
+            writeln!(std::io::stderr(), "skipped: needs python3-aiosmtpd and openssl").ok();
+            return None;
+        }
+        let dir = tempfile::tempdir().ok()?;
+        let mut command = Command::new(PYTHON);
+        command.arg(RECEIVERS).arg(dir.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().ok()?;
+        let lines = BufReader::new(child.stdout.take()?).lines();
+        let (say, said) = channel();
+        // It ends with the receivers.
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if say.send(serde_json::from_str(&line).unwrap()).is_err() {
+                    return;
+                }
+            }
+        });
+        let ports = said.recv().ok()?;
+        Some(Self { dir, child, said, ports, mails: Vec::new() })
+    }
+
+    fn port(&self, of: &str) -> u64 {
+        self.ports[of].as_u64().unwrap()
+    }
+
+    /// The mails that came so far.
+    fn mails(&mut self) -> &[String] {
+        let mails = self.said.try_iter().filter_map(|it| Some(it["mail"].as_str()?.to_owned()));
+        self.mails.extend(mails);
+        &self.mails
+    }
+
+    /// The Message-IDs under which each step of each incident was told.
+    fn told(&mut self) -> BTreeMap<(String, String), BTreeSet<String>> {
+        let mut told: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
+        for mail in self.mails() {
+            let name = mail.lines().find_map(|line| line.strip_prefix("Message-ID: ")).unwrap();
+            let mut what = String::new();
+            for line in mail.lines() {
+                if line.starts_with("open: ") || line.starts_with("over: ") {
+                    line.split(',').next().unwrap().clone_into(&mut what);
+                }
+                if let Some((_, id)) = line.split_once("; incident ") {
+                    told.entry((what.clone(), id.to_owned())).or_default().insert(name.to_owned());
+                }
+            }
+        }
+        told
+    }
+}
+
+/// How this test's agents notify: soon.
+fn notifying(receivers: &Receivers, to: &str) -> String {
+    format!(
+        "[managers]\nbackup_silent = \"2s\"\nbackup_reached = \"1s\"\n\
+         [notify]\nsettle = \"1s\"\ngather = \"100ms\"\nper_hour = 3600\n\
+         [notify.smtp.ops]\nserver = \"localhost:{}\"\ntls = \"none\"\n\
+         from = \"skep@example.org\"\nto = [{to:?}]\n",
+        receivers.port("plain")
+    )
+}
+
+/// The master and the two backups that all of them name, if they do.
+fn managers_of(agents: &[&Agent]) -> Option<(String, Vec<String>)> {
+    let named = |agent: &&Agent| {
+        let flock = agent.ask(&["flock"])["management"].clone();
+        let backups = flock["backups"].as_array()?.iter();
+        let backups: BTreeSet<String> =
+            backups.filter_map(|name| Some(name.as_str()?.to_owned())).collect();
+        Some((flock["master"].as_str()?.to_owned(), backups))
+    };
+    let all: BTreeSet<Option<(String, BTreeSet<String>)>> = agents.iter().map(named).collect();
+    let (master, backups) = if all.len() == 1 { all.into_iter().next()?? } else { return None };
+    (backups.len() == 2).then(|| (master, backups.into_iter().collect()))
+}
+
+/// Waits until all of them name one master and two backups, and nobody who is gone.
+fn until_managed(agents: &[Agent]) -> (String, Vec<String>) {
+    let living: Vec<&Agent> = agents.iter().collect();
+    let mut found = None;
+    agents[0].until("one master with two backups", || {
+        found = managers_of(&living).filter(|(_, backups)| {
+            backups.iter().all(|name| agents.iter().any(|agent| agent.name == *name))
+        });
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+#[test]
+fn an_incident_is_mailed_under_one_name_though_the_master_dies_while_it_is() {
+    let Some(mut receivers) = Receivers::or_skip() else { return };
+    let bloc = Bloc::new();
+    let notifying = notifying(&receivers, "slow@example.org");
+    let mut agents: Vec<Agent> = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        let seeds: Vec<&Agent> = agents.iter().take(1).collect();
+        let mut agent = bloc.agent(name, "30d", &seeds, &notifying);
+        agent.start();
+        agents.push(agent);
+    }
+    let (master, backups) = until_managed(&agents);
+    let lost = backups[0].clone();
+    let place = |agents: &[Agent], name: &str| agents.iter().position(|it| it.name == name);
+
+    // A backup dies, its loss is being mailed, and the master dies before the server has answered.
+    let at = place(&agents, &lost).unwrap();
+    agents[at].kill();
+    agents.remove(at);
+    let what = format!("open: manager-lost {lost}");
+    agents[0].until("the loss is being mailed", || {
+        receivers.mails().iter().any(|mail| mail.contains(&what))
+    });
+    // Two backups are there again, one of which takes over.
+    assert_eq!(until_managed(&agents).0, master, "it changed unasked");
+    let at = place(&agents, &master).unwrap();
+    agents[at].kill();
+    agents.remove(at);
+    fs::write(receivers.dir.path().join("release"), "").unwrap();
+
+    let gone = format!("open: manager-lost {master}");
+    agents[0].until("the next master mails both", || {
+        let mails = receivers.mails();
+        let of = |what: &str| mails.iter().filter(|mail| mail.contains(what)).count();
+        of(&what) >= 2 && of(&gone) >= 1
+    });
+    // All is noted as told before it is looked at what was.
+    agents[0].until("nothing is on its way", || {
+        let notices = agents[0].ask(&["notify", "ls"]);
+        let incidents = notices["incidents"].as_array().unwrap();
+        incidents.iter().all(|it| it["told"][0]["step"] == it["step"])
+    });
+    let told = receivers.told();
+    for ((what, id), names) in &told {
+        assert_eq!(names.len(), 1, "{what}, {id} came as {names:?}");
+    }
+    for wanted in [&what, &gone] {
+        let of = told.keys().filter(|(what, _)| what == wanted).count();
+        assert_eq!(of, 1, "{wanted} is one incident: {told:?}");
+    }
+    let by = agents[0].ask(&["notify", "ls"])["told_by"]["targets"].clone();
+    assert_eq!(by, "ops");
+}
+
+#[test]
+fn a_test_letter_goes_through_every_target_and_says_what_each_answered() {
+    let Some(mut receivers) = Receivers::or_skip() else { return };
+    let bloc = Bloc::new();
+    let mut more = notifying(&receivers, "ops@example.org");
+    let out = receivers.dir.path().join("letter");
+    let (file, hook) = (out.display(), receivers.port("hook"));
+    more.push_str(&format!(
+        "[notify.smtp.gone]\nserver = \"localhost:1\"\ntls = \"none\"\n\
+         from = \"skep@example.org\"\nto = [\"ops@example.org\"]\n\
+         [notify.webhook.chat]\nurl = \"http://localhost:{hook}/hook\"\n\
+         [notify.command.file]\ncommand = \"cat > {file}; echo $SKEP_TEST >> {file}\"\n",
+    ));
+    let mut agent = bloc.agent("a", "30d", &[], &more);
+    agent.start();
+
+    let tested = agent.skep(&["notify", "test", "--json"]);
+    assert_eq!(tested.status.code(), Some(1), "one of them is gone");
+    let tested: Value = serde_json::from_slice(&tested.stdout).unwrap();
+    let of = |name: &str| {
+        tested.as_array().unwrap().iter().find(|it| it["target"] == name).unwrap().clone()
+    };
+    assert!(of("ops")["said"].as_str().unwrap().contains("taken as number 7"), "{tested}");
+    assert!(of("chat")["said"].as_str().unwrap().contains("204"), "{tested}");
+    assert_eq!((&of("file")["taken"], &of("gone")["taken"]), (&true.into(), &false.into()));
+    assert!(of("gone")["said"].as_str().unwrap().contains("localhost:1"), "{tested}");
+    assert!(of("gone")["hint"].is_string(), "{tested}");
+    let written = fs::read_to_string(&out).unwrap();
+    assert!(written.contains("\"test\":true") && written.ends_with("yes\n"), "{written}");
+    agent.until("the mail is there", || {
+        receivers.mails().iter().any(|mail| mail.contains("Subject: skep example: a test from a"))
+    });
+
+    let one = agent.skep(&["notify", "test", "ops"]);
+    assert!(one.status.success());
+    let none = agent.skep(&["notify", "test", "nobody"]);
+    assert_eq!(none.status.code(), Some(4), "{}", String::from_utf8_lossy(&none.stderr));
+    let listed = agent.ask(&["notify", "ls"]);
+    assert_eq!(listed["targets"].as_array().unwrap().len(), 4, "{listed}");
+}
+
+/// What a hook was run for, as it wrote it down.
+fn hooked(file: &Path) -> Vec<(String, Value)> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let runs = text.lines().filter_map(|line| line.split_once(' '));
+    runs.map(|(event, json)| (event.to_owned(), serde_json::from_str(json).unwrap())).collect()
+}
+
+#[test]
+fn hooks_learn_that_a_flock_forms_parts_and_is_one_again() {
+    let bloc = Bloc::new();
+    let dir = tempfile::tempdir().unwrap();
+    let (all, some) = (dir.path().join("all"), dir.path().join("some"));
+    let hooks = format!(
+        "[hooks]\nstable_after = \"500ms\"\n\
+         [hook.all]\ncommand = \"echo $SKEP_EVENT $(cat) >> {}\"\n\
+         [hook.some]\non = [\"split\", \"merged\"]\ncommand = \"echo $SKEP_EVENT $(cat) >> {}\"\n\
+         [hook.fails]\non = [\"split\"]\ncommand = \"echo no way >&2; exit 3\"\n",
+        all.display(),
+        some.display(),
+    );
+    let mut a = bloc.agent("a", "30d", &[], &hooks);
+    a.start();
+    let mut b = bloc.agent("b", "30d", &[&a], "");
+    b.start();
+    let ran = |event: &str| hooked(&all).into_iter().filter(|(of, _)| of == event).count();
+    a.until("its hook learns that the flock formed", || ran("formed") > 0 && ran("stable") > 0);
+    a.until("b is present", || a.member("b")["presence"] == "present");
+
+    b.kill();
+    a.until("its hook learns that b parted", || {
+        hooked(&some).iter().any(|(of, json)| of == "split" && json["nodes"][0] == "b")
+    });
+    b.start();
+    a.until("its hook learns that b is back", || {
+        hooked(&some).iter().any(|(of, json)| of == "merged" && json["nodes"][0] == "b")
+    });
+    let (event, json) = hooked(&some).remove(0);
+    assert_eq!((event.as_str(), &json["event"]), ("split", &"split".into()));
+    assert_eq!(
+        (&json["node"], &json["hook"], &json["present"]),
+        (&"a".into(), &"some".into(), &1.into())
+    );
+    assert!(hooked(&some).iter().all(|(of, _)| of == "split" || of == "merged"));
+
+    a.until("that a hook failed is an event", || {
+        a.events("hook").iter().any(|it| it["hook"] == "fails" && it["well"] == false)
+    });
+    let failed = a.events("hook").into_iter().find(|it| it["hook"] == "fails").unwrap();
+    assert!(failed["ended"].as_str().unwrap().contains("no way"), "{failed}");
+    for event in ["formed", "split", "merged", "master-changed", "stable"] {
+        assert!(!a.events(event).is_empty(), "{event} is no event");
+    }
+}

@@ -1,0 +1,659 @@
+//! From what is wrong to who was told of it.
+
+use alloc::borrow::ToOwned as _;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use skep_base::{Outbox, Rng, Time, WallTime};
+
+use crate::config::Config;
+use crate::draft::{Draft, Entries, under_way};
+use crate::incident::{
+    Incident, Kind, MAX_NOTICES, MAX_TARGETS, MAX_TEXT_BYTES, Notice, Scope, Sighting, cut,
+};
+use crate::letter::{Letter, MAX_ITEMS};
+use crate::post::{self, Figures};
+
+/// Entries of incidents that are over which are kept though there is room: what happened lately.
+const MAX_PAST: usize = MAX_NOTICES / 2;
+/// A proposal that came to nothing is looked at again after so long.
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
+/// A proposal whose answer or effect is not seen for so long is taken for lost: entries say what
+/// became of it, and their revisions keep it from happening twice.
+const WRITE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a node has to do with the entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Office {
+    /// It is the master: it sees what is wrong with the flock, and tells the targets.
+    Master,
+    /// Another is: it sees what is wrong with itself.
+    Served,
+    /// Nobody is.
+    Alone,
+}
+
+/// Numbers one [`Output::Write`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// What may happen.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// This is all that is wrong now, as this node sees it. Whatever it saw before is not so any
+    /// more.
+    Sees {
+        /// By the wall clock, for people.
+        wall: WallTime,
+        /// What is wrong.
+        sightings: Vec<Sighting>,
+    },
+    /// The entries of the catalog, all of them, with their revisions.
+    Entries(Vec<(u64, Notice)>),
+    /// What this node has to do with them.
+    Office(Office),
+    /// What became of an [`Output::Write`].
+    Wrote {
+        /// Which.
+        ticket: Ticket,
+        /// Whether it surely happened.
+        happened: bool,
+    },
+    /// What became of an [`Output::Post`].
+    Posted {
+        /// To whom.
+        target: String,
+        /// Which letter.
+        letter: String,
+        /// Whether it was taken; or why it was not.
+        outcome: Result<(), String>,
+    },
+}
+
+/// One entry shall say something else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Which entry.
+    pub incident: Incident,
+    /// The revision that it must have; it must not be there where none is given.
+    pub expect: Option<u64>,
+    /// What it says then; nothing removes it.
+    pub notice: Option<Notice>,
+}
+
+/// A letter to a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Post {
+    /// To whom.
+    pub target: String,
+    /// What.
+    pub letter: Letter,
+}
+
+/// What the desk wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Propose that all of these entries say something else, or none.
+    Write {
+        /// Comes back in [`Input::Wrote`].
+        ticket: Ticket,
+        /// At most 16 entries.
+        changes: Vec<Change>,
+    },
+    /// Hand a letter over. [`Input::Posted`] says what became of it.
+    Post(Post),
+    /// Something that people may want to know.
+    Event(Event),
+}
+
+/// What people may want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A target has taken a letter.
+    Told {
+        /// Which target.
+        target: String,
+        /// Which letter.
+        letter: String,
+    },
+    /// A target takes nothing; it is tried again and again.
+    Failing {
+        /// Which.
+        target: String,
+        /// Why.
+        why: String,
+    },
+    /// An incident is in no entry, for there are too many.
+    Dropped {
+        /// Which.
+        incident: Incident,
+    },
+}
+
+/// A write that is not seen in the entries yet.
+struct Writing {
+    ticket: Ticket,
+    expects: Vec<(Incident, Option<u64>)>,
+    /// Whether it surely happened.
+    happened: bool,
+    until: Time,
+}
+
+/// The notification desk of one node.
+pub struct Desk {
+    config: Config,
+    rng: Rng,
+    office: Office,
+    /// Since when there is no master.
+    alone_since: Option<Time>,
+    wall: (Time, WallTime),
+    /// What is seen, and since when.
+    seen: BTreeMap<Incident, (Time, Sighting)>,
+    /// What was seen and is not any more, since when.
+    unseen: BTreeMap<Incident, Time>,
+    entries: Entries,
+    /// What this node tells by itself.
+    own: Entries,
+    posts: Vec<post::Post>,
+    writing: Option<Writing>,
+    /// No write before this.
+    write_after: Time,
+    tickets: u64,
+    /// Incidents in no entry, since the start, and of those the ones that nobody was told of.
+    dropped: (u64, u64),
+    refused: BTreeMap<Incident, ()>,
+    wake: Option<Time>,
+}
+
+impl Desk {
+    /// A desk that has seen nothing yet.
+    #[must_use]
+    pub fn new(now: Time, config: Config, rng: Rng) -> Self {
+        let targets = config.targets.iter().take(MAX_TARGETS);
+        let posts = targets.map(|target| post::Post::new(now, target.clone())).collect();
+        Self {
+            config,
+            rng,
+            office: Office::Alone,
+            alone_since: Some(now),
+            wall: (now, WallTime::from_unix_ms(0)),
+            seen: BTreeMap::new(),
+            unseen: BTreeMap::new(),
+            entries: Entries::new(),
+            own: Entries::new(),
+            posts,
+            writing: None,
+            write_after: now,
+            tickets: 0,
+            dropped: (0, 0),
+            refused: BTreeMap::new(),
+            wake: None,
+        }
+    }
+
+    /// Lets something happen.
+    pub fn handle(&mut self, now: Time, input: Input, out: &mut Outbox<Output>) {
+        match input {
+            Input::Sees { wall, sightings } => {
+                self.wall = (now, wall);
+                self.look(now, sightings);
+            }
+            Input::Entries(entries) => {
+                let entries = entries.into_iter().take(2 * MAX_NOTICES);
+                self.entries = entries.map(|it| (it.1.incident.clone(), it)).collect::<Entries>();
+            }
+            Input::Office(office) => {
+                if office != Office::Alone {
+                    self.alone_since = None;
+                } else if self.office != office || self.alone_since.is_none() {
+                    self.alone_since = Some(now);
+                }
+                self.office = office;
+            }
+            Input::Wrote { ticket, happened } => self.wrote(now, ticket, happened),
+            Input::Posted { target, letter, outcome } => {
+                self.posted(now, &target, letter, outcome, out);
+            }
+        }
+        self.tick(now, out);
+    }
+
+    /// When there is something to do, and why.
+    #[must_use]
+    pub fn deadline(&self) -> Option<(Time, &'static str)> {
+        self.wake.map(|at| (at, "incidents are to be noted or told"))
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Time, out: &mut Outbox<Output>) {
+        self.wake = None;
+        self.settle_write(now);
+        self.tell_by_itself(now, out);
+        if self.office == Office::Alone {
+            return;
+        }
+        let writes = self.may_write(now);
+        let mut draft = Draft::default();
+        if writes {
+            self.note(now, &mut draft, out);
+        }
+        if self.office == Office::Master {
+            if writes {
+                self.tidy(now, &mut draft);
+            }
+            let entries = core::mem::take(&mut self.entries);
+            self.deliver(now, &entries, writes.then_some(&mut draft), out);
+            self.entries = entries;
+        }
+        self.write(now, draft, out);
+    }
+
+    /// What must hold between calls.
+    pub fn check(&self) {
+        assert!(self.own.len() <= MAX_NOTICES, "what is told alone is bounded");
+        assert!(self.seen.len() <= MAX_NOTICES, "what is seen is bounded");
+        assert!(self.unseen.len() <= 3 * MAX_NOTICES, "what is not seen any more is bounded");
+        for post in &self.posts {
+            let both = post.in_flight.is_some() && post.in_flight == post.taken;
+            assert!(!both, "what was taken is not handed over again");
+        }
+    }
+
+    /// All incidents that are remembered, those that this node tells by itself last.
+    pub fn notices(&self) -> impl Iterator<Item = (&Notice, bool)> {
+        let shared = self.entries.values().map(|(_, notice)| (notice, false));
+        shared.chain(self.own.values().map(|(_, notice)| (notice, true)))
+    }
+
+    /// How it goes with each target of this node.
+    pub fn targets(&self) -> impl Iterator<Item = (&str, &Figures)> {
+        self.posts.iter().map(|post| (post.target.as_str(), &post.figures))
+    }
+
+    /// Incidents that are in no entry, since the start.
+    #[must_use]
+    pub const fn dropped(&self) -> u64 {
+        self.dropped.0
+    }
+
+    fn wake_at(&mut self, at: Time) {
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    fn wall_now(&self, now: Time) -> WallTime {
+        let (at, wall) = self.wall;
+        let since = u64::try_from(now.since(at).as_millis()).unwrap_or(0);
+        WallTime::from_unix_ms(wall.unix_ms.saturating_add(since))
+    }
+
+    fn look(&mut self, now: Time, sightings: Vec<Sighting>) {
+        let mut before = core::mem::take(&mut self.seen);
+        for sighting in sightings.into_iter().take(MAX_NOTICES) {
+            let since = before.remove(&sighting.incident).map_or(now, |(since, _)| since);
+            self.unseen.remove(&sighting.incident);
+            self.seen.insert(sighting.incident.clone(), (since, sighting));
+        }
+        for incident in before.into_keys() {
+            self.unseen.entry(incident).or_insert(now);
+        }
+        let (entries, own) = (&self.entries, &self.own);
+        self.unseen
+            .retain(|incident, _| entries.contains_key(incident) || own.contains_key(incident));
+        let seen = &self.seen;
+        self.refused.retain(|incident, ()| seen.contains_key(incident));
+    }
+
+    /// Since when an incident that this node answers for is not seen any more.
+    fn gone_since(&mut self, now: Time, incident: &Incident) -> Option<Time> {
+        if self.seen.contains_key(incident) {
+            return None;
+        }
+        Some(*self.unseen.entry(incident.clone()).or_insert(now))
+    }
+
+    /// What is opened and closed among the entries.
+    fn note(&mut self, now: Time, draft: &mut Draft, out: &mut Outbox<Output>) {
+        let master = self.office == Office::Master;
+        let wanted = master || self.entries.keys().any(|known| known.kind == Kind::Targets);
+        let sightings: Vec<(Time, Sighting)> = self.seen.values().cloned().collect();
+        for (since, sighting) in sightings {
+            let ours = match sighting.incident.kind.scope() {
+                Scope::Flock => master && !self.posts.is_empty(),
+                Scope::Node => wanted && (!master || !self.posts.is_empty()),
+                Scope::Alone => false,
+            };
+            let at = since + self.config.settles(sighting.incident.kind);
+            if !ours || draft.is_full() {
+                continue;
+            }
+            if at > now {
+                self.wake_at(at);
+                continue;
+            }
+            let known = self.entries.get(&sighting.incident).cloned();
+            let Some((revision, notice)) = known else {
+                if self.entries.len() + draft.len() >= MAX_NOTICES {
+                    self.drop(sighting.incident, out);
+                } else {
+                    let notice = self.opened(now, &sighting);
+                    draft.put(None, notice);
+                }
+                continue;
+            };
+            if notice.is_open() || notice.incident.kind.is_momentary() {
+                continue;
+            }
+            draft.put(Some(revision), self.reopened(now, notice, &sighting));
+        }
+        self.close(now, draft);
+    }
+
+    fn close(&mut self, now: Time, draft: &mut Draft) {
+        let master = self.office == Office::Master;
+        let open = self.entries.values().filter(|(_, notice)| {
+            let ours = match notice.incident.kind.scope() {
+                Scope::Flock => master && notice.incident.kind != Kind::Targets,
+                Scope::Node => notice.seen_by == self.config.me,
+                Scope::Alone => false,
+            };
+            ours && notice.is_open()
+        });
+        let open: Vec<(u64, Notice)> = open.cloned().collect();
+        for (revision, mut notice) in open {
+            let Some(since) = self.gone_since(now, &notice.incident) else { continue };
+            if since + self.config.settle > now {
+                self.wake_at(since + self.config.settle);
+            } else if !draft.is_full() {
+                notice.step += 1;
+                notice.closed = Some(self.wall_now(now));
+                draft.put(Some(revision), notice);
+            }
+        }
+    }
+
+    fn opened(&mut self, now: Time, sighting: &Sighting) -> Notice {
+        Notice {
+            incident: sighting.incident.clone(),
+            id: format!("{:016x}", self.rng.bits()),
+            what: sighting.what.clone(),
+            hint: sighting.hint.clone(),
+            seen_by: self.config.me.clone(),
+            opened: self.wall_now(now),
+            closed: None,
+            step: 1,
+            told: BTreeMap::new(),
+        }
+    }
+
+    /// It is so again. While somebody is still being told that it was over, it goes on as the same
+    /// occurrence: a letter under way must stay what it is.
+    fn reopened(&mut self, now: Time, notice: Notice, sighting: &Sighting) -> Notice {
+        let told = |told: &crate::Told| told.letter.is_none() && told.step == notice.step;
+        if notice.told.values().all(told) && !notice.told.is_empty() {
+            return self.opened(now, sighting);
+        }
+        Notice { step: notice.step + 1, closed: None, seen_by: self.config.me.clone(), ..notice }
+    }
+
+    fn drop(&mut self, incident: Incident, out: &mut Outbox<Output>) {
+        if self.refused.insert(incident.clone(), ()).is_none() {
+            self.dropped.0 += 1;
+            self.dropped.1 += 1;
+            out.push(Output::Event(Event::Dropped { incident }));
+        }
+    }
+
+    /// The entries that are the master's own business: who is told, what is over for long, and that
+    /// some was dropped.
+    fn tidy(&mut self, now: Time, draft: &mut Draft) {
+        if !self.posts.is_empty() {
+            let names: Vec<&str> = self.targets().map(|(name, _)| name).collect();
+            let what = cut(&names.join(", "), MAX_TEXT_BYTES);
+            let incident = Incident::new(Kind::Targets, "all");
+            let known = self.entries.get(&incident);
+            if known.is_none_or(|(_, notice)| notice.what != what) && !draft.is_full() {
+                let revision = known.map(|(revision, _)| *revision);
+                let sighting = Sighting { incident, what, hint: String::new() };
+                draft.put(revision, self.opened(now, &sighting));
+            }
+        }
+        let mut past: Vec<(WallTime, u64, Incident)> = Vec::new();
+        for (revision, notice) in self.entries.values() {
+            let over = !notice.is_open() && notice.incident.kind != Kind::Targets;
+            if over && !self.is_busy(notice) && !self.seen.contains_key(&notice.incident) {
+                let since = notice.closed.unwrap_or(notice.opened);
+                past.push((since, *revision, notice.incident.clone()));
+            }
+        }
+        past.sort();
+        let wall = self.wall_now(now);
+        let surplus = past.len().saturating_sub(MAX_PAST);
+        let surplus = surplus.max((self.entries.len() + MAX_ITEMS).saturating_sub(MAX_NOTICES));
+        for (at, (since, revision, incident)) in past.into_iter().enumerate() {
+            if at < surplus || wall.since(since) > self.config.keep {
+                draft.remove(revision, &incident);
+            }
+        }
+        self.tell_of_dropped(now, draft);
+    }
+
+    fn tell_of_dropped(&mut self, now: Time, draft: &mut Draft) {
+        let incident = Incident::new(Kind::Dropped, &self.config.me);
+        let known = self.entries.get(&incident);
+        let busy = known.is_some_and(|(_, notice)| self.is_busy(notice));
+        if self.dropped.1 == 0 || busy || draft.is_full() {
+            return;
+        }
+        let revision = known.map(|(revision, _)| *revision);
+        let what = format!(
+            "{} incidents were not noted, for {MAX_NOTICES} wait already",
+            core::mem::take(&mut self.dropped.1)
+        );
+        let hint = "look at `skep flock` and `skep members`; see why targets take no letters with \
+                    `skep notify ls`"
+            .to_owned();
+        draft.put(revision, self.opened(now, &Sighting { incident, what, hint }));
+    }
+
+    /// Whether a target of this node is being told of it, or will be.
+    fn is_busy(&self, notice: &Notice) -> bool {
+        self.posts.iter().any(|post| {
+            let told = notice.told.get(&post.target);
+            post.is_due(notice) || told.is_some_and(|told| told.letter.is_some())
+        })
+    }
+
+    /// Sends what is claimed, and claims what is due, for each target.
+    fn deliver(
+        &mut self,
+        now: Time,
+        entries: &Entries,
+        mut draft: Option<&mut Draft>,
+        out: &mut Outbox<Output>,
+    ) {
+        for at in 0..self.posts.len() {
+            let post = &mut self.posts[at];
+            if post.in_flight.is_some() {
+                continue;
+            }
+            if let Some(name) = under_way(entries, &post.target) {
+                if post.taken.as_ref() == Some(&name) {
+                    if let Some(draft) = &mut draft {
+                        draft.mark(entries, &post.target, &name);
+                    }
+                } else if post.next > now {
+                    let next = post.next;
+                    self.wake_at(next);
+                } else {
+                    let items = entries.values().filter_map(|(_, notice)| {
+                        let claim = notice.told.get(&post.target)?.letter.as_ref()?;
+                        (claim.letter == name).then_some((notice, claim))
+                    });
+                    let letter = Letter::of(&name, items);
+                    post.in_flight = Some(name);
+                    let target = post.target.clone();
+                    out.push(Output::Post(Post { target, letter }));
+                }
+                continue;
+            }
+            post.taken = None;
+            let due = entries.values().filter(|(_, notice)| post.is_due(notice));
+            let mut due: Vec<&(u64, Notice)> = due.collect();
+            if due.is_empty() {
+                post.due_since = None;
+                continue;
+            }
+            due.sort_by_key(|(_, notice)| (notice.opened, &notice.incident));
+            due.truncate(MAX_ITEMS);
+            let claims = post.claims_at(now, &self.config);
+            if claims > now {
+                self.wake_at(claims);
+                continue;
+            }
+            if let Some(draft) = &mut draft
+                && draft.claim(&due, &post.target)
+            {
+                post.claimed(now, &self.config);
+            }
+        }
+    }
+
+    /// What this node tells by itself, as it has had no master for some time.
+    fn tell_by_itself(&mut self, now: Time, out: &mut Outbox<Output>) {
+        let since = self.alone_since.map(|since| since + self.config.alone_after);
+        let alone = since.is_some_and(|at| at <= now) && !self.posts.is_empty();
+        if let Some(at) = since.filter(|at| *at > now) {
+            self.wake_at(at);
+        }
+        if alone {
+            // What the flock is, everybody in it sees: only what is this node's own is told.
+            let own = self.seen.values().filter(|it| it.1.incident.kind.scope() != Scope::Flock);
+            let seen: Vec<Sighting> = own.map(|(_, it)| it.clone()).collect();
+            for sighting in seen {
+                // What the flock knows already, its targets are told of, or will be.
+                let known = self.entries.get(&sighting.incident);
+                if known.is_some_and(|(_, notice)| notice.is_open())
+                    || self.own.contains_key(&sighting.incident)
+                {
+                    continue;
+                }
+                if self.own.len() < MAX_NOTICES {
+                    let notice = self.opened(now, &sighting);
+                    self.own.insert(sighting.incident, (0, notice));
+                } else {
+                    self.drop(sighting.incident, out);
+                }
+            }
+        }
+        if self.own.is_empty() {
+            return;
+        }
+        let mut own = core::mem::take(&mut self.own);
+        let wall = self.wall_now(now);
+        for (incident, (_, notice)) in &mut own {
+            let over = !alone || self.gone_since(now, incident).is_some();
+            if over && notice.is_open() {
+                notice.step += 1;
+                notice.closed = Some(wall);
+            }
+        }
+        // What nobody was told of and is over needs no letter.
+        own.retain(|_, (_, notice)| {
+            notice.is_open() || (!notice.told.is_empty() && self.is_busy(notice))
+        });
+        loop {
+            let mut draft = Draft::default();
+            self.deliver(now, &own, Some(&mut draft), out);
+            if draft.is_empty() {
+                break;
+            }
+            for (incident, change) in draft.changes {
+                if let Some(notice) = change.1 {
+                    own.insert(incident, (0, notice));
+                }
+            }
+        }
+        self.own = own;
+    }
+
+    fn posted(
+        &mut self,
+        now: Time,
+        target: &str,
+        letter: String,
+        outcome: Result<(), String>,
+        out: &mut Outbox<Output>,
+    ) {
+        let Some(post) = self.posts.iter_mut().find(|post| post.target == *target) else { return };
+        if post.in_flight.as_ref() != Some(&letter) {
+            return;
+        }
+        match outcome {
+            Ok(()) => {
+                post.took(letter.clone());
+                out.push(Output::Event(Event::Told { target: target.into(), letter }));
+            }
+            Err(why) => {
+                let why = cut(&why, MAX_TEXT_BYTES);
+                if post.failed(now, why.clone(), &self.config, &mut self.rng) {
+                    out.push(Output::Event(Event::Failing { target: target.into(), why }));
+                }
+            }
+        }
+    }
+
+    fn may_write(&mut self, now: Time) -> bool {
+        if self.writing.is_some() {
+            return false;
+        }
+        if self.write_after > now {
+            self.wake_at(self.write_after);
+            return false;
+        }
+        true
+    }
+
+    fn write(&mut self, now: Time, draft: Draft, out: &mut Outbox<Output>) {
+        if draft.is_empty() {
+            return;
+        }
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        let changes: Vec<Change> = draft
+            .changes
+            .into_iter()
+            .map(|(incident, (expect, notice))| Change { incident, expect, notice })
+            .collect();
+        let expects = changes.iter().map(|it| (it.incident.clone(), it.expect)).collect();
+        let until = now + WRITE_PATIENCE;
+        self.writing = Some(Writing { ticket, expects, happened: false, until });
+        self.wake_at(until);
+        out.push(Output::Write { ticket, changes });
+    }
+
+    fn wrote(&mut self, now: Time, ticket: Ticket, happened: bool) {
+        let Some(writing) = self.writing.as_mut().filter(|it| it.ticket == ticket) else { return };
+        writing.happened = happened;
+        if !happened {
+            self.writing = None;
+            self.write_after = now + WRITE_AGAIN;
+        }
+    }
+
+    /// A write is done with when the entries show it.
+    fn settle_write(&mut self, now: Time) {
+        let Some(writing) = &self.writing else { return };
+        let shown = writing.expects.iter().all(|(incident, expect)| {
+            self.entries.get(incident).map(|(revision, _)| *revision) != *expect
+        });
+        if (writing.happened && shown) || writing.until <= now {
+            self.writing = None;
+        } else {
+            let until = writing.until;
+            self.wake_at(until);
+        }
+    }
+}

@@ -1,0 +1,5 @@
+mod lines;
+mod net;
+mod queue;
+mod seeds;
+mod watching;
