@@ -71,9 +71,7 @@ impl Bloc {
         let identity = dir.join("identity");
         let out = identity.to_str().unwrap();
         self.done(&["ca", "issue", name, "--role", role, "--valid", valid, "--out", out]);
-        // Free a moment ago; nobody else takes a port of this range in between.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = format!("127.0.0.1:{port}");
+        let address = free_address();
         let seeds: Vec<&String> = seeds.iter().map(|seed| &seed.address).collect();
         let text = format!(
             "[node]\nstate_dir = {:?}\nidentity_dir = {identity:?}\n[control]\nsocket = {:?}\n\
@@ -86,6 +84,21 @@ impl Bloc {
         fs::create_dir(dir.join("root")).unwrap();
         fs::write(dir.join("skep.toml"), text).unwrap();
         Agent { name: name.to_owned(), dir, address, ahead_ms: 0, manager: None, child: None }
+    }
+
+    /// A second machine that was restored from a copy of all that `agent` has on disk, as it is
+    /// now.
+    pub(crate) fn restored(&self, agent: &Agent) -> Agent {
+        let dir = self.dir.path().join(format!("{}-restored", agent.name));
+        let copied = Command::new("cp").arg("-a").args([&agent.dir, &dir]).status().unwrap();
+        assert!(copied.success());
+        let address = free_address();
+        let text = fs::read_to_string(dir.join("skep.toml")).unwrap();
+        let text = text.replace(&format!("{:?}", agent.address), &format!("{address:?}"));
+        let text = text.replace(agent.dir.to_str().unwrap(), dir.to_str().unwrap());
+        fs::write(dir.join("skep.toml"), text).unwrap();
+        let name = agent.name.clone();
+        Agent { name, dir, address, ahead_ms: 0, manager: None, child: None }
     }
 
     /// The part of a configuration that serves this CA.
@@ -238,6 +251,11 @@ impl Drop for Agent {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Free a moment ago; nobody else takes a port of this range in between.
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
 fn program() -> Command {

@@ -234,6 +234,45 @@ fn an_entry_that_is_too_long_is_refused_with_the_limit() {
     assert_eq!(agent.ask(&["catalog", "get"])["entries"], serde_json::json!([]));
 }
 
+/// Two machines with one name, one key and one history: one of them is heard, whatever the other
+/// remembers, and when it is gone the other comes back with what was decided meanwhile.
+#[test]
+fn of_two_nodes_restored_from_one_backup_one_is_heard_and_nothing_is_decided_twice() {
+    let bloc = Bloc::new();
+    let mut agents = started(&bloc, &["a-1", "b-1", "c-1"], "", "");
+    let master = managed(&all(&agents), 2);
+    let place = (1..3).find(|on| *on != master).unwrap();
+    let seed = (0..3).find(|on| *on != place).unwrap();
+    done(&agents[seed].skep(&["catalog", "set", "setting/motd", "value=1"]));
+    agents[place].kill();
+    let mut twin = bloc.restored(&agents[place]);
+    agents[place].start();
+    managed(&all(&agents), 2);
+    done(&agents[seed].skep(&["catalog", "set", "setting/motd", "value=2"]));
+
+    twin.start();
+    twin.until("it knows that it is one too many", || {
+        twin.ask(&["status"])["problems"].to_string().contains("holds this node's name")
+    });
+    for value in 3..8 {
+        done(&agents[seed].skep(&["catalog", "set", "setting/motd", &format!("value={value}")]));
+        let role = management(&twin)["role"].clone();
+        assert!(role != "master" && role != "backup", "the second one is {role}");
+    }
+    managed(&all(&agents), 2);
+    // The first is gone: its older copy is a node like any other, and forgets what it took for new.
+    agents[place].kill();
+    twin.until("it has the name", || {
+        !twin.ask(&["status"])["problems"].to_string().contains("holds this node's name")
+    });
+    let left: Vec<&Agent> = agents.iter().filter(|agent| agent.name != twin.name).collect();
+    managed(&[left[0], left[1], &twin], 2);
+    done(&left[0].skep(&["catalog", "set", "setting/motd", "value=8"]));
+    twin.until("it has all of it", || {
+        twin.ask(&["catalog", "get", "setting/motd"])["fields"]["value"] == 8
+    });
+}
+
 /// Certificates name one manager: nobody else founds a flock or is a backup.
 #[test]
 fn a_certificate_says_who_may_manage_where_the_configuration_goes_by_it() {

@@ -8,6 +8,7 @@ mod clocks;
 mod cuts;
 mod export;
 mod floodd;
+mod full;
 mod managers;
 mod members;
 mod merge;
