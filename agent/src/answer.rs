@@ -378,6 +378,7 @@ impl Spine {
             });
         }
         metrics.extend(self.exports.metrics());
+        metrics.extend(self.notify.iter().flat_map(crate::notify::metrics));
         for (reason, value) in flood.gaps_by_reason() {
             metrics.push(Metric {
                 labels: vec![("reason".into(), reason.into())],

@@ -28,6 +28,7 @@ use crate::config::telling::{self, Target};
 use crate::spine::{Request, Spine};
 use crate::status::millis;
 use letters::Parcel;
+pub(crate) use shown::metrics;
 
 /// How often it is looked at what is wrong where nothing seems to have happened: certificates age,
 /// and a follower hears of much by records only.

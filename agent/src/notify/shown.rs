@@ -1,6 +1,8 @@
 //! Incidents and targets, as the control API shows them.
 
-use skep_control::api::{Incident, IncidentTold, Notices, NotifyTarget, ToldBy};
+use skep_control::api::{
+    Incident, IncidentTold, Metric, MetricKind, Notices, NotifyTarget, ToldBy,
+};
 use skep_notices::{Kind, Notice};
 
 use crate::spine::Spine;
@@ -45,6 +47,28 @@ impl Spine {
             dropped: notify.desk.dropped(),
         }
     }
+}
+
+/// What was told, and what was not.
+pub(crate) fn metrics(notify: &super::Notify) -> Vec<Metric> {
+    let counter = |name: &str, help: &str, target: Option<&str>, value: u64| Metric {
+        name: name.to_owned(),
+        labels: target.map(|target| ("target".to_owned(), target.to_owned())).into_iter().collect(),
+        kind: MetricKind::Counter,
+        unit: String::new(),
+        help: help.to_owned(),
+        value,
+    };
+    let mut metrics = Vec::new();
+    for (target, figures) in notify.desk.targets() {
+        let help = "letters about incidents that a target has taken";
+        metrics.push(counter("notify_taken", help, Some(target), figures.taken));
+        let help = "attempts to hand a letter over that failed";
+        metrics.push(counter("notify_failures", help, Some(target), figures.failures));
+    }
+    let help = "incidents that were not noted, for there are too many";
+    metrics.push(counter("notify_dropped", help, None, notify.desk.dropped()));
+    metrics
 }
 
 fn shown(notice: &Notice, alone: bool) -> Incident {

@@ -68,7 +68,9 @@ impl Rules {
         };
         // What is no command is refused where it is read.
         let writes = Command::from_bytes(command).map(|it| it.writes).unwrap_or_default();
-        let refused = writes.into_iter().find(|write| !self.permit(right, asker, Some(&write.key)));
+        // What is wrong with it any member may say: a rule is no reason to be told of nothing.
+        let mut ruled = writes.into_iter().filter(|write| write.key.kind() != Kind::NOTICE);
+        let refused = ruled.find(|write| !self.permit(right, asker, Some(&write.key)));
         refused.map_or(Ok(()), |write| Err((right, Some(write.key))))
     }
 
@@ -162,6 +164,14 @@ mod tests {
 
     fn sets(name: &str) -> Wish {
         Wish::Propose(command(vec![write(name, Expect::Anything, Some("x"))]))
+    }
+
+    #[test]
+    fn incidents_are_noted_whatever_rules_say() {
+        let mut catalog = Catalog::new();
+        rule(&mut catalog, "rule/ops", &["ops-1"], &[RIGHT_CATALOG], &[]);
+        assert!(!may(&catalog, "web-1", &[], &sets("setting/motd")));
+        assert!(may(&catalog, "web-1", &[], &sets("notice/disk-failed.web-1")));
     }
 
     #[test]
