@@ -1,6 +1,6 @@
-//! Which links of an overlay are worth replacing once they are slower, by the solver itself. At ends of least degree two links, or an exchange with a
-//! third, must take the place of one: where that costs more than a slow link does, the link is
-//! still the best there is, and rightly stays.
+//! Which links of an overlay are worth replacing once they are slower, by the solver itself. At
+//! ends of least degree two links, or an exchange with a third, must take the place of one: where
+//! that costs more than a slow link does, the link is still the best there is, and rightly stays.
 
 use std::time::Duration;
 
