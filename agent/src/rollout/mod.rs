@@ -159,7 +159,13 @@ impl Rollout {
         self.tell(Command::LinkDown { link });
     }
 
-    /// A record of a certificate, a node, an order or a status is new.
+    /// A queen's orders that this node obeys are new, or taken back.
+    pub fn order(&self, owner: NodeId, body: Option<Bytes>) {
+        let (kind, schema) = (skep_records::kind::WAVE_ORDER, skep_wave::SCHEMA);
+        self.tell(Command::Record { owner, kind, schema, body });
+    }
+
+    /// A record of a certificate, a node or a status is new.
     pub fn record(&self, owner: NodeId, kind: u16, stored: &Stored) {
         let body = (!stored.retracted).then(|| stored.body.clone());
         self.tell(Command::Record { owner, kind, schema: stored.schema, body });

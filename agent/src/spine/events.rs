@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use skep_base::{NodeId, NodeName};
 use skep_control::api::EventKind;
+use skep_managers::Stamp;
 use skep_node::{Event, LinkId, Status};
 use skep_records::kind as record;
 
@@ -44,13 +45,20 @@ impl Spine {
             // What an expelled node says of waves counts for nothing.
             Event::Record { owner, .. } if self.node.is_expelled(owner) => {}
             Event::Record { owner, kind } => {
-                let of_waves =
-                    [record::CERTIFICATE, record::NODE, record::WAVE_ORDER, record::WAVE_STATUS];
+                let of_waves = [record::CERTIFICATE, record::NODE, record::WAVE_STATUS];
                 if of_waves.contains(&kind)
                     && let Some(stored) = self.node.stored(owner, kind)
                 {
                     self.rollout.record(owner, kind, stored);
                 }
+            }
+            Event::Ordered { owner, kind, body, .. } if kind == record::WAVE_ORDER => {
+                self.rollout.order(owner, body);
+            }
+            // Topologies are told of when they are adopted.
+            Event::Ordered { .. } => {}
+            Event::OrderRefused { owner, kind, stamp, seen } => {
+                self.order_refused(owner, kind, stamp, seen);
             }
             Event::Linked { link, .. } => {
                 if let Some(note) = self.links.get(&link).cloned() {
@@ -67,6 +75,22 @@ impl Spine {
                 tracing::warn!(peer = %name, %reason, "refused what a peer sent");
             }
         }
+    }
+
+    fn order_refused(
+        &mut self,
+        owner: NodeId,
+        kind: u16,
+        stamp: Option<Stamp>,
+        seen: Option<Stamp>,
+    ) {
+        let name = self.name_of(owner);
+        let order = if kind == record::WAVE_ORDER { "a wave" } else { "a topology" };
+        let under = stamp.map_or_else(|| "no stamp".to_owned(), |stamp| format!("stamp {stamp}"));
+        let seen = seen.map_or_else(|| "none".to_owned(), |seen| seen.to_string());
+        let what = format!("{order} of {name} under {under} is refused: {seen} was seen here");
+        tracing::warn!("{what}");
+        self.note(EventKind::Managers { what });
     }
 
     fn status_event(

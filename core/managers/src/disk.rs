@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use skep_base::{NodeId, Outbox};
 
 use crate::engine::Wire;
-use crate::event::{DiskFault, Output, Ticket};
+use crate::event::{DiskFault, Output, Ticket, Token};
 use crate::message::Message;
 use crate::stored::Write;
 
@@ -16,6 +16,8 @@ pub(crate) enum After {
     Round { life: u64, number: u64, wires: Vec<Wire> },
     /// This may go.
     Send(NodeId, Message),
+    /// This order may be carried out.
+    Obey(Token),
 }
 
 /// The writes under way.

@@ -160,6 +160,14 @@ pub enum Input {
         /// What is wrong, for the operator.
         why: String,
     },
+    /// Somebody gives this node an order under `stamp`: may it be carried out? Answered by
+    /// [`Output::Obeyed`] once the stamp is on disk, or by [`Output::Disobeyed`].
+    Order {
+        /// Comes back. Of a series of its own.
+        token: Token,
+        /// The order's stamp.
+        stamp: Stamp,
+    },
     /// A host refused an order of this master, with the stamp it has seen.
     StampRefused {
         /// The host's stamp.
@@ -270,6 +278,20 @@ pub enum Output {
         token: Token,
         /// Why, and what to do next.
         why: Refusal,
+    },
+    /// The order may be carried out: its stamp is not below any that this node ever saw, and is on
+    /// disk.
+    Obeyed {
+        /// Of [`Input::Order`].
+        token: Token,
+    },
+    /// The order must not be carried out. The master of its flock is told, where this node knows
+    /// one: its next stamp passes what was seen here.
+    Disobeyed {
+        /// Of [`Input::Order`].
+        token: Token,
+        /// The highest stamp seen here.
+        seen: Stamp,
     },
     /// A checkpoint of the catalog is wanted: [`Input::Checkpoint`] when the host has one.
     WantCheckpoint,

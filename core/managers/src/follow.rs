@@ -75,7 +75,10 @@ impl Managers {
         if let Some((lineage, stamp, acknowledged, generation)) = best {
             self.lonely = None;
             self.follow = Some(lineage);
-            self.state.seen = newest(self.state.seen, stamp);
+            if stamp.epoch > self.state.seen.epoch {
+                self.state.seen = stamp;
+                self.state_changed = true;
+            }
             self.state.promised = self.state.promised.max(generation);
             if acknowledged && self.state.followed != Some(lineage) {
                 self.state.followed = Some(lineage);

@@ -45,6 +45,7 @@ mod convert;
 mod disk;
 mod engine;
 mod event;
+mod fence;
 mod follow;
 mod group;
 mod id;

@@ -212,7 +212,8 @@ impl Managers {
             Input::Checkpoint { index, state } => self.checkpoint(index, state, out),
             Input::Command { token, command } => self.command(now, token, command, out),
             Input::Baseline { well, .. } => self.baseline(now, well),
-            Input::StampRefused { stamp } => self.stamp_refused(stamp),
+            Input::Order { token, stamp } => self.ordered(now, token, stamp, out),
+            Input::StampRefused { stamp } => self.stamp_refused(now, stamp),
             Input::Stopping { token } => self.stopping(now, token, out),
         }
         self.settle(now, out);
@@ -404,6 +405,11 @@ impl Managers {
             }
             Message::ItemsTaken { session, next, done, .. } => {
                 self.items_taken(now, from, session, (next, done), out);
+            }
+            Message::OrderRefused { lineage, seen } => {
+                if self.history_of() == Some(lineage) {
+                    self.stamp_refused(now, seen);
+                }
             }
         }
     }
@@ -653,6 +659,7 @@ impl Managers {
     pub(crate) fn after(&mut self, after: After, out: &mut Outbox<Output>) {
         match after {
             After::Send(to, message) => self.send(to, &message, out),
+            After::Obey(token) => out.push(Output::Obeyed { token }),
             After::Round { life, number, wires } => {
                 let Some(group) = self.group.as_mut().filter(|group| group.life == life) else {
                     return;

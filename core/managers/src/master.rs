@@ -56,7 +56,9 @@ pub(crate) struct Mastership {
     pub(crate) stamped: bool,
     stamp_proposed: Option<u64>,
     /// Another epoch is wanted: a merge ended, or a host refused this one.
-    bump: bool,
+    pub(crate) bump: bool,
+    /// When another epoch was last wanted because a host refused this one.
+    pub(crate) refused: Option<Time>,
     pending: VecDeque<Pending>,
     sync_proposed: Option<u64>,
     sync_since: u64,
@@ -89,6 +91,7 @@ impl Mastership {
             stamped: false,
             stamp_proposed: None,
             bump: false,
+            refused: None,
             pending: VecDeque::new(),
             sync_proposed: None,
             sync_since: 0,
@@ -291,15 +294,6 @@ impl Managers {
     pub(crate) fn bump_epoch(&mut self) {
         if let Some(mastership) = &mut self.mastership {
             mastership.bump = true;
-        }
-    }
-
-    /// A host has seen a stamp that this master's does not pass.
-    pub(crate) fn stamp_refused(&mut self, stamp: Stamp) {
-        let ours = self.group.as_ref().map(Group::stamp);
-        self.saw_epoch(stamp.epoch);
-        if ours.is_some_and(|ours| ours.epoch <= stamp.epoch && ours != stamp) {
-            self.bump_epoch();
         }
     }
 

@@ -64,6 +64,8 @@ pub(crate) enum Message {
     Items { from: Lineage, session: u64, into: Lineage, first: u64, items: Vec<Item>, last: bool },
     /// All below `next` are decided here; `done` when that was all.
     ItemsTaken { from: Lineage, session: u64, into: Lineage, next: u64, done: bool },
+    /// An order of this history was refused by a node that has seen this stamp.
+    OrderRefused { lineage: Lineage, seen: Stamp },
 }
 
 /// An engine message.
@@ -236,7 +238,8 @@ impl Message {
             | Self::MergeGrant { .. }
             | Self::MergeWait { .. }
             | Self::Items { .. }
-            | Self::ItemsTaken { .. } => true,
+            | Self::ItemsTaken { .. }
+            | Self::OrderRefused { .. } => true,
         };
         bounded.then_some(message)
     }
@@ -358,6 +361,7 @@ pub fn samples() -> Vec<(&'static str, Bytes)> {
             "items-taken",
             Message::ItemsTaken { from: lineage, session: 6, into, next: 1, done: true },
         ),
+        ("order-refused", Message::OrderRefused { lineage, seen: stamp }),
     ];
     let engine = sample_packets().into_iter();
     let mut all: Vec<_> = engine.chain(messages).map(|(name, it)| (name, it.to_bytes())).collect();

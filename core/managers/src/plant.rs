@@ -12,6 +12,10 @@ pub(crate) enum Bug {
     LongLease,
     /// A history may be handed over half and is dropped.
     HalfMerge,
+    /// Orders are carried out whatever their stamp.
+    NoFence,
+    /// Orders are carried out before their stamp is on disk.
+    ForgetfulFence,
 }
 
 thread_local! {

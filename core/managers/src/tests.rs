@@ -1,6 +1,7 @@
 //! Whole flocks of managers on a network of their own, and the checker against planted bugs. Names
 //! are those of the scenarios and of the state diagram in `docs/protocol/managers.md`.
 
+mod fence;
 mod flocks;
 mod net;
 mod operator;

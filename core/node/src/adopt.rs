@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use bytes::Bytes;
 use skep_base::{GroupName, NodeId, NodeName, Outbox, Time};
 use skep_membership::Layout as Wanted;
 use skep_records::kind as record;
@@ -14,7 +15,7 @@ use skep_wire::kind;
 
 use crate::api::{Event, Output};
 use crate::job::{Job, MAX_LINKS};
-use crate::node::{Node, SCHEMA};
+use crate::node::Node;
 
 /// Present nodes that dial an absent one eagerly.
 const CHASERS: usize = 3;
@@ -54,7 +55,7 @@ impl Node {
                 }
                 Adopts::Publish { slot, body } => {
                     let kind = record::TOPOLOGY + u16::from(slot);
-                    self.record(now, skep_records::Input::Publish { kind, schema: SCHEMA, body });
+                    self.publish_order(now, kind, body);
                 }
                 Adopts::LayOut { .. } => self.lay_out_again = true,
                 Adopts::Inspect { group } => {
@@ -76,12 +77,8 @@ impl Node {
         (slot < SLOTS).then_some(slot)
     }
 
-    /// A record in one of the slots for decrees is new or newer.
-    pub(crate) fn decree_changed(&mut self, now: Time, owner: NodeId, slot: u8) {
-        let stored = self.records.get(owner, record::TOPOLOGY + u16::from(slot));
-        let body = stored.and_then(|stored| {
-            (stored.schema == SCHEMA && !stored.retracted).then(|| stored.body.clone())
-        });
+    /// A decree that this node obeys is new or newer, or taken back.
+    pub(crate) fn decreed(&mut self, now: Time, owner: NodeId, slot: u8, body: Option<Bytes>) {
         self.adopt(now, Adopt::Decree { owner, slot, body });
     }
 

@@ -296,6 +296,28 @@ pub enum Event {
         /// To whom.
         peer: NodeId,
     },
+    /// An order that this node carries out, or that was taken back.
+    Ordered {
+        /// Whose.
+        owner: NodeId,
+        /// Of which kind: [`skep_records::stamped::is_order`].
+        kind: u16,
+        /// Under which stamp; nothing where no flock with a master was ever seen here.
+        stamp: Option<skep_managers::Stamp>,
+        /// What is ordered, without the stamp before it; nothing takes it back.
+        body: Option<Bytes>,
+    },
+    /// An order that this node refuses: it has seen a higher stamp, or one of another fork.
+    OrderRefused {
+        /// Whose.
+        owner: NodeId,
+        /// Of which kind.
+        kind: u16,
+        /// The order's.
+        stamp: Option<skep_managers::Stamp>,
+        /// The highest that was seen here.
+        seen: Option<skep_managers::Stamp>,
+    },
     /// What happened to a group's topology.
     Topology(skep_topology::adoption::Event),
     /// A peer sent something that was refused.

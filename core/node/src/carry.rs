@@ -53,6 +53,7 @@ impl Node {
             && self.from_adoption.is_empty()
             && self.from_managers.is_empty()
             && self.from_catalog.is_empty()
+            && self.fence.is_settled()
     }
 
     pub(crate) fn restore(
@@ -99,6 +100,7 @@ impl Node {
                     self.member(now, skep_membership::Input::Forgotten { node: owner });
                     self.estimate(now, skep_estimates::Input::Forgotten { node: owner });
                     self.adopt(now, skep_topology::adoption::Input::Forgotten { owner });
+                    self.orders_forgotten(owner);
                     out.push(Output::ForgetRecords { owner });
                     out.push(Output::Event(Event::Forgotten { node: owner }));
                 }
@@ -135,8 +137,8 @@ impl Node {
         if matches!(kind, record::ESTIMATES | record::WAYS) {
             return self.estimates_changed(now, owner, kind);
         }
-        if let Some(slot) = Self::slot_of(kind) {
-            return self.decree_changed(now, owner, slot);
+        if skep_records::stamped::is_order(kind) {
+            return self.order_changed(now, owner, kind);
         }
         if matches!(kind, record::ELIGIBILITY | record::MANAGERS | record::CATALOG) {
             return self.flock_record_changed(now, owner, kind);

@@ -29,6 +29,7 @@ mod adopt;
 mod api;
 mod carry;
 mod desk;
+mod fence;
 mod job;
 mod managed;
 mod measure;

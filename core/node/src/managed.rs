@@ -101,6 +101,16 @@ impl Managed {
         self.managers.check();
     }
 
+    /// The highest stamp that this node saw, if it saw any.
+    pub(crate) fn seen(&self) -> Option<skep_managers::Stamp> {
+        self.managers.seen()
+    }
+
+    /// The stamp of the flock that this node manages or follows.
+    pub(crate) fn order_stamp(&self) -> Option<skep_managers::Stamp> {
+        self.managers.order_stamp()
+    }
+
     pub(crate) fn view(&self, now: Time) -> View {
         self.managers.status(now)
     }
@@ -368,6 +378,8 @@ impl Node {
                     self.accepted(now, token, (index, stamp_of(stamp), strength), out);
                 }
                 Says::Done { token } => self.ordered(now, token, out),
+                Says::Obeyed { token } => self.obeyed(token),
+                Says::Disobeyed { token, seen } => self.disobeyed(now, token, seen, out),
                 Says::Refused { token, why } => self.refused(now, token, &why, out),
                 Says::WantCheckpoint => {
                     let catalog = self.catalog.catalog();
@@ -390,7 +402,9 @@ impl Node {
         if core::mem::take(&mut self.managed.stirred) {
             let place = self.place();
             self.catalogue(now, skep_catalog::Input::Place(place));
+            self.restamp(now);
         }
+        self.carry_orders(now, out);
     }
 
     /// The managers' log begins with a catalog.

@@ -70,6 +70,8 @@ pub struct Node {
     pub(crate) unknown_frames: u64,
     /// The managers, and what is told to them.
     pub(crate) managed: crate::managed::Managed,
+    /// Orders that wait to be carried out.
+    pub(crate) fence: crate::fence::Fence,
     /// The catalog.
     pub(crate) catalog: skep_catalog::Replica,
     /// Who may what.
@@ -135,6 +137,7 @@ impl Node {
             seldom_changed: true,
             unknown_frames: 0,
             managed: crate::managed::Managed::new(now, birth.managers, config.fit),
+            fence: crate::fence::Fence::default(),
             catalog: skep_catalog::Replica::new(id, config.catalog, birth.catalog),
             access,
             desk: crate::desk::Desk::default(),
@@ -182,6 +185,9 @@ impl Node {
             }
             Input::Renewed(signer) => {
                 self.record(now, skep_records::Input::Renewed { signer: signer.0 });
+            }
+            Input::Publish { kind, body, .. } if skep_records::stamped::is_order(kind) => {
+                self.publish_order(now, kind, body);
             }
             Input::Publish { kind, schema, body } => {
                 self.record(now, skep_records::Input::Publish { kind, schema, body });
@@ -236,6 +242,7 @@ impl Node {
             self.managed.deadline(),
             self.catalog.deadline(),
             self.desk.deadline(),
+            self.fence.deadline(),
         ];
         machines.into_iter().flatten().min()
     }
@@ -253,6 +260,7 @@ impl Node {
             self.tick_managers(now);
             self.catalog.tick(now, &mut self.from_catalog);
             self.tick_desk(now, out);
+            self.tick_fence(now);
         }
         self.settle(now, out);
     }
@@ -275,6 +283,7 @@ impl Node {
         self.managed.check();
         self.catalog.check();
         self.desk.check();
+        self.fence.check();
         assert!(
             self.seldom_changed || self.seldom_due == self.ask_seldom_due(),
             "a machine has something to do at another time than it said"

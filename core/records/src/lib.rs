@@ -27,6 +27,7 @@ mod message;
 mod publish;
 mod receive;
 mod record;
+pub mod stamped;
 mod store;
 mod sync;
 

@@ -11,8 +11,8 @@ use crate::path::{PathError, check_path};
 
 /// How the bodies of both records are laid out today.
 pub const SCHEMA: u16 = 1;
-/// Longest body, which is that of any record.
-pub const MAX_BODY_BYTES: usize = 4096;
+/// Longest body: that of any record, less the room for the flock's stamp before it.
+pub const MAX_BODY_BYTES: usize = 4096 - 16;
 /// Waves that a queen's record holds; the oldest go first.
 pub const MAX_ORDERS: usize = 16;
 /// Groups a wave may go to.

@@ -5,12 +5,16 @@
 //! * A node that lives, can be reached and was left alone is never called silent.
 //! * A node never begins a life with a number it has used, as long as it keeps its disk.
 //! * A log is dense, holds no update twice, and holds no other body than was published.
+//! * No host carries out an order of a lower stamp than one before, in any of its lives.
 //! * An identity is given to one update only, and nobody is acknowledged who did not ask.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use skep_base::{Incarnation, Time};
+use bytes::Bytes;
+use skep_base::{Incarnation, NodeId, Time};
+use skep_managers::{Judgement, Stamp};
+use skep_node::Input;
 
 use crate::host::HostIx;
 use crate::oracle;
@@ -25,6 +29,12 @@ const SETTLING: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub struct Invariants {
     lives: BTreeMap<HostIx, Incarnation>,
+    /// The highest stamp under which each host carried an order out, in all its lives.
+    stamps: BTreeMap<HostIx, Stamp>,
+    /// What each carried out last in this life, of each owner.
+    obeyed: BTreeMap<(HostIx, NodeId), Bytes>,
+    /// The last order of each owner.
+    orders: BTreeMap<NodeId, Bytes>,
     pub(crate) wrong_silences: u64,
     pub(crate) last_disturbed: Time,
 }
@@ -43,6 +53,35 @@ impl Invariants {
     /// A host's disk is lost: what it began is known to its peers at best.
     pub(crate) fn disk_lost(&mut self, host: HostIx) {
         self.lives.remove(&host);
+        self.stamps.remove(&host);
+    }
+
+    /// An order is carried out: never under a lower stamp than one before, nor without one after.
+    pub(crate) fn ordered(
+        &mut self,
+        host: HostIx,
+        owner: NodeId,
+        stamp: Option<Stamp>,
+        body: Option<&Bytes>,
+    ) -> Result<(), String> {
+        let Some(body) = body else { return Ok(()) };
+        self.obeyed.insert((host, owner), body.clone());
+        let before = self.stamps.get(&host).copied();
+        if let Some(stamp) = stamp {
+            self.stamps.insert(host, stamp);
+        }
+        match (before, stamp) {
+            (Some(before), None) => Err(format!("obeys an order without a stamp after {before}")),
+            (Some(before), Some(stamp)) if before.judge(stamp) != Judgement::Obey => {
+                Err(format!("obeys an order of {stamp} after {before}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A process ended.
+    pub(crate) fn ended(&mut self, host: HostIx) {
+        self.obeyed.retain(|(of, _), _| *of != host);
     }
 
     pub(crate) fn disturbed(&mut self, now: Time) {
@@ -51,6 +90,31 @@ impl Invariants {
 }
 
 impl World {
+    /// Orders a wave at a host.
+    pub(crate) fn order(&mut self, host: HostIx, what: &str) {
+        if !self.host(host).is_live() {
+            return;
+        }
+        let body = Bytes::copy_from_slice(what.as_bytes());
+        self.invariants.orders.insert(self.id(host), body.clone());
+        let kind = skep_records::kind::WAVE_ORDER;
+        self.input(host, Input::Publish { kind, schema: 1, body: Some(body) });
+    }
+
+    /// Whether the last order of each owner that lives was carried out by all that live.
+    pub(crate) fn all_obey(&self) -> Result<(), String> {
+        for queen in self.live() {
+            let owner = self.id(queen);
+            let Some(order) = self.invariants.orders.get(&owner) else { continue };
+            for host in self.live() {
+                if self.invariants.obeyed.get(&(host, owner)) != Some(order) {
+                    return Err(format!("{} does not obey {}", host.0, queen.0));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// A node says that another is silent.
     pub(crate) fn judge_silence(&mut self, observer: HostIx, about: HostIx) {
         let left_alone = |host: HostIx| {

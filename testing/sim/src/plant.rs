@@ -49,11 +49,13 @@ pub enum Bug {
     BreaksBeforeItMakes,
     /// It grants wishes that it never passes on.
     PromisesNothing,
+    /// It carries out orders that it should refuse.
+    ObeysTheStale,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::FailsItsCheck,
         Self::Spins,
         Self::CallsTheLivingSilent,
@@ -69,6 +71,7 @@ impl Bug {
         Self::ThinsTheOverlay,
         Self::BreaksBeforeItMakes,
         Self::PromisesNothing,
+        Self::ObeysTheStale,
     ];
 
     /// Which checker must find it.
@@ -81,7 +84,8 @@ impl Bug {
             | Self::ForgetsItsLives
             | Self::AppendsTwice
             | Self::BendsBodies
-            | Self::BreaksBeforeItMakes => Checker::Invariant,
+            | Self::BreaksBeforeItMakes
+            | Self::ObeysTheStale => Checker::Invariant,
             // At rest the oracle is asked until it agrees: what it never agrees to is not alive.
             Self::AcknowledgesNothing
             | Self::DeafToUpdates
@@ -111,6 +115,7 @@ impl Bug {
             Self::Miscounts | Self::Hermit => "present; misses",
             Self::ThinsTheOverlay => "connected",
             Self::PromisesNothing => "which was promised",
+            Self::ObeysTheStale => "obeys an order",
         }
     }
 }
@@ -198,6 +203,14 @@ impl Infected {
                     for update in updates {
                         update.body = skep_flood::DeliveredBody::Here(Bytes::from_static(b"bent"));
                     }
+                }
+                (
+                    Bug::ObeysTheStale,
+                    Output::Event(Event::OrderRefused { owner, kind, stamp, .. }),
+                ) => {
+                    let (owner, kind, stamp) = (*owner, *kind, *stamp);
+                    let body = Some(Bytes::from_static(b"stale"));
+                    output = Output::Event(Event::Ordered { owner, kind, stamp, body });
                 }
                 (Bug::BreaksBeforeItMakes, Output::Event(Event::Topology(Adopted { .. }))) => {
                     for link in self.node.links() {

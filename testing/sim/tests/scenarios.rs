@@ -97,6 +97,7 @@ scenarios! {
     switch: "topology-switch-killed", 12, 1..4;
     own_topology: "topology-of-a-group", 14, 1..4;
     managers: "managers", 7, 1..4;
+    orders: "orders", 7, 1..4;
 }
 
 #[test]
@@ -226,6 +227,7 @@ fn each_checker_finds_the_bug_planted_for_it() {
             | Bug::Incurious => "updates",
             Bug::BreaksBeforeItMakes => "topology-switch-killed",
             Bug::PromisesNothing => "managers",
+            Bug::ObeysTheStale => "orders",
             Bug::FailsItsCheck
             | Bug::Spins
             | Bug::DeafToRecords

@@ -31,6 +31,8 @@ enum Event_ {
     },
     /// Membership's view of a pair is brought up to date.
     Look(usize, usize),
+    /// An order under a stamp comes, by whatever way.
+    Order(usize, Stamp),
 }
 
 pub(super) struct Host {
@@ -59,6 +61,10 @@ pub(super) struct Host {
     pub(super) rejects: Vec<(NodeId, Reason)>,
     pub(super) wants_checkpoint: bool,
     seen: Stamp,
+    /// Orders that it was given, and the highest stamp under which it carried one out, in all its
+    /// lives.
+    orders: BTreeMap<u64, Stamp>,
+    obeyed: Stamp,
 }
 
 pub(super) struct Net {
@@ -69,6 +75,10 @@ pub(super) struct Net {
     /// Since time last moved.
     steps: u64,
     pub(super) rng: Rng,
+    /// For orders: they change no other chance.
+    order_rng: Rng,
+    /// How many were carried out, and refused.
+    pub(super) orders: (usize, usize),
     pub(super) config: Config,
     pub(super) latency: (u64, u64),
     pub(super) loss: f64,
@@ -105,6 +115,8 @@ impl Net {
             events: 0,
             steps: 0,
             rng: Rng::seeded(seed),
+            order_rng: Rng::seeded(seed ^ 0x006f_7264_6572),
+            orders: (0, 0),
             config,
             latency: (1, 5),
             loss: 0.0,
@@ -145,6 +157,8 @@ impl Net {
                 rejects: Vec::new(),
                 wants_checkpoint: false,
                 seen: Stamp::default(),
+                orders: BTreeMap::new(),
+                obeyed: Stamp::default(),
             });
         }
         net
@@ -217,6 +231,40 @@ impl Net {
         assert!(self.hosts[on].machine.is_none());
         self.hosts[on].disk = Restored::default();
         self.hosts[on].seen = Stamp::default();
+        self.hosts[on].obeyed = Stamp::default();
+    }
+
+    /// This host gives all an order under its flock's stamp. It comes now, or much later.
+    pub(super) fn order(&mut self, on: usize) {
+        let Some(stamp) = self.machine(on).order_stamp() else { return };
+        for to in 0..self.hosts.len() {
+            let late = if self.order_rng.chance(0.2) { 10_000 } else { 50 };
+            let at = self.now + Duration::from_millis(self.order_rng.within(1..late));
+            self.push(at, Event_::Order(to, stamp));
+        }
+    }
+
+    pub(super) fn give_order(&mut self, on: usize, stamp: Stamp) {
+        if self.hosts[on].machine.is_some() {
+            self.tokens += 1;
+            self.hosts[on].orders.insert(self.tokens, stamp);
+            self.give(on, Input::Order { token: Token(self.tokens), stamp });
+        }
+    }
+
+    /// Never an order under a lower stamp after one under a higher, nor one whose stamp would be
+    /// forgotten with the power.
+    fn obeyed(&mut self, on: usize, token: Token) {
+        let host = &mut self.hosts[on];
+        let Some(stamp) = host.orders.remove(&token.0) else { return };
+        if host.obeyed.judge(stamp) != Judgement::Obey {
+            self.faults.push(format!("{on} obeys {stamp} after {}", host.obeyed));
+        }
+        host.obeyed = stamp;
+        if host.seen.epoch < stamp.epoch {
+            self.faults.push(format!("{on} obeys {stamp}, of which its disk does not know"));
+        }
+        self.orders.0 += 1;
     }
 
     pub(super) fn cut(&mut self, a: usize, b: usize) {
@@ -441,6 +489,7 @@ impl Net {
             | Event_::Synced(on, ..)
             | Event_::Heard { to: on, .. }
             | Event_::Look(on, _)
+            | Event_::Order(on, _)
                 if self.hosts[on].paused =>
             {
                 self.hosts[on].backlog.push_back(event);
@@ -460,6 +509,7 @@ impl Net {
                 }
             }
             Event_::Look(to, of) => self.look(to, of),
+            Event_::Order(to, stamp) => self.give_order(to, stamp),
         }
     }
 
@@ -561,6 +611,8 @@ impl Net {
             Output::ReadGranted { token, index, .. } => {
                 self.hosts[on].reads.insert(token.0, index);
             }
+            Output::Obeyed { token } => self.obeyed(on, token),
+            Output::Disobeyed { .. } => self.orders.1 += 1,
             Output::WantCheckpoint => self.hosts[on].wants_checkpoint = true,
             Output::Pin(_) => {}
             Output::Event(event) => {

@@ -47,6 +47,7 @@ fn faults(seed: u64, count: usize) -> Net {
                 if !net.hosts[master].paused {
                     written += 1;
                     net.propose(master, &format!("write {written}"));
+                    net.order(master);
                 }
             }
             let span = Duration::from_millis(net.rng.within(1..300));
@@ -82,11 +83,15 @@ struct Tally {
     masters: usize,
     replaced: usize,
     semi_masters: usize,
+    obeyed: usize,
+    disobeyed: usize,
 }
 
 impl Tally {
     fn add(&mut self, net: &Net) {
         self.acknowledged += net.acknowledged.len();
+        self.obeyed += net.orders.0;
+        self.disobeyed += net.orders.1;
         for event in net.hosts.iter().flat_map(|host| &host.events) {
             match event {
                 Event::Formed { parent: Some(_), .. } => self.founded_anew += 1,
@@ -125,6 +130,7 @@ fn whatever_fails_there_is_one_master_and_nothing_acknowledged_is_lost() {
     assert!(tally.acknowledged >= 10_000 && tally.masters >= 500, "{tally:?}");
     assert!(tally.founded_anew >= 10 && tally.absorbed >= 10, "{tally:?}");
     assert!(tally.replaced >= 20 && tally.semi_masters >= 20, "{tally:?}");
+    assert!(tally.obeyed >= 10_000 && tally.disobeyed >= 1_000, "{tally:?}");
 }
 
 /// Invariant 5. What such members make of the catalog is another matter: they are members.

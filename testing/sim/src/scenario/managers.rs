@@ -118,11 +118,11 @@ fn role_of(world: &World, host: HostIx) -> Option<Role> {
     Some(world.node(host)?.management(now).role)
 }
 
-fn master_of(world: &World) -> Option<HostIx> {
+pub(super) fn master_of(world: &World) -> Option<HostIx> {
     world.live().find(|host| role_of(world, *host) == Some(Role::Master))
 }
 
-fn until_managed(world: &mut World) -> Result<Duration, Failure> {
+pub(super) fn until_managed(world: &mut World) -> Result<Duration, Failure> {
     world.until(MANAGED_WITHIN, "a master with two backups", managed)
 }
 

@@ -7,6 +7,7 @@ mod estimates;
 mod faults;
 mod forming;
 mod managers;
+mod orders;
 mod splits;
 mod survivors;
 mod switch;
@@ -78,6 +79,7 @@ pub const ALL: &[Scenario] = &[
     switch::SWITCH,
     switch::GROUP,
     managers::MANAGERS,
+    orders::ORDERS,
 ];
 
 /// The scenario of that name.

@@ -308,6 +308,22 @@ impl World {
                 let note = format!("{happened:?}");
                 self.line(Some(host), "topology", None, (0, 0), || Some(note));
             }
+            Event::Ordered { owner, kind, stamp, body } => {
+                let other = self.by_id.get(owner).map(|host| u64::from(host.0));
+                let numbers = (u64::from(*kind), stamp.map_or(0, |stamp| stamp.epoch.0));
+                self.line(Some(host), "ordered", other, numbers, || None);
+                // Each slot of topologies is an owner's order of its own, under the same fence.
+                let of_waves = *kind == skep_records::kind::WAVE_ORDER;
+                let owner = if of_waves { *owner } else { NodeId::from_bytes([0; 16]) };
+                let verdict = self.invariants.ordered(host, owner, *stamp, body.as_ref());
+                self.judge(host, verdict);
+            }
+            Event::OrderRefused { owner, kind, stamp, seen } => {
+                let other = self.by_id.get(owner).map(|host| u64::from(host.0));
+                let numbers = (u64::from(*kind), 0);
+                let note = format!("{stamp:?} after {seen:?}");
+                self.line(Some(host), "order-refused", other, numbers, || Some(note));
+            }
             Event::Forgotten { .. } | Event::Record { .. } | Event::Unlinked { .. } => {}
         }
         if self.keep_events {

@@ -254,6 +254,7 @@ impl World {
         let state = self.host_mut(host);
         state.process = None;
         state.epoch += 1;
+        self.invariants.ended(host);
     }
 
     fn disturb(&mut self, host: HostIx, what: &'static str) {

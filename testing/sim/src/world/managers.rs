@@ -56,6 +56,8 @@ impl World {
             | ManagersOutput::Committed { .. }
             | ManagersOutput::Accepted { .. }
             | ManagersOutput::Refused { .. }
+            | ManagersOutput::Obeyed { .. }
+            | ManagersOutput::Disobeyed { .. }
             | ManagersOutput::WantCheckpoint
             | ManagersOutput::Pin(_)
             | ManagersOutput::Reject { .. }) => {
