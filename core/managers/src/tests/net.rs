@@ -556,7 +556,11 @@ impl Net {
             Output::Send { to, body } => {
                 assert!(body.len() <= MAX_MESSAGE_BYTES);
                 self.messages += 1;
-                let to = usize::from(to.as_bytes()[0]) - 1;
+                // What was tampered with may name a node that there is not.
+                let to = usize::from(to.as_bytes()[0]).wrapping_sub(1);
+                if to >= self.hosts.len() {
+                    return;
+                }
                 let lost = self.loss > 0.0 && self.rng.chance(self.loss);
                 let lost = lost || self.deaf.contains(&(on, to));
                 if !lost && !self.is_cut(on, to) && self.hosts[to].machine.is_some() {
