@@ -67,6 +67,9 @@ impl Spine {
             Request::Unsubscribe { group, subscriber, reply } => {
                 self.unsubscribe(group, &subscriber, reply).await;
             }
+            Request::StartWave { reply, .. } if !self.split_ruling().may_start => {
+                reply.refuse(crate::split::refusal(&self.split_ruling()));
+            }
             rollout @ (Request::Images(_)
             | Request::Image { .. }
             | Request::PruneImages { .. }

@@ -143,6 +143,7 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     );
     spine.found_on_disk(problems);
     spine.generators = crate::topology::generators(&config);
+    spine.split = config.managers.split;
     let runner = commands.runner().clone();
     spine.hooks = Some(hooks(&config, &info.node, (&requests, runner.clone())));
     let rng = Rng::seeded(random()?);

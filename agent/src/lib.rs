@@ -44,6 +44,7 @@ pub mod renewal;
 pub mod rollout;
 pub mod routed;
 pub mod spine;
+pub mod split;
 pub mod status;
 pub mod topology;
 pub mod updates;

@@ -1,7 +1,7 @@
 //! Who manages the flock, as the control API shows it, and what happened among the managers.
 
 use skep_base::{NodeId, NodeName};
-use skep_control::api::{EventKind, Management, OtherFlock, Standing, Wait};
+use skep_control::api::{Authority, EventKind, Management, OtherFlock, Split, Standing, Wait};
 use skep_managers::{Event, Output, Token, Waiting};
 
 use crate::spine::Spine;
@@ -50,7 +50,19 @@ impl Spine {
             committed: flock.map_or(0, |flock| flock.committed),
             waits: view.waits.iter().map(|wait| self.managers_wait(wait)).collect(),
             others: view.others.iter().map(other).collect(),
+            authority: flock.map(|flock| Authority {
+                roster: count(flock.authority.roster),
+                there: count(flock.authority.there),
+                holder: flock.authority.holder.and_then(|id| self.node_name(id)),
+                until_ms: flock.authority.until.map(|until| millis(until.since(now))),
+            }),
+            split: self.split.rule(&view),
         }
+    }
+
+    /// Whether a wave may be started here now.
+    pub(crate) fn split_ruling(&self) -> Split {
+        self.split.rule(&self.node.management(self.clock.now()))
     }
 
     fn node_name(&self, node: NodeId) -> Option<NodeName> {

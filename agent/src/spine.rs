@@ -179,6 +179,8 @@ pub struct Spine {
     pub bulk_links: BTreeMap<skep_transport::LinkId, NodeId>,
     /// Who is given pieces of large bodies.
     pub giving: crate::giving::Giving,
+    /// What is done about new waves in a part of the flock.
+    pub split: crate::split::Split,
     /// Commands that compute the topologies of groups in place of the built-in way.
     pub generators: BTreeMap<skep_base::GroupName, crate::topology::Generator>,
     /// What was last asked about the topology of each group.
@@ -328,6 +330,7 @@ impl Spine {
             computing: Vec::new(),
             computed: BTreeMap::new(),
             generators: BTreeMap::new(),
+            split: crate::split::Split::default(),
             addresses,
             version,
             publishing: BTreeMap::new(),

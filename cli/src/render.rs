@@ -17,7 +17,9 @@ mod notify;
 mod rollout;
 mod topology;
 
-pub use catalog::{catalog, conflicts, diff, entry, history, imported, recovery, roster, written};
+pub use catalog::{
+    catalog, conflicts, diff, entry, history, imported, recovery, roster, split, written,
+};
 pub use flood::{event, figures, gap, group, groups, long, pushed};
 pub use node::{ca, certificate, flock, health, links, members, metrics, status};
 pub use notify::{notices, tested};

@@ -196,10 +196,13 @@ async fn wave_start(args: WaveStart, screen: &mut Screen<'_>) -> anyhow::Result<
     if args.watch {
         return watch(&client, &wave.id, args.json, screen).await;
     }
+    let split = client.flock().await?.management.split;
     screen.answer(args.json, &wave, |wave, _| {
         format!(
-            "wave {0} goes to {1} nodes; watch it with `skep wave watch {0}`\n",
-            wave.id, wave.targets
+            "wave {0} goes to {1} nodes; watch it with `skep wave watch {0}`\nwaves {2}\n",
+            wave.id,
+            wave.targets,
+            render::split(&split)
         )
     })?;
     Ok(Exit::Done)

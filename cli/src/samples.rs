@@ -2,11 +2,12 @@
 
 use skep_base::{BlocName, Digest, NodeId, NodeName, WallTime};
 use skep_control::api::{
-    AgentState, CaStatus, Catalog, CatalogEntry, Certificate, Check, Cursor, Entry, Event,
-    EventKind, Field, Flock, Group, Health, Image, ImageDetail, Link, LinkKind, Management, Member,
-    Metric, MetricKind, OverlayBasis, Presence, Problem, Recovery, RoundTrip, RttBasis, Standing,
-    Status, Subscriber, SyncMember, Text, Topology, TopologyDecree, TopologyEdge, TopologyFailure,
-    TopologyFigures, TopologySite, Wait, Wave, WaveDetail, WaveId, WaveNode, WaveState, WaveStep,
+    AgentState, Authority, CaStatus, Catalog, CatalogEntry, Certificate, Check, Cursor, Entry,
+    Event, EventKind, Field, Flock, Group, Health, Image, ImageDetail, Link, LinkKind, Management,
+    Member, Metric, MetricKind, OverlayBasis, Presence, Problem, Recovery, RoundTrip, RttBasis,
+    Split, Standing, Status, Subscriber, SyncMember, Text, Topology, TopologyDecree, TopologyEdge,
+    TopologyFailure, TopologyFigures, TopologySite, Wait, Wave, WaveDetail, WaveId, WaveNode,
+    WaveState, WaveStep,
 };
 
 const NOW: u64 = 1_790_000_000_000;
@@ -130,6 +131,18 @@ pub(crate) fn management() -> Management {
             until_ms: None,
         }],
         others: Vec::new(),
+        authority: Some(Authority {
+            roster: 3,
+            there: 2,
+            holder: Some(name("web-1")),
+            until_ms: None,
+        }),
+        split: Split {
+            policy: "hold-minority".into(),
+            in_force: "hold-minority".into(),
+            may_start: true,
+            why: "2 of 3 of the roster are there".into(),
+        },
     }
 }
 

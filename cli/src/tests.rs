@@ -110,6 +110,8 @@ fn the_flock_shows_members_and_overlay() {
             backups   queen-1
             sync set  web-1 queen-1
             roster    web-1 queen-1 old-1
+            strict    authority of web-1
+            waves     may start: hold-minority, 2 of 3 of the roster are there
             waits     a second and third eligible node since 1 min 1 s
         "#]],
     );

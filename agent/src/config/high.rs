@@ -232,6 +232,8 @@ pub struct Managers {
     pub by_certificate: bool,
     /// How long what is waited for.
     pub timers: skep_managers::Config,
+    /// Whether new waves start in a part of the flock.
+    pub split: crate::split::Split,
 }
 
 /// What is logged.

@@ -14,6 +14,8 @@ use toml::Spanned;
 use super::error::{ConfigError, ConfigErrors, Source, nearest};
 use super::telling::{EventWord, HookUrl, KindWord, MailAddress, MailServer, MailTls};
 use super::units::{Size, Span, Written};
+use crate::split::Split;
+
 use super::values::{Command, Eligible, ExportFormat, Profile, Who};
 
 macro_rules! sections {
@@ -201,6 +203,7 @@ sections! {
         alone: Maybe<Span>,
         orphaned: Maybe<Span>,
         orphaned_holding: Maybe<Span>,
+        split: Maybe<Split>,
     }
     Hooks {
         user: Maybe<String>,

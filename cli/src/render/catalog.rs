@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use comfy_table::Color;
 use skep_control::api::{
-    Catalog, CatalogChange, CatalogDiff, CatalogEntry, CatalogHistory, Field, Imported, Management,
-    Recovery, Standing, Written,
+    Authority, Catalog, CatalogChange, CatalogDiff, CatalogEntry, CatalogHistory, Field, Imported,
+    Management, Recovery, Split, Standing, Written,
 };
 
 use super::{Style, clean, count, facts, finish, names, right};
@@ -38,6 +38,10 @@ pub(super) fn management(management: &Management) -> Vec<(&'static str, String)>
     }
     rows.push(("sync set", names(&management.sync_set)));
     rows.push(("roster", names(management.roster.iter().map(|place| &place.node))));
+    if let Some(authority) = &management.authority {
+        rows.push(("strict", strict(authority)));
+    }
+    rows.push(("waves", split(&management.split)));
     for other in &management.others {
         let members = count(other.members, "member");
         let led = other
@@ -49,6 +53,21 @@ pub(super) fn management(management: &Management) -> Vec<(&'static str, String)>
     }
     rows.extend(waits(management));
     rows
+}
+
+/// Who has strict authority, for how long.
+fn strict(authority: &Authority) -> String {
+    let Some(holder) = &authority.holder else { return "nobody has strict authority".to_owned() };
+    let until =
+        authority.until_ms.map_or_else(String::new, |ms| format!(", for {}", human::span(ms)));
+    format!("authority of {holder}{until}")
+}
+
+/// Whether waves start, and why.
+#[must_use]
+pub fn split(split: &Split) -> String {
+    let may = if split.may_start { "may start" } else { "are held" };
+    format!("{may}: {}, {}", split.in_force, split.why)
 }
 
 fn waits(management: &Management) -> impl Iterator<Item = (&'static str, String)> + '_ {

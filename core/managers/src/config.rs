@@ -61,6 +61,9 @@ pub struct Config {
     pub min_stay: Duration,
     /// Between two announcements of this node; the first goes at once.
     pub announce_every: Duration,
+    /// How long a lease of a majority of the roster gives strict authority. Who follows a holder
+    /// that is gone waits for so long.
+    pub strict_lease: Duration,
     /// Between two requests that were not answered.
     pub retry: Duration,
     /// What this node founds on a fresh disk is strong: set once in a bloc, on the first eligible
@@ -90,6 +93,7 @@ impl Default for Config {
             found_after: ms(1500),
             min_stay: Duration::from_secs(600),
             announce_every: ms(200),
+            strict_lease: ms(3000),
             retry: ms(500),
             strong_founder: false,
             checkpoint_entries: 20_000,
@@ -144,6 +148,7 @@ impl Config {
                 "orphaned-holding",
                 "is shorter than orphaned",
             ),
+            (self.strict_lease >= self.election_max, "strict-lease", "is shorter than an election"),
             (self.found_after >= self.retry, "found-after", "is shorter than a retry"),
             (self.checkpoint_entries >= 100, "checkpoint-entries", "is below 100"),
         ];

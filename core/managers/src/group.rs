@@ -207,6 +207,9 @@ impl Group {
                 Effect::Nothing
             }
             Record::RosterGone(node) => {
+                if self.meta.roster.iter().any(|place| place.node == node) {
+                    self.roster_changes();
+                }
                 self.meta.roster.retain(|place| place.node != node);
                 Effect::Nothing
             }
@@ -250,12 +253,23 @@ impl Group {
         }
     }
 
+    /// Somebody is about to enter or leave the roster.
+    fn roster_changes(&mut self) {
+        self.meta.roster_version += 1;
+        self.meta.roster_before = self.meta.roster.iter().map(|place| place.node).collect();
+    }
+
     fn set_place(&mut self, place: Place) {
+        if self.meta.roster.iter().all(|known| known.node != place.node) {
+            if self.meta.roster.len() >= MAX_ROSTER {
+                return;
+            }
+            self.roster_changes();
+        }
         let roster = &mut self.meta.roster;
         match roster.iter().position(|known| known.node == place.node) {
             Some(at) => roster[at] = place,
-            None if roster.len() < MAX_ROSTER => roster.push(place),
-            None => return,
+            None => roster.push(place),
         }
         let rank = |place: &Place| (std::cmp::Reverse(place.standing()), place.node);
         roster.sort_by_key(rank);

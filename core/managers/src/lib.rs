@@ -60,6 +60,7 @@ mod plant;
 mod status;
 mod storage;
 mod stored;
+mod strict;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -79,4 +80,4 @@ pub use id::{
 pub use machine::{Managers, Me};
 pub use message::{MAX_MESSAGE_BYTES, is_announcement, is_message, samples};
 pub use stored::{CorruptStore, Cut, ImageChange, Restored, StoredEntry, Write, can_read};
-pub use view::{FlockView, OtherFlock, Part, RosterView, View, Wait, Waiting};
+pub use view::{Authority, FlockView, OtherFlock, Part, RosterView, View, Wait, Waiting};

@@ -46,15 +46,29 @@ impl Managers {
         if self.is_led(now) {
             self.leaderless = None;
             self.lonely = None;
+            self.deposed = false;
             self.master_gone(now, out);
             return;
         }
         let since = *self.leaderless.get_or_insert(now);
         self.gone_since = None;
-        let patience = if voter { self.config.alone } else { self.config.orphaned * 2 };
+        let at_once = voter && self.may_fork_at_once();
+        let patience = match voter {
+            true if at_once => self.config.election_max * 2,
+            true => self.config.alone,
+            false => self.config.orphaned * 2,
+        };
         if now.since(since) >= patience && self.giver.is_none() {
             self.alone(now, out);
         }
+    }
+
+    /// A master of a strong history that lost both its backups does not wait for them: most of
+    /// the roster suffices (scenario 3).
+    fn may_fork_at_once(&self) -> bool {
+        let roster = self.group.as_ref().map_or(0, |group| group.meta.roster.len());
+        let strong = self.group.as_ref().is_some_and(|group| group.meta.strong);
+        self.deposed && strong && roster >= ENOUGH
     }
 
     /// The fast path of scenario 4: the master's process is gone, and the other backup says so too.
@@ -217,6 +231,12 @@ impl Managers {
         let on_roster = |node: &&NodeId| group.meta.roster.iter().any(|it| it.node == **node);
         let witnesses = lonely.granted.iter().filter(on_roster).count() + 1;
         let strong = group.meta.strong && witnesses > group.meta.roster.len() / 2;
+        // A master that does not wait for its backups does so with a majority of the roster only.
+        let answered = lonely.answers.keys().filter(on_roster).count() + 1;
+        let early = self.leaderless.is_some_and(|at| now.since(at) < self.config.alone);
+        let hasty = early && answered <= group.meta.roster.len() / 2;
+        let ready = ready && (strong || !early);
+        let waits = waits.or(hasty.then_some(Wait::Managers));
         let wanted = lonely.wanted;
         if let Some(waits) = waits {
             if let Some(lonely) = &mut self.lonely {
@@ -367,7 +387,8 @@ impl Managers {
         let (last, term) = (group.engine.last().0, group.engine.term());
         let acknowledged = group.meta.acknowledged || !history.entries.is_empty();
         let mut roster = group.meta.roster.clone();
-        roster.retain(|place| !self.expelled.contains(&place.node));
+        // From the roster of a strong history all leave one by one, under strict authority.
+        roster.retain(|place| strong || !self.expelled.contains(&place.node));
         let meta = Meta {
             lineage: Lineage(self.rng.bits()),
             generation,
@@ -379,6 +400,9 @@ impl Managers {
             master: None,
             sync: SyncSet { version: 1, members: vec![self.me.id] },
             roster,
+            roster_version: group.meta.roster_version,
+            roster_base: group.meta.roster_version,
+            roster_before: group.meta.roster_before.clone(),
             names: Vec::new(),
             merging: Vec::new(),
             absorbed: group.meta.absorbed.clone(),
@@ -438,6 +462,9 @@ impl Managers {
             master: None,
             sync: SyncSet { version: 1, members: vec![self.me.id] },
             roster: vec![place(self.me.id, self.me.eligible, self.me.resources)],
+            roster_version: 0,
+            roster_base: 0,
+            roster_before: Vec::new(),
             names: Vec::new(),
             merging: Vec::new(),
             absorbed: Vec::new(),

@@ -19,6 +19,7 @@ use crate::master::Mastership;
 use crate::merge::Giver;
 use crate::message::{Claim, Engine as Packet, EngineBody, MAX_NAMED, Message};
 use crate::stored::{CorruptStore, Cut, ImageChange, Restored, State, StoredEntry, Write};
+use crate::strict::Given;
 
 /// Rounds of duties that one input may cause: each is an answer to the one before.
 const MAX_ROUNDS: usize = 32;
@@ -109,6 +110,10 @@ pub struct Managers {
     /// Before when nobody's place is weighed again: that goes through all nodes.
     pub(crate) next_weighing: Time,
     pub(crate) checkpoint_asked: u64,
+    /// The lease that this node gave last.
+    pub(crate) given: Option<Given>,
+    /// This node was master, and lost its majority.
+    pub(crate) deposed: bool,
 }
 
 impl Managers {
@@ -134,7 +139,7 @@ impl Managers {
         let patience = 1.0 + rng.unit();
         let untold = group.is_some();
         let boot = group.as_ref().map(|_| Boot::new(now));
-        Ok(Self {
+        let mut managers = Self {
             highest: read.state.seen.epoch,
             me,
             config,
@@ -176,7 +181,11 @@ impl Managers {
             next_tick: now,
             next_weighing: now,
             checkpoint_asked: 0,
-        })
+            given: None,
+            deposed: false,
+        };
+        managers.recall_leases(now);
+        Ok(managers)
     }
 
     /// Lets `input` happen.
@@ -405,6 +414,10 @@ impl Managers {
             }
             Message::ItemsTaken { session, next, done, .. } => {
                 self.items_taken(now, from, session, (next, done), out);
+            }
+            Message::AuthorityAsk(ask) => self.authority_asked(now, from, ask, out),
+            Message::AuthorityGiven { lineage, round } => {
+                self.authority_given(from, lineage, round);
             }
             Message::OrderRefused { lineage, seen } => {
                 if self.history_of() == Some(lineage) {
@@ -658,6 +671,9 @@ impl Managers {
 
     pub(crate) fn after(&mut self, after: After, out: &mut Outbox<Output>) {
         match after {
+            After::Send(to, Message::AuthorityGiven { lineage, round }) if to == self.me.id => {
+                self.authority_given(to, lineage, round);
+            }
             After::Send(to, message) => self.send(to, &message, out),
             After::Obey(token) => out.push(Output::Obeyed { token }),
             After::Round { life, number, wires } => {
@@ -680,8 +696,8 @@ impl Managers {
         let after = After::Send(to, message);
         if self.state_changed {
             self.write(Write::default(), vec![after], out);
-        } else if let Some(After::Send(to, message)) = self.disk.behind(after) {
-            self.send(to, &message, out);
+        } else if let Some(after) = self.disk.behind(after) {
+            self.after(after, out);
         }
     }
 

@@ -9,10 +9,11 @@ use skep_base::{NodeId, Outbox, Time};
 use crate::config::{MAX_ENTRY_BYTES, MAX_IMAGE_BYTES, MAX_PROPOSALS};
 use crate::event::{DiskFault, Event, Output, Refusal, Token};
 use crate::group::Group;
-use crate::id::{Stamp, Strength};
+use crate::id::{Judgement, Stamp, Strength};
 use crate::machine::{Managers, newest};
 use crate::message::Message;
 use crate::stored::{Cut, Holder, ImageChange, Note, Record, SyncSet, Write};
+use crate::strict::Leases;
 use crate::view::Wait;
 use crate::voters::Missing;
 
@@ -57,6 +58,8 @@ pub(crate) struct Mastership {
     stamp_proposed: Option<u64>,
     /// Another epoch is wanted: a merge ended, or a host refused this one.
     pub(crate) bump: bool,
+    /// Of the roster, for strict authority.
+    pub(crate) leases: Leases,
     /// When another epoch was last wanted because a host refused this one.
     pub(crate) refused: Option<Time>,
     pending: VecDeque<Pending>,
@@ -84,13 +87,14 @@ pub(crate) struct Mastership {
 }
 
 impl Mastership {
-    fn new(term: u64, now: Time) -> Self {
+    fn new(term: u64, now: Time, round: u64) -> Self {
         Self {
             term,
             since: now,
             stamped: false,
             stamp_proposed: None,
             bump: false,
+            leases: Leases::new(round),
             refused: None,
             pending: VecDeque::new(),
             sync_proposed: None,
@@ -151,13 +155,17 @@ impl Managers {
         self.lonely = None;
         if self.mastership.as_ref().is_none_or(|mastership| mastership.term != term) {
             self.end_mastership(out);
-            self.mastership = Some(Mastership::new(term, now));
+            // Answers to an earlier mastership of this node are none to this.
+            let strong = self.group.as_ref().is_some_and(|group| group.meta.strong);
+            let round = if strong { self.rng.bits() } else { 0 };
+            self.mastership = Some(Mastership::new(term, now, round));
         }
         self.watch_transfer(now, out);
         self.propose_stamp(now);
         if self.is_master() {
             self.manage_sync(now);
             self.witness(now, out);
+            self.seek_authority(now, out);
             self.acknowledge(now, out);
             self.taken(out);
             if self.giver.is_none() && now >= self.next_weighing {
@@ -185,7 +193,8 @@ impl Managers {
     }
 
     pub(crate) fn end_mastership(&mut self, out: &mut Outbox<Output>) {
-        if self.mastership.is_some() {
+        if let Some(mastership) = &self.mastership {
+            self.deposed = mastership.stamped && !mastership.lease_given_up;
             self.refuse_pending(out);
             self.mastership = None;
             self.why = "it lost its majority, or another was elected";
@@ -396,6 +405,9 @@ impl Managers {
         if promised && note.generation < self.state.promised {
             return; // A part of that flock founds itself again, and this node promised it.
         }
+        if self.state.pledge.is_some_and(|it| it.stamp.judge(note.stamp) == Judgement::Refuse) {
+            return; // Strict authority was given under a higher stamp.
+        }
         self.saw_epoch(note.stamp.epoch);
         self.state_changed |= self.state.note(note);
         self.send_when_safe(from, Message::Noted { lineage, version }, out);
@@ -415,6 +427,7 @@ impl Managers {
         if self.lease(now).is_none() {
             return;
         }
+        let pledged = self.is_pledged();
         let (Some(group), Some(mastership)) = (&self.group, &mut self.mastership) else {
             return;
         };
@@ -422,7 +435,7 @@ impl Managers {
         #[cfg(test)]
         let safe = if crate::plant::is(crate::plant::Bug::NoSyncSet) { u64::MAX } else { safe };
         let upto = safe.min(group.applied.0);
-        let strong = group.meta.strong && mastership.witnessed;
+        let strong = group.meta.strong && mastership.witnessed && pledged;
         let strength = if strong { Strength::Strong } else { Strength::Weak };
         while let Some(pending) = mastership.pending.pop_front_if(|it| it.index <= upto) {
             let Pending { index, token, stamp, .. } = pending;

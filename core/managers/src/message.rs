@@ -11,6 +11,7 @@ use skep_wire::{decode, encode};
 use crate::event::{Eligibility, Origin};
 use crate::id::{Epoch, ForkId, Generation, Lineage, RaftId, Role, Stamp};
 use crate::stored::{Chain, Entry, Note, SyncSet};
+use crate::strict::AuthorityAsk;
 
 /// The longest message: it fits a frame of the control lane.
 pub const MAX_MESSAGE_BYTES: usize = 62 * 1024;
@@ -66,6 +67,10 @@ pub(crate) enum Message {
     ItemsTaken { from: Lineage, session: u64, into: Lineage, next: u64, done: bool },
     /// An order of this history was refused by a node that has seen this stamp.
     OrderRefused { lineage: Lineage, seen: Stamp },
+    /// Give me a lease for strict authority, and promise my stamp.
+    AuthorityAsk(AuthorityAsk),
+    /// It is given, and promised on disk.
+    AuthorityGiven { lineage: Lineage, round: u64 },
 }
 
 /// An engine message.
@@ -206,6 +211,10 @@ pub(crate) struct FlockClaim {
     pub(crate) sync: Vec<NodeId>,
     pub(crate) roster: u8,
     pub(crate) merging: bool,
+    /// How many of the roster the master sees, itself among them.
+    pub(crate) there: u8,
+    /// The master has strict authority.
+    pub(crate) strict: bool,
 }
 
 impl Message {
@@ -239,7 +248,9 @@ impl Message {
             | Self::MergeWait { .. }
             | Self::Items { .. }
             | Self::ItemsTaken { .. }
-            | Self::OrderRefused { .. } => true,
+            | Self::OrderRefused { .. }
+            | Self::AuthorityAsk(_)
+            | Self::AuthorityGiven { .. } => true,
         };
         bounded.then_some(message)
     }
@@ -362,6 +373,11 @@ pub fn samples() -> Vec<(&'static str, Bytes)> {
             Message::ItemsTaken { from: lineage, session: 6, into, next: 1, done: true },
         ),
         ("order-refused", Message::OrderRefused { lineage, seen: stamp }),
+        (
+            "authority-ask",
+            Message::AuthorityAsk(AuthorityAsk { lineage, stamp, version: 2, base: 1, round: 5 }),
+        ),
+        ("authority-given", Message::AuthorityGiven { lineage, round: 5 }),
     ];
     let engine = sample_packets().into_iter();
     let mut all: Vec<_> = engine.chain(messages).map(|(name, it)| (name, it.to_bytes())).collect();
@@ -426,6 +442,8 @@ fn sample_claim() -> Claim {
         sync: vec![node(1)],
         roster: 3,
         merging: false,
+        there: 2,
+        strict: true,
     };
     Claim {
         role: Role::Master,

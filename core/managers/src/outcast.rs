@@ -35,7 +35,10 @@ impl Managers {
 
     /// Takes a node that manages nothing, and is expelled or may be nothing any more, off the
     /// roster. Whether there was one.
-    pub(crate) fn forget_outcast(&mut self) -> bool {
+    pub(crate) fn forget_outcast(&mut self, now: Time) -> bool {
+        if !self.may_change_roster(now) {
+            return false;
+        }
         let Some(group) = &mut self.group else {
             return false;
         };

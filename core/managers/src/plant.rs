@@ -14,6 +14,8 @@ pub(crate) enum Bug {
     HalfMerge,
     /// Orders are carried out whatever their stamp.
     NoFence,
+    /// A lease for strict authority is given while another's lasts.
+    TwoLeases,
     /// Orders are carried out before their stamp is on disk.
     ForgetfulFence,
 }

@@ -4,11 +4,11 @@ use skep_base::{NodeId, Outbox, Time};
 
 use crate::event::{Eligibility, Event, Output};
 use crate::group::Group;
-use crate::id::{Role, Strength, flock_name};
+use crate::id::{Lineage, Role, Strength, flock_name};
 use crate::machine::Managers;
 use crate::message::{Claim, FlockClaim};
 use crate::stored::Place;
-use crate::view::{FlockView, OtherFlock, Part, RosterView, View, Wait, Waiting};
+use crate::view::{Authority, FlockView, OtherFlock, Part, RosterView, View, Wait, Waiting};
 
 /// Histories that ended, in one announcement.
 const ENDED_TOLD: usize = 8;
@@ -41,7 +41,7 @@ impl Managers {
         }
         let flock = match &self.group {
             Some(group) => Some(self.group_view(now, group)),
-            None => self.followed_view(),
+            None => self.followed_view(now),
         };
         let holding = self.nodes.iter().filter(|(_, known)| {
             let claim = known.claim.as_ref().filter(|_| known.present);
@@ -112,11 +112,37 @@ impl Managers {
             sync_version: group.meta.sync.version,
             lease_until: self.lease(now),
             master_since: self.mastership.as_ref().filter(|it| it.stamped).map(|it| it.since),
+            authority: self.authority(now, group.meta.lineage),
         }
     }
 
+    /// How much of the roster a flock's master has behind it, as it says or as this node knows.
+    fn authority(&self, now: Time, lineage: Lineage) -> Authority {
+        if let Some(group) = self.group.as_ref().filter(|_| self.is_master()) {
+            let (roster, there) = (group.meta.roster.len(), self.roster_there(group));
+            let until = self.strict_until(now);
+            let holder = until.map(|_| self.me.id);
+            return Authority { roster, there, holder, until };
+        }
+        let said = self.master_of(lineage);
+        said.map_or_else(Authority::default, |(master, flock)| Authority {
+            roster: usize::from(flock.roster),
+            there: usize::from(flock.there),
+            holder: flock.strict.then_some(master),
+            until: None,
+        })
+    }
+
+    fn roster_there(&self, group: &Group) -> usize {
+        let there = |place: &&Place| {
+            place.node == self.me.id
+                || self.nodes.get(&place.node).is_some_and(|known| known.present)
+        };
+        group.meta.roster.iter().filter(there).count()
+    }
+
     /// The flock as its master announces it.
-    fn followed_view(&self) -> Option<FlockView> {
+    fn followed_view(&self, now: Time) -> Option<FlockView> {
         let (master, flock) = self.master_of(self.follow?)?;
         let mut backups = flock.managers.clone();
         backups.retain(|node| *node != master);
@@ -140,6 +166,7 @@ impl Managers {
             sync_version: 0,
             lease_until: None,
             master_since: None,
+            authority: self.authority(now, flock.lineage),
         })
     }
 
@@ -261,9 +288,9 @@ impl Managers {
             let (learners, sync) = (Vec::new(), Vec::new());
             // What only grows or ages is the master's to say: told again by all who follow, each
             // step of it would be flooded once for each of them.
-            let (mastership, roster) = (0, 0);
-            let flock = flock.clone();
-            return Some(FlockClaim { managers, learners, sync, mastership, roster, ..flock });
+            let (mastership, roster, there, strict) = (0, 0, 0, false);
+            let said = FlockClaim { managers, learners, sync, ..flock.clone() };
+            return Some(FlockClaim { mastership, roster, there, strict, ..said });
         };
         let master = self.mastership.as_ref().filter(|it| it.stamped);
         let seconds = master.map_or(0, |it| now.since(it.since).as_secs());
@@ -283,6 +310,8 @@ impl Managers {
             sync: listed(group.meta.sync.members.clone()),
             roster: master.map_or(0, |_| u8::try_from(group.meta.roster.len()).unwrap_or(u8::MAX)),
             merging: self.giver.is_some(),
+            there: master.map_or(0, |_| u8::try_from(self.roster_there(group)).unwrap_or(u8::MAX)),
+            strict: self.strict_until(now).is_some(),
         })
     }
 

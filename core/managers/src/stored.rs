@@ -12,6 +12,7 @@ use skep_wire::{decode, encode};
 use crate::config::{MAX_HISTORIES, MAX_ROSTER, MAX_VOTERS};
 use crate::event::{Eligibility, Origin};
 use crate::id::{Epoch, ForkId, Generation, Lineage, RaftId, Stamp};
+use crate::strict::Pledge;
 
 /// One change of what is on disk. Done in the order of the fields, all or nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -100,7 +101,7 @@ pub enum CorruptStore {
 pub(crate) const ALL_ITEMS: u64 = u64::MAX;
 
 /// The format of state, image and entries.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The small state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,6 +121,8 @@ pub(crate) struct State {
     pub(crate) notes: Vec<Note>,
     /// Histories that ended, and in which.
     pub(crate) ended: Vec<(Lineage, Lineage)>,
+    /// The last stamp that strict authority was given under.
+    pub(crate) pledge: Option<Pledge>,
 }
 
 /// This node's part in a group.
@@ -292,6 +295,12 @@ pub(crate) struct Meta {
     pub(crate) master: Option<NodeId>,
     pub(crate) sync: SyncSet,
     pub(crate) roster: Vec<Place>,
+    /// How often somebody entered or left the roster, and how often when this history parted from
+    /// the one that it comes from.
+    pub(crate) roster_version: u64,
+    pub(crate) roster_base: u64,
+    /// Who was on it before the last of these.
+    pub(crate) roster_before: Vec<NodeId>,
     /// Whose the raft ids are. Those of former managers are forgotten.
     pub(crate) names: Vec<(RaftId, NodeId)>,
     /// Of each holder that hands over, the next item.
@@ -386,6 +395,7 @@ impl State {
             followed: None,
             notes: Vec::new(),
             ended: Vec::new(),
+            pledge: None,
         }
     }
 
@@ -445,6 +455,7 @@ impl Image {
             && image.index > 0
             && image.term > 0
             && image.meta.roster.len() <= MAX_ROSTER
+            && image.meta.roster_before.len() <= MAX_ROSTER
             && image.meta.names.len() <= MAX_VOTERS
             && image.history.checkpoint.as_ref().is_none_or(|(at, _)| *at <= image.index)
             && image
@@ -540,6 +551,7 @@ mod tests {
         state.promised = Generation(2);
         state.note(Note { lineage, generation: Generation(1), stamp, sync: sync.clone() });
         state.end(Lineage(5), lineage);
+        state.pledge = Some(Pledge { lineage, stamp, version: 2 });
         let mut history = History::default();
         history.push(4, stamp, Origin::Own, Bytes::from_static(b"old"));
         history.cut(4, Bytes::from_static(b"catalog"));
@@ -555,6 +567,9 @@ mod tests {
             master: Some(node(1)),
             sync: sync.clone(),
             roster: vec![place],
+            roster_version: 2,
+            roster_base: 1,
+            roster_before: vec![node(1), node(3)],
             names: vec![(raft, node(1))],
             merging: Vec::new(),
             absorbed: Vec::new(),

@@ -6,3 +6,4 @@ mod flocks;
 mod net;
 mod operator;
 mod seeds;
+mod strict;

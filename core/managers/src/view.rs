@@ -80,6 +80,30 @@ pub struct FlockView {
     pub lease_until: Option<Time>,
     /// How long this node has been master.
     pub master_since: Option<Time>,
+    /// How much of the roster its master has behind it.
+    pub authority: Authority,
+}
+
+/// How much of the roster a master has behind it: what single writers, new waves and changes
+/// of the roster ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Authority {
+    /// How many are on the roster; 0 where no master says.
+    pub roster: usize,
+    /// How many of them the master sees, itself among them.
+    pub there: usize,
+    /// Who has strict authority, a lease of a majority of the roster, if anybody of this flock has.
+    pub holder: Option<NodeId>,
+    /// Until when, on the holder, which renews it all the time.
+    pub until: Option<Time>,
+}
+
+impl Authority {
+    /// Whether the master sees more than half of the roster.
+    #[must_use]
+    pub const fn is_majority(&self) -> bool {
+        self.roster > 0 && self.there > self.roster / 2
+    }
 }
 
 /// A place on the roster.

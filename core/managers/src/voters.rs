@@ -401,7 +401,7 @@ impl Managers {
         if mastership.roster_proposed.is_some_and(|at| at > group.applied.0) {
             return;
         }
-        if self.forget_outcast() {
+        if self.forget_outcast(now) {
             return;
         }
         let (Some(group), Some(_)) = (&self.group, &self.mastership) else {
@@ -421,6 +421,13 @@ impl Managers {
             }
             mastership.placed.insert(place.node, now);
         }
+    }
+
+    /// Whether somebody may enter or leave the roster: of a strong history under strict authority
+    /// only, and one at a time.
+    pub(crate) fn may_change_roster(&self, now: Time) -> bool {
+        let weak = self.group.as_ref().is_some_and(|group| !group.meta.strong);
+        weak || self.strict_until(now).is_some()
     }
 
     /// A place that differs from what is seen of its node, or a node that has none.
@@ -449,7 +456,7 @@ impl Managers {
                 return Some(next);
             }
         }
-        if group.meta.roster.len() >= MAX_ROSTER {
+        if group.meta.roster.len() >= MAX_ROSTER || !self.may_change_roster(now) {
             return None;
         }
         let listed = |node: &NodeId| group.meta.roster.iter().any(|place| place.node == *node);
@@ -558,10 +565,19 @@ impl Managers {
             Command::Remove(node) if group.raft_of(node).is_some() => {
                 Err(no(node, "is a manager or learner: demote it first"))
             }
+            Command::Remove(node) if !self.may_change_roster(now) => {
+                Err(no(node, "stays until a majority of the roster is there: see `skep flock`"))
+            }
             Command::Remove(node) => {
-                let group = self.group.as_mut().ok_or(Refusal::Changing)?;
-                let place = group.engine.propose(&Record::RosterGone(node));
-                place.map(|_| true).ok_or(Refusal::Changing)
+                let (Some(group), Some(mastership)) = (&mut self.group, &mut self.mastership)
+                else {
+                    return Err(Refusal::Changing);
+                };
+                if mastership.roster_proposed.is_some_and(|at| at > group.applied.0) {
+                    return Err(Refusal::Changing);
+                }
+                mastership.roster_proposed = group.engine.propose(&Record::RosterGone(node));
+                mastership.roster_proposed.map(|_| true).ok_or(Refusal::Changing)
             }
             Command::RecoverForce => Err(Refusal::Changing),
         }

@@ -20,9 +20,9 @@ mod notify;
 mod topology;
 
 pub use catalog::{
-    Catalog, CatalogChange, CatalogDiff, CatalogEntry, CatalogHistory, CatalogText, DiffCatalog,
-    Field, ImportCatalog, Imported, MAX_IMPORT_BYTES, ManageFlock, Management, OtherFlock,
-    ReadCatalog, Recovery, Standing, SyncMember, WriteCatalog, Written,
+    Authority, Catalog, CatalogChange, CatalogDiff, CatalogEntry, CatalogHistory, CatalogText,
+    DiffCatalog, Field, ImportCatalog, Imported, MAX_IMPORT_BYTES, ManageFlock, Management,
+    OtherFlock, ReadCatalog, Recovery, Split, Standing, SyncMember, WriteCatalog, Written,
 };
 pub use event::{Event, EventKind, ReadEvents};
 pub use flood::{

@@ -7,6 +7,7 @@ use crate::config::high::Managers;
 use crate::config::low;
 use crate::config::units::Span;
 use crate::config::values::{Eligible, Profile};
+use crate::split::Split;
 
 impl Build<'_> {
     pub(super) fn managers(&mut self, low: low::Managers) -> Managers {
@@ -34,6 +35,7 @@ impl Build<'_> {
             ),
             ..base
         };
+        let split = self.take("managers.split", low.split, Split::default(), any);
         self.belt("managers", timers.validate().map_err(|error| error.to_string()));
         let by_certificate = eligible == Eligible::Certificate;
         let eligible = match eligible {
@@ -41,6 +43,6 @@ impl Build<'_> {
             Eligible::No => Eligibility::No,
             Eligible::Witness => Eligibility::Witness,
         };
-        Managers { eligible, by_certificate, timers }
+        Managers { eligible, by_certificate, timers, split }
     }
 }

@@ -79,6 +79,8 @@ pub(super) struct Net {
     order_rng: Rng,
     /// How many were carried out, and refused.
     pub(super) orders: (usize, usize),
+    /// Steps after which somebody had strict authority.
+    pub(super) strict_steps: usize,
     pub(super) config: Config,
     pub(super) latency: (u64, u64),
     pub(super) loss: f64,
@@ -117,6 +119,7 @@ impl Net {
             rng: Rng::seeded(seed),
             order_rng: Rng::seeded(seed ^ 0x006f_7264_6572),
             orders: (0, 0),
+            strict_steps: 0,
             config,
             latency: (1, 5),
             loss: 0.0,
@@ -174,8 +177,10 @@ impl Net {
 
     pub(super) fn start(&mut self, on: usize) {
         let seed = self.rng.bits();
-        let config = self.config.clone();
+        let mut config = self.config.clone();
         let host = &mut self.hosts[on];
+        // The founding token is one, and is used up.
+        config.strong_founder &= on == 0 && host.life == 0;
         assert!(host.machine.is_none(), "host {on} runs");
         host.life += 1;
         host.paused = false;
@@ -700,6 +705,16 @@ impl Net {
                 acknowledging.entry((meta.lineage, meta.generation)).or_default().push(host);
             }
         }
+        let strict = |host: &usize| {
+            let machine = self.machine(*host);
+            machine.strict_until(local(now, self.hosts[*host].drift)).is_some()
+        };
+        // Also one that stands still: what it was about to do it does when it goes on.
+        let strict: Vec<usize> = self.up().filter(strict).collect();
+        if strict.len() > 1 {
+            self.faults.push(format!("{strict:?} have strict authority at {now}"));
+        }
+        self.strict_steps += usize::from(!strict.is_empty());
         for (flock, hosts) in acknowledging {
             if hosts.len() > 1 {
                 self.faults.push(format!("{hosts:?} may acknowledge in {flock:?} at {now}"));

@@ -4,18 +4,31 @@ use std::time::Duration;
 
 use super::net::Net;
 use crate::plant::{self, Bug};
-use crate::{Event, Role};
+use crate::{Config, Event, Role};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// One run: writes, and every few seconds a fault; at the end everything heals.
 fn faults(seed: u64, count: usize) -> Net {
-    let mut net = Net::new(count, seed);
+    faults_in(Net::new(count, seed), count)
+}
+
+/// The same in a flock whose founder had the founding token.
+pub(super) fn strong_faults(seed: u64, count: usize) -> Net {
+    let mut net = Net::with(count, seed, Config { strong_founder: true, ..Config::default() });
+    net.start(0);
+    net.run_until(10 * SECOND, |net| net.masters() == [0]);
+    faults_in(net, count)
+}
+
+fn faults_in(mut net: Net, count: usize) -> Net {
     for on in 0..count {
         // Clocks are wrong by up to 1 %.
         let ppm = net.rng.within(0..20_001);
-        net.hosts[on].drift = i64::try_from(ppm).unwrap() - 10_000;
-        net.start(on);
+        if net.hosts[on].machine.is_none() {
+            net.hosts[on].drift = i64::try_from(ppm).unwrap() - 10_000;
+            net.start(on);
+        }
     }
     net.run_until(60 * SECOND, Net::is_settled);
     let mut written = 0;

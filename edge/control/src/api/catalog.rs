@@ -291,6 +291,36 @@ pub struct Management {
     pub waits: Vec<Wait>,
     /// Other flocks of the bloc that are announced now.
     pub others: Vec<OtherFlock>,
+    /// How much of the roster the master has behind it; nothing where there is no flock.
+    pub authority: Option<Authority>,
+    /// Whether new waves start here, and why.
+    pub split: Split,
+}
+
+/// How much of its roster a master has behind it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authority {
+    /// How many are on the roster; 0 where no master says.
+    pub roster: u32,
+    /// How many of them the master sees, itself among them.
+    pub there: u32,
+    /// Who has strict authority, a lease of a majority of the roster, if anybody has.
+    pub holder: Option<NodeName>,
+    /// For how much longer, in milliseconds: said by the holder alone, which renews it.
+    pub until_ms: Option<u64>,
+}
+
+/// Whether new waves start in this part of the flock.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    /// What the configuration says: `hold-minority`, `continue` or `hold`.
+    pub policy: String,
+    /// What is in force: a roster of one or two goes on.
+    pub in_force: String,
+    /// Whether a wave would be started now.
+    pub may_start: bool,
+    /// Why.
+    pub why: String,
 }
 
 /// A place on the roster.

@@ -1,0 +1,222 @@
+//! Strict authority: a lease from a majority of the roster, so at most once in a bloc.
+//!
+//! A master of a strong history asks the nodes of its roster for a lease, under its stamp. Who does
+//! promises the stamp on disk first: it notes and gives nothing under a lower one ever again,
+//! and nothing to anybody else before the lease is surely over, by whichever clock. Whoever holds
+//! leases of a majority has strict authority until the earliest that it needs of them ends.
+//!
+//! Rosters change, and two histories may come from one. So the roster changes only under strict
+//! authority, a node at a time; after a change a majority of the roster before is needed as well;
+//! and who has promised under a newer roster gives nothing to a history that parted before that,
+//! unless the newer's has ended. Two histories that both descend from the founding therefore always
+//! need a node in common.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use skep_base::{NodeId, Outbox, Time};
+
+use crate::event::{Eligibility, Output};
+use crate::group::Group;
+use crate::id::{Judgement, Lineage, Stamp};
+use crate::machine::Managers;
+use crate::message::Message;
+
+/// Between two rounds of a holder.
+const RENEW: Duration = Duration::from_secs(1);
+/// And of who is none yet.
+const SEEK: Duration = Duration::from_millis(250);
+/// Rounds whose answers are still of use.
+const ROUNDS: usize = 16;
+
+/// What a node of the roster promised, on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pledge {
+    pub(crate) lineage: Lineage,
+    pub(crate) stamp: Stamp,
+    /// Of the roster: how often somebody entered or left it.
+    pub(crate) version: u64,
+}
+
+/// A lease that this node gave.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Given {
+    to: NodeId,
+    until: Time,
+}
+
+/// What a master asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AuthorityAsk {
+    pub(crate) lineage: Lineage,
+    pub(crate) stamp: Stamp,
+    /// Of the roster now, and where this history parted from another.
+    pub(crate) version: u64,
+    pub(crate) base: u64,
+    pub(crate) round: u64,
+}
+
+/// The leases that a master holds.
+#[derive(Debug, Default)]
+pub(crate) struct Leases {
+    /// Under which stamp and version of the roster they were given.
+    under: (Stamp, u64),
+    round: u64,
+    sent: VecDeque<(u64, Time)>,
+    asked: Option<Time>,
+    /// When what each answered last was sent.
+    given: BTreeMap<NodeId, Time>,
+}
+
+impl Leases {
+    pub(crate) fn new(round: u64) -> Self {
+        Self { round, ..Self::default() }
+    }
+
+    /// When the newest majority of what was given was asked for, of both rosters after a change.
+    fn majority(&self, group: &Group) -> Option<Time> {
+        if self.under != (group.stamp(), group.meta.roster_version) {
+            return None;
+        }
+        let newest = |roster: &mut dyn Iterator<Item = NodeId>| {
+            let mut count = 0;
+            let mut sent: Vec<Time> = Vec::new();
+            for node in roster {
+                count += 1;
+                sent.extend(self.given.get(&node));
+            }
+            sent.sort_unstable_by(|a, b| b.cmp(a));
+            sent.get(count / 2).copied()
+        };
+        let now = newest(&mut group.meta.roster.iter().map(|place| place.node))?;
+        if group.meta.roster_before.is_empty() {
+            return Some(now);
+        }
+        Some(now.min(newest(&mut group.meta.roster_before.iter().copied())?))
+    }
+}
+
+impl Managers {
+    /// Until when this node has strict authority, if it has.
+    #[must_use]
+    pub fn strict_until(&self, now: Time) -> Option<Time> {
+        let mastership = self.mastership.as_ref().filter(|it| it.stamped && !it.lease_given_up)?;
+        let group = self.group.as_ref().filter(|it| it.engine.term() == mastership.term)?;
+        if !group.meta.strong || self.giver.is_some() || self.disk.failed.is_some() {
+            return None;
+        }
+        let until = mastership.leases.majority(group)? + self.config.strict_lease;
+        (group.engine.leads() && until > now).then_some(until)
+    }
+
+    /// Whether a majority of the roster has promised this master's stamp.
+    pub(crate) fn is_pledged(&self) -> bool {
+        let (Some(group), Some(mastership)) = (&self.group, &self.mastership) else {
+            return false;
+        };
+        mastership.leases.majority(group).is_some()
+    }
+
+    /// For how long who gave a lease takes it for granted: longer than its holder may, also when
+    /// the one's clock is a hundredth slow and the other's a hundredth fast.
+    pub(crate) fn strict_hold(&self) -> Duration {
+        self.config.strict_lease + self.config.strict_lease / 25 + self.config.drift
+    }
+
+    /// Asks the roster, again and again, while this node is the master of a strong history.
+    pub(crate) fn seek_authority(&mut self, now: Time, out: &mut Outbox<Output>) {
+        let held = self.strict_until(now).is_some();
+        let (Some(group), Some(mastership)) = (&self.group, &mut self.mastership) else {
+            return;
+        };
+        if !group.meta.strong || mastership.lease_given_up || self.giver.is_some() {
+            return;
+        }
+        let leases = &mut mastership.leases;
+        let under = (group.stamp(), group.meta.roster_version);
+        if leases.under != under {
+            *leases = Leases { under, ..Leases::new(leases.round) };
+        }
+        let pause = if held { RENEW } else { SEEK };
+        if leases.asked.is_some_and(|at| now.since(at) < pause) {
+            return;
+        }
+        leases.round = leases.round.wrapping_add(1);
+        leases.asked = Some(now);
+        leases.sent.push_back((leases.round, now));
+        if leases.sent.len() > ROUNDS {
+            leases.sent.pop_front();
+        }
+        let meta = &group.meta;
+        let (lineage, stamp, version) = (meta.lineage, under.0, under.1);
+        let (base, round) = (meta.roster_base, leases.round);
+        let ask = AuthorityAsk { lineage, stamp, version, base, round };
+        let mut nodes: Vec<NodeId> = meta.roster.iter().map(|place| place.node).collect();
+        nodes.extend(&meta.roster_before);
+        nodes.sort_unstable();
+        nodes.dedup();
+        let present = |node: &NodeId| self.nodes.get(node).is_some_and(|known| known.present);
+        for node in nodes.into_iter().filter(present) {
+            self.send(node, &Message::AuthorityAsk(ask), out);
+        }
+        self.authority_asked(now, self.me.id, ask, out);
+    }
+
+    /// A master asks for a lease. The promise is on disk before it is given.
+    pub(crate) fn authority_asked(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        ask: AuthorityAsk,
+        out: &mut Outbox<Output>,
+    ) {
+        let AuthorityAsk { lineage, stamp, version, base, round } = ask;
+        if self.me.eligible == Eligibility::No {
+            return;
+        }
+        if let Some(pledge) = self.state.pledge {
+            if pledge.stamp.judge(stamp) != Judgement::Obey {
+                let seen = pledge.stamp;
+                return self.send(from, &Message::OrderRefused { lineage, seen }, out);
+            }
+            let ended = self.state.ended.iter().any(|(ended, _)| *ended == pledge.lineage);
+            let known = if pledge.lineage == lineage { version } else { base };
+            if known < pledge.version && !ended {
+                return; // Of a part that knows no newer roster, of which this node does.
+            }
+        }
+        let lasts = |given: &Given| given.to != from && given.until > now;
+        #[cfg(test)]
+        let lasts = |it: &Given| !crate::plant::is(crate::plant::Bug::TwoLeases) && lasts(it);
+        if self.given.as_ref().is_some_and(lasts) {
+            return; // Asked again when that is over.
+        }
+        let pledge = Pledge { lineage, stamp, version };
+        if self.state.pledge != Some(pledge) {
+            self.state.pledge = Some(pledge);
+            self.state_changed = true;
+            self.saw_epoch(stamp.epoch);
+        }
+        self.given = Some(Given { to: from, until: now + self.strict_hold() });
+        self.send_when_safe(from, Message::AuthorityGiven { lineage, round }, out);
+    }
+
+    pub(crate) fn authority_given(&mut self, from: NodeId, lineage: Lineage, round: u64) {
+        let ours = self.history_of() == Some(lineage);
+        let Some(mastership) = self.mastership.as_mut().filter(|_| ours) else { return };
+        let leases = &mut mastership.leases;
+        if let Some((_, sent)) = leases.sent.iter().find(|(of, _)| *of == round) {
+            let newest = leases.given.entry(from).or_insert(*sent);
+            *newest = (*newest).max(*sent);
+        }
+    }
+
+    /// What an earlier life of this node may have given is still good.
+    pub(crate) fn recall_leases(&mut self, now: Time) {
+        if self.state.pledge.is_some() {
+            let nobody = NodeId::from_bytes([0; NodeId::LEN]);
+            self.given = Some(Given { to: nobody, until: now + self.strict_hold() });
+        }
+    }
+}
