@@ -12,7 +12,7 @@ use skep_managers::{Authority, View};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Split {
-    /// Only with more than half of the roster. A roster of one or two has no such half that lives on
+    /// Only with more than half of the roster. A roster of one or two has no half that lives on
     /// without a node: there it is as [`Split::Continue`].
     #[default]
     HoldMinority,

@@ -48,10 +48,9 @@ impl Managers {
     ) {
         let judgement = self.state.seen.judge(stamp);
         #[cfg(test)]
-        let judgement = match judgement {
-            _ if crate::plant::is(crate::plant::Bug::NoFence) => Judgement::Obey,
-            judgement => judgement,
-        };
+        let planted = crate::plant::is(crate::plant::Bug::NoFence);
+        #[cfg(test)]
+        let judgement = if planted { Judgement::Obey } else { judgement };
         if judgement != Judgement::Obey {
             out.push(Output::Disobeyed { token, seen: self.state.seen });
             return self.tell_refused(now, stamp, out);
