@@ -142,8 +142,7 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
         (clock_went_back, config.records.purge_after),
     );
     spine.found_on_disk(problems);
-    spine.generators = crate::topology::generators(&config);
-    spine.split = config.managers.split;
+    spine.rules_of(&config);
     let runner = commands.runner().clone();
     spine.hooks = Some(hooks(&config, &info.node, (&requests, runner.clone())));
     let rng = Rng::seeded(random()?);

@@ -60,6 +60,12 @@ impl Spine {
         }
     }
 
+    /// Takes over what the configuration says of topologies and of waves in a part of the flock.
+    pub(crate) fn rules_of(&mut self, config: &crate::config::Config) {
+        self.generators = crate::topology::generators(config);
+        self.split = config.managers.split;
+    }
+
     /// Whether a wave may be started here now.
     pub(crate) fn split_ruling(&self) -> Split {
         self.split.rule(&self.node.management(self.clock.now()))
