@@ -157,11 +157,21 @@ impl Catalog {
                 self.write(&logged, entry);
                 changed.push(logged);
             } else {
+                changed.extend(self.settled(&key, &ours));
                 self.write(&key, ours);
                 changed.push(key);
             }
         }
         Outcome::Applied { changed }
+    }
+
+    /// What the other flock had wanted of an entry before it came to want what is there is logged
+    /// no longer.
+    fn settled(&mut self, key: &Key, ours: &Version) -> Option<Key> {
+        let logged = logged_as(ours.from?.lineage, key)?;
+        self.live(&logged)?;
+        self.write(&logged, Version { put: None, ..ours.clone() });
+        Some(logged)
     }
 
     /// Whether all that a command expects was so where it was decided.

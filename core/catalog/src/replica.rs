@@ -162,6 +162,10 @@ pub struct Replica {
     pending: Vec<(NodeId, Delta)>,
     /// Who is asked, up to where he told, and until when he may answer.
     pull: Option<(NodeId, Option<Key>, Time)>,
+    /// Who was asked in vain, and has said nothing new since.
+    tried: BTreeSet<NodeId>,
+    /// When they are asked once more, as nobody else is left.
+    again: Option<Time>,
     /// When this node may sign the next head, and what the last one signed.
     publish_at: Time,
     published: Option<Head>,
@@ -187,6 +191,8 @@ impl Replica {
             peers: BTreeMap::new(),
             pending: Vec::new(),
             pull: None,
+            tried: BTreeSet::new(),
+            again: None,
             publish_at: Time::ZERO,
             published: None,
             news: Some(BTreeSet::new()),
@@ -218,7 +224,8 @@ impl Replica {
     pub fn deadline(&self) -> Option<(Time, &'static str)> {
         let publish = self.unsaid().map(|_| (self.publish_at, "sign the catalog"));
         let pull = self.pull.as_ref().map(|(_, _, until)| (*until, "catalog asked for in vain"));
-        [publish, pull].into_iter().flatten().min()
+        let again = self.again.map(|at| (at, "catalog to be asked for again"));
+        [publish, pull, again].into_iter().flatten().min()
     }
 
     /// Does what is due.
@@ -237,11 +244,11 @@ impl Replica {
             && now >= *until
         {
             let peer = *peer;
-            self.pull = None;
-            // Until it says anew where it stands, others are asked.
-            if let Some(told) = self.peers.get_mut(&peer) {
-                *told = None;
-            }
+            self.asked_in_vain(now, peer, out);
+        }
+        if self.again.is_some_and(|at| now >= at) {
+            self.again = None;
+            self.tried.clear();
             self.follow(now, out);
         }
     }
@@ -256,6 +263,7 @@ impl Replica {
         assert!(self.seen >= self.catalog.stamp().epoch, "an epoch was shown and not seen");
         if self.place != Place::Host {
             assert!(self.pull.is_none() && self.draft.is_none(), "a manager asks hosts");
+            assert!(self.again.is_none(), "a manager wants to ask hosts");
         }
     }
 
@@ -290,6 +298,7 @@ impl Replica {
 
     fn neighbours(&mut self, peers: BTreeSet<NodeId>, out: &mut Outbox<Output>) {
         self.peers.retain(|peer, _| peers.contains(peer));
+        self.tried.retain(|peer| peers.contains(peer));
         if self.pull.as_ref().is_some_and(|(peer, _, _)| !peers.contains(peer)) {
             // The next one is asked when the deadline has passed, or when another tells.
             self.pull = self.pull.take().map(|(peer, after, _)| (peer, after, Time::ZERO));
@@ -316,7 +325,7 @@ impl Replica {
         if place == Place::Host {
             self.follow(now, out);
         } else {
-            (self.pull, self.draft) = (None, None);
+            self.asks_nobody();
             self.pending.clear();
         }
     }
@@ -397,7 +406,7 @@ impl Replica {
         self.see(catalog.stamp().epoch, out);
         self.catalog = catalog;
         self.news = None;
-        (self.pull, self.draft) = (None, None);
+        self.asks_nobody();
         out.push(Output::Changed { keys: keys.into_iter().collect() });
         if self.place == Place::Host {
             self.follow(now, out);
@@ -445,10 +454,31 @@ impl Replica {
             return;
         }
         let has = |peer: &NodeId| self.peers.get(peer).is_some_and(|told| *told == Some(head.root));
-        let anybody = self.peers.keys().copied().find(|peer| has(peer));
-        if let Some(peer) = Some(owner).filter(|peer| has(peer)).or(anybody) {
+        let asks = |peer: &NodeId| has(peer) && !self.tried.contains(peer);
+        let anybody = self.peers.keys().copied().find(|peer| asks(peer));
+        if let Some(peer) = Some(owner).filter(|peer| asks(peer)).or(anybody) {
+            self.again = None;
             self.ask(now, peer, None, out);
+        } else if self.again.is_none() && self.tried.iter().any(|peer| has(peer)) {
+            // What they were asked, or what they answered, was lost on the way. They will not say
+            // anew what they said: an idle catalog sends nothing.
+            self.again = Some(now + self.config.answer_within);
         }
+    }
+
+    /// A neighbour did not answer, or not with what it had said that it has: until it says
+    /// something new, or nobody else is left, others are asked.
+    fn asked_in_vain(&mut self, now: Time, peer: NodeId, out: &mut Outbox<Output>) {
+        self.pull = None;
+        if self.peers.contains_key(&peer) {
+            self.tried.insert(peer);
+        }
+        self.follow(now, out);
+    }
+
+    fn asks_nobody(&mut self) {
+        (self.pull, self.draft, self.again) = (None, None, None);
+        self.tried.clear();
     }
 
     /// Whether what is shown, or the draft, is what `head` signs; shows it then.
@@ -461,7 +491,7 @@ impl Replica {
             keys.extend(self.catalog.differing(&draft));
             self.catalog = draft;
         }
-        (self.pull, self.draft) = (None, None);
+        self.asks_nobody();
         self.pending.retain(|(_, delta)| delta.from == head.root);
         if (self.catalog.index(), self.catalog.stamp()) == (head.index, head.stamp) {
             return true;

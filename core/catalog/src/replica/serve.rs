@@ -33,6 +33,7 @@ impl Replica {
     fn told_by(&mut self, now: Time, from: NodeId, tell: Tell, out: &mut Outbox<Output>) {
         let Some(told) = self.peers.get_mut(&from) else { return };
         *told = Some(tell.root);
+        self.tried.remove(&from);
         if tell.seen > self.seen {
             if tell.seen > self.seen.saturating_add(Stamp::MAX_JUMP) {
                 let reason = "an epoch that is far beyond any that was seen".into();
@@ -92,7 +93,7 @@ impl Replica {
         let Some(changes) = changes else {
             let reason = "entries that are none, or not those that were asked for".into();
             out.push(Output::Reject { from, reason });
-            return self.gave_in_vain(now, from, out);
+            return self.asked_in_vain(now, from, out);
         };
         let Some((_, head, _)) = self.head else { return };
         if self.reached(head, out) {
@@ -107,15 +108,7 @@ impl Replica {
             }
             return self.follow(now, out);
         }
-        self.gave_in_vain(now, from, out);
-    }
-
-    /// Until it says anew where it stands, others are asked.
-    fn gave_in_vain(&mut self, now: Time, from: NodeId, out: &mut Outbox<Output>) {
-        if let Some(told) = self.peers.get_mut(&from) {
-            *told = None;
-        }
-        self.follow(now, out);
+        self.asked_in_vain(now, from, out);
     }
 }
 

@@ -221,3 +221,101 @@ proptest! {
         prop_assert_eq!(one.root(), root);
     }
 }
+
+/// What each entry says, and what the conflict log says that others wanted of it.
+type Said = BTreeMap<Key, (Option<Payload>, Vec<Option<Payload>>)>;
+
+fn said(catalog: &Catalog) -> Said {
+    let mut said = Said::new();
+    for (key, slot) in catalog.slots() {
+        if key.kind() != Kind::CONFLICT {
+            said.entry(key.clone()).or_default().0 = slot.newest().unwrap().put.clone();
+        }
+    }
+    for (_, conflict) in conflicts(catalog) {
+        said.entry(conflict.key).or_default().1.push(conflict.version.put);
+    }
+    said
+}
+
+/// All that anybody wants of each entry, whoever leads.
+fn wanted(catalog: &Catalog) -> BTreeMap<Key, Vec<Option<Payload>>> {
+    let all = said(catalog).into_iter().map(|(key, (live, mut others))| {
+        others.push(live);
+        others.sort_by_key(|put| put.as_ref().map(|put| put.body.clone()));
+        others.dedup();
+        (key, others)
+    });
+    all.collect()
+}
+
+impl Flock {
+    /// Hands a part of its log to another.
+    fn hand_part(&self, to: &mut Catalog, common: u64, part: core::ops::Range<usize>, of: u64) {
+        for (index, command) in &self.log[part] {
+            let foreign = Foreign { lineage: of, stamp: OTHER, index: *index, common };
+            let at = to.index() + 1;
+            to.apply(at, STAMP, Origin::Foreign(foreign), command);
+            to.check();
+        }
+    }
+}
+
+proptest! {
+    /// Hand-overs that are killed begin again, at the beginning or where they were, and several
+    /// nodes may hand over what they have of one log: whatever comes of that says the same.
+    #[test]
+    fn a_log_that_comes_in_any_pieces_any_number_of_times_says_the_same(
+        before in changes(), here in changes(), there in changes(),
+        pieces in prop::collection::vec((any::<prop::sample::Index>(), 0..40_usize), 0..8),
+    ) {
+        let mut base = Flock::of(&Catalog::new());
+        change(&mut base, STAMP, &before);
+        let base = base.catalog;
+        let (mut ours, mut theirs) = (Flock::of(&base), Flock::of(&base));
+        change(&mut ours, STAMP, &here);
+        change(&mut theirs, OTHER, &there);
+        let (common, whole) = (base.index(), theirs.log.len());
+        let mut straight = ours.catalog.clone();
+        theirs.hand_part(&mut straight, common, 0..whole, LINEAGE);
+        let mut torn = ours.catalog.clone();
+        let mut reached = 0;
+        for (from, count) in pieces {
+            // Nobody begins after what has come.
+            let from = from.index(reached + 1);
+            let to = (from + count).min(whole).max(from);
+            theirs.hand_part(&mut torn, common, from..to, LINEAGE);
+            reached = reached.max(to);
+        }
+        theirs.hand_part(&mut torn, common, reached..whole, LINEAGE);
+        theirs.hand_part(&mut torn, common, 0..whole, LINEAGE);
+        prop_assert_eq!(said(&torn), said(&straight));
+    }
+
+    /// Of two flocks that merge into a third the one that comes first is heard first; what all of
+    /// them want is kept all the same.
+    #[test]
+    fn what_is_wanted_of_an_entry_does_not_depend_on_who_merges_first(
+        before in changes(), here in changes(), one in changes(), other in changes(),
+    ) {
+        let mut base = Flock::of(&Catalog::new());
+        change(&mut base, STAMP, &before);
+        let base = base.catalog;
+        let mut ours = Flock::of(&base);
+        change(&mut ours, STAMP, &here);
+        let (mut one_flock, mut other_flock) = (Flock::of(&base), Flock::of(&base));
+        change(&mut one_flock, OTHER, &one);
+        change(&mut other_flock, OTHER, &other);
+        let mut flocks = [(&one_flock, LINEAGE), (&other_flock, LINEAGE << 1)];
+        let merged = |flocks: &[(&Flock, u64)]| {
+            let mut merged = ours.catalog.clone();
+            for (flock, lineage) in flocks {
+                flock.hand_part(&mut merged, base.index(), 0..flock.log.len(), *lineage);
+            }
+            merged
+        };
+        let first = merged(&flocks);
+        flocks.reverse();
+        prop_assert_eq!(wanted(&merged(&flocks)), wanted(&first));
+    }
+}
