@@ -459,7 +459,7 @@ impl Replica {
         if let Some(peer) = Some(owner).filter(|peer| asks(peer)).or(anybody) {
             self.again = None;
             self.ask(now, peer, None, out);
-        } else if self.again.is_none() && self.tried.iter().any(|peer| has(peer)) {
+        } else if self.again.is_none() && self.tried.iter().any(has) {
             // What they were asked, or what they answered, was lost on the way. They will not say
             // anew what they said: an idle catalog sends nothing.
             self.again = Some(now + self.config.answer_within);

@@ -79,5 +79,5 @@ pub use id::{
 };
 pub use machine::{Managers, Me};
 pub use message::{MAX_MESSAGE_BYTES, is_announcement, is_message, samples};
-pub use stored::{CorruptStore, Cut, ImageChange, Restored, StoredEntry, Write, can_read};
+pub use stored::{CorruptStore, Cut, ImageChange, Kept, Restored, StoredEntry, Write, can_read};
 pub use view::{Authority, FlockView, OtherFlock, Part, RosterView, View, Wait, Waiting};

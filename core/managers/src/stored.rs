@@ -103,6 +103,25 @@ pub(crate) const ALL_ITEMS: u64 = u64::MAX;
 /// The format of state, image and entries.
 const VERSION: u8 = 2;
 
+/// What a stored state promises for its node's later lives: for whoever watches a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The highest stamp seen. It never falls.
+    pub seen: Stamp,
+    /// Under which id the node votes, and in which history. Once let go of it never comes back.
+    pub voter: Option<(Lineage, RaftId)>,
+}
+
+impl Kept {
+    /// What [`Write::state`] or [`Restored::state`] says; nothing where it cannot be read.
+    #[must_use]
+    pub fn in_state(state: &[u8]) -> Option<Self> {
+        let state: State = decode("state", state).ok()?;
+        let voter = state.voter.map(|voter| (voter.lineage, voter.raft));
+        Some(Self { seen: state.seen, voter })
+    }
+}
+
 /// The small state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {

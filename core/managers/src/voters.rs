@@ -26,6 +26,9 @@ const ASKED: usize = 3;
 const CAUGHT_UP: u64 = 16;
 /// Resources move by this much, of 1000, before the roster is told.
 const RESOURCE_STEP: u16 = 100;
+/// Why a voter leaves that is there and does not know that it is one: it let go of its raft id, and
+/// will never vote under it. Where nobody else is there it can only come back under another.
+const LET_GO: &str = "it is there, and is no manager any more";
 /// What a node's availability gains in each stay, of 1000.
 const AVAILABILITY_STEP: u16 = 50;
 
@@ -137,6 +140,11 @@ impl Managers {
         if fresh && silent >= SILENT_AFTER * 3 {
             return Some("its disk is a fresh one");
         }
+        let present = self.nodes.get(&node).is_some_and(|known| known.present);
+        let eligible = claim.is_some_and(|claim| claim.role == Role::Eligible);
+        if present && eligible && silent >= self.config.backup_silent {
+            return Some(LET_GO);
+        }
         let reached = missing.reached.is_some_and(|at| now.since(at) < self.config.retry * 4);
         let patience = self.config.backup_silent
             + if reached { self.config.backup_reached } else { Duration::ZERO };
@@ -197,7 +205,7 @@ impl Managers {
             (Some(node), why, learners.first().copied())
         };
         let full = group.conf.voters.len() >= MANAGERS;
-        let fresh = why == "its disk is a fresh one";
+        let fresh = why == "its disk is a fresh one" || why == LET_GO;
         if joins.is_none() && !(fresh && full) && why != EXPELLED {
             return false; // A silent voter is better than one that will never be there.
         }

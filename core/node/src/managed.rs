@@ -245,6 +245,17 @@ impl Node {
         }
     }
 
+    /// What this node was to its flock in its last life is not what it is now; and a disk that lost
+    /// power gives back what was said even before that.
+    pub(crate) fn unsay_office(&mut self, now: Time) {
+        for kind in [record::MANAGERS, record::CATALOG] {
+            if self.records.says(kind) {
+                let publish = skep_records::Input::Publish { kind, schema: SCHEMA, body: None };
+                self.record(now, publish);
+            }
+        }
+    }
+
     /// What a present node may become.
     fn fit_of(&self, node: NodeId) -> Option<Fit> {
         if self.access.is_expelled(node) {
@@ -300,6 +311,10 @@ impl Node {
 
     pub(crate) fn tell_announcement(&mut self, now: Time, node: NodeId) {
         let present = self.membership.present().binary_search(&node).is_ok();
+        // What a node said in a life before is nothing that it says now.
+        let life = self.membership.member(node).map(|member| member.incarnation);
+        let said = self.records.get(node, record::MANAGERS).map(|it| it.version.incarnation);
+        let present = present && life == said;
         if let Some(body) = self.body_said(node, record::MANAGERS).filter(|_| present) {
             self.manage(now, skep_managers::Input::Announced { node, body });
         }

@@ -151,6 +151,7 @@ impl Node {
             from_adoption: Outbox::new(),
         };
         node.restore(now, birth.records, birth.address_book, birth.clock_went_back);
+        node.unsay_office(now);
         node
     }
 

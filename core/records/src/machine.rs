@@ -363,6 +363,12 @@ impl Records {
         }
     }
 
+    /// Whether this node says something of that kind, or will as soon as its life begins.
+    #[must_use]
+    pub fn says(&self, kind: u16) -> bool {
+        self.own.facts.get(&kind).is_some_and(|(_, body)| body.is_some())
+    }
+
     /// One record.
     #[must_use]
     pub fn get(&self, owner: NodeId, kind: u16) -> Option<&Stored> {

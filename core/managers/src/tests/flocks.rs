@@ -630,6 +630,23 @@ fn of_three_managers_the_one_left_waits_until_an_operator_says_so() {
 }
 
 #[test]
+fn of_three_managers_the_one_left_is_a_backup_again_when_the_others_return() {
+    for seed in 0..10 {
+        let mut net = Net::settled(3, 110 + seed);
+        write(&mut net, 5, "before");
+        let left = backups(&net)[0];
+        let lost: Vec<usize> = (0..3).filter(|on| *on != left).collect();
+        lost.iter().for_each(|on| net.cut_power(*on));
+        net.run(120 * SECOND);
+        assert_eq!(net.role(left), Role::SemiMaster);
+        lost.iter().for_each(|on| net.start(*on));
+        net.run_until(60 * SECOND, Net::is_settled);
+        net.check_kept();
+        net.assert_sound();
+    }
+}
+
+#[test]
 fn writes_are_strong_where_the_founding_was_and_the_roster_noted_the_sync_set() {
     let config = Config { strong_founder: true, ..Config::default() };
     let mut net = Net::with(5, 104, config);
