@@ -72,6 +72,8 @@ pub(crate) struct Disk {
     managers_later: VecDeque<(Time, Write)>,
     /// Operations complete in order.
     busy_until: Time,
+    /// The managers' next sync that has not begun: when it begins, and when it is complete.
+    next_sync: (Time, Time),
 }
 
 impl Disk {
@@ -79,6 +81,19 @@ impl Disk {
     pub(crate) fn finish(&mut self, now: Time, takes: Duration) -> Time {
         self.busy_until = self.busy_until.max(now) + takes;
         self.busy_until
+    }
+
+    /// When something that is to be synced with all else that waits for it is safe, where a sync
+    /// takes so long: what comes while one is under way shares the next.
+    pub(crate) fn sync(&mut self, now: Time, takes: Duration) -> Time {
+        let (begins, ends) = self.next_sync;
+        if begins > now {
+            return ends;
+        }
+        let begins = self.busy_until.max(now);
+        let ends = self.finish(now, takes);
+        self.next_sync = (begins, ends);
+        ends
     }
 
     pub(crate) fn put_record(
@@ -167,6 +182,26 @@ impl Disk {
         self.managers_later.push_back((durable_at, write));
     }
 
+    /// Whether there is a part in a flock's management on it.
+    pub(crate) fn manages(&self) -> bool {
+        self.managers.image.is_some() || !self.managers_later.is_empty()
+    }
+
+    /// Whether `needle` is in what the managers keep, safe from a power cut by now.
+    pub(crate) fn managers_hold(&self, now: Time, needle: &[u8]) -> bool {
+        let is_in = |bytes: &Bytes| bytes.windows(needle.len()).any(|part| part == needle);
+        let later = self.managers_later.iter().filter(|(durable_at, _)| *durable_at <= now);
+        let later = later.flat_map(|(_, write)| {
+            let image = match &write.image {
+                ImageChange::Replace(image) => Some(image),
+                ImageChange::Keep | ImageChange::Drop => None,
+            };
+            image.into_iter().chain(write.entries.iter().map(|entry| &entry.body))
+        });
+        let kept = self.managers.entries.iter().map(|entry| &entry.body);
+        kept.chain(&self.managers.image).chain(later).any(is_in)
+    }
+
     /// What the managers get back: everything that was written and not lost.
     pub(crate) fn restored_managers(&mut self) -> Kept {
         while let Some((_, write)) = self.managers_later.pop_front() {
@@ -178,6 +213,7 @@ impl Disk {
     /// What is left when the power is cut: what was durable.
     pub(crate) fn lose_power(&mut self, now: Time) {
         self.busy_until = now;
+        self.next_sync = (now, now);
         self.managers_later.retain(|(durable_at, _)| *durable_at <= now);
         for kinds in self.records.values_mut() {
             kinds.retain_mut(|(_, cell)| {

@@ -8,7 +8,7 @@ use skep_base::{GroupName, NodeId, NodeName, Outbox, Time};
 use skep_node::{Deadline, Input, Node, Output};
 use skep_wire::Address;
 
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskModel};
 use crate::world::{Answer, Ask, Call, Foreseen};
 
 /// The number of a host.
@@ -114,6 +114,10 @@ pub(crate) struct Host {
     pub(crate) epoch: u32,
     /// What its clock is ahead of the world's.
     pub(crate) clock_ahead: Duration,
+    /// How much faster it runs, in millionths.
+    pub(crate) drift: i64,
+    /// How fast its disk is, where that is another than the world's.
+    pub(crate) disk_model: Option<DiskModel>,
     /// The last time that something was done to this host.
     pub(crate) disturbed: Time,
     pub(crate) frames: Frames,
@@ -140,8 +144,19 @@ impl Frames {
 }
 
 impl Host {
+    /// What its clock shows.
     pub(crate) fn local(&self, now: Time) -> Time {
-        now + self.clock_ahead
+        drifted(now, self.drift) + self.clock_ahead
+    }
+
+    /// When its clock shows that, or a moment later.
+    pub(crate) fn global(&self, local: Time) -> Time {
+        let since = local - self.clock_ahead;
+        if self.drift == 0 {
+            return since;
+        }
+        let nanos = i128::from(since.as_nanos()) * 1_000_000 / (1_000_000 + i128::from(self.drift));
+        Time::from_nanos(u64::try_from(nanos + 2).unwrap_or(u64::MAX))
     }
 
     /// Whether a process runs that is not stopped.
@@ -154,4 +169,10 @@ impl Host {
         let process = self.process.as_ref().filter(|process| !process.stopped)?;
         process.machine.as_deref()
     }
+}
+
+fn drifted(now: Time, millionths: i64) -> Time {
+    let nanos = i128::from(now.as_nanos());
+    let nanos = nanos + nanos * i128::from(millionths) / 1_000_000;
+    Time::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }

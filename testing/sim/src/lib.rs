@@ -27,6 +27,7 @@ pub mod invariants;
 mod keys;
 mod ledger;
 pub mod liveness;
+pub mod managed;
 mod net;
 pub mod oracle;
 pub mod plant;

@@ -1,11 +1,13 @@
 //! The simulator's command line: `cargo xtask sim` runs it.
 
 use std::num::NonZero;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Parser;
+use skep_sim::managed::script;
 use skep_sim::scenario::{self, Scenario};
 use skep_sim::{Run, run, surge};
 
@@ -47,6 +49,10 @@ struct Args {
     /// otherwise).
     #[arg(long)]
     surge: Option<String>,
+    /// Play a file of commands about managers, and print what they lead to: a folder with a file
+    /// `commands` in it, as in `testing/sim/scenarios/managers`.
+    #[arg(long)]
+    script: Option<PathBuf>,
     /// List the scenarios.
     #[arg(long)]
     list: bool,
@@ -59,6 +65,13 @@ fn main() -> anyhow::Result<ExitCode> {
         for scenario in scenario::ALL {
             println!("{:<24} {}", scenario.name, scenario.about);
         }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(folder) = &args.script {
+        let file = folder.join("commands");
+        let commands = std::fs::read_to_string(&file);
+        let commands = commands.with_context(|| format!("{} cannot be read", file.display()))?;
+        print!("{}", script::play(&commands, args.seed)?);
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(name) = &args.surge {

@@ -1,5 +1,7 @@
 //! Planted bugs: each makes one checker fail. A checker that never failed proves nothing.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use skep_base::{Incarnation, NodeId, Outbox, Time};
 use skep_flood::message::{Message, Packet};
@@ -10,6 +12,7 @@ use skep_wire::kind;
 
 use crate::host::{HostIx, Machine};
 use crate::report::Checker;
+use crate::world::Config;
 
 /// The host that has the bug.
 pub const INFECTED: HostIx = HostIx(1);
@@ -51,11 +54,19 @@ pub enum Bug {
     PromisesNothing,
     /// It carries out orders that it should refuse.
     ObeysTheStale,
+    /// Masters' leases last for longer than it takes to elect another.
+    LongLease,
+    /// It says that a write happened which found its entry otherwise.
+    AppliesConflicts,
+    /// Its disk says that a write is safe long before it is.
+    SaysSafeEarly,
+    /// The simulator itself does nothing of what it says it does.
+    DoesNothing,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::FailsItsCheck,
         Self::Spins,
         Self::CallsTheLivingSilent,
@@ -72,6 +83,10 @@ impl Bug {
         Self::BreaksBeforeItMakes,
         Self::PromisesNothing,
         Self::ObeysTheStale,
+        Self::LongLease,
+        Self::AppliesConflicts,
+        Self::SaysSafeEarly,
+        Self::DoesNothing,
     ];
 
     /// Which checker must find it.
@@ -85,7 +100,10 @@ impl Bug {
             | Self::AppendsTwice
             | Self::BendsBodies
             | Self::BreaksBeforeItMakes
-            | Self::ObeysTheStale => Checker::Invariant,
+            | Self::ObeysTheStale
+            | Self::LongLease
+            | Self::SaysSafeEarly => Checker::Invariant,
+            Self::AppliesConflicts | Self::DoesNothing => Checker::Oracle,
             // At rest the oracle is asked until it agrees: what it never agrees to is not alive.
             Self::AcknowledgesNothing
             | Self::DeafToUpdates
@@ -114,9 +132,20 @@ impl Bug {
             Self::DeafToRecords => "different records",
             Self::Miscounts | Self::Hermit => "present; misses",
             Self::ThinsTheOverlay => "connected",
-            Self::PromisesNothing => "which was promised",
             Self::ObeysTheStale => "obeys an order",
+            Self::PromisesNothing => "was promised and is lost",
+            Self::LongLease => "both hold the lease",
+            Self::AppliesConflicts => "no order explains",
+            Self::SaysSafeEarly => "not on the disk",
+            Self::DoesNothing => "was not exercised",
         }
+    }
+}
+
+/// What a bug is that sits in the settings of all nodes.
+pub(crate) fn configure(bug: Bug, config: &mut Config) {
+    if bug == Bug::LongLease {
+        config.managers.lease = Duration::from_secs(5);
     }
 }
 
@@ -125,6 +154,15 @@ pub(crate) fn plant(bug: Bug, host: HostIx, node: Node) -> Box<dyn Machine> {
         return Box::new(node);
     }
     Box::new(Infected { bug, node, born: None, present: Vec::new(), done: false, links: 0 })
+}
+
+fn applied(granted: &mut skep_catalog::Granted) {
+    use skep_catalog::{Granted, Outcome};
+    if let Granted::Decided { outcome, .. } = granted
+        && let Outcome::Conflict { key, .. } = outcome
+    {
+        *outcome = Outcome::Applied { changed: vec![key.clone()] };
+    }
 }
 
 /// A node with a bug around it.
@@ -193,6 +231,7 @@ impl Infected {
             match (self.bug, &mut output) {
                 (Bug::ForgetsItsLives, Output::PersistIncarnation(life)) => *life = Incarnation(1),
                 (Bug::Hermit, Output::Dial { .. }) => continue,
+                (Bug::AppliesConflicts, Output::Granted { granted, .. }) => applied(granted),
                 (Bug::AppendsTwice, Output::Flood(FloodOutput::Append { entries, .. })) => {
                     if let Some(last) = entries.last().cloned() {
                         let position = last.position.next();

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use skep_base::Time;
 
-use crate::plant::Bug;
+use crate::plant::{self, Bug};
 use crate::report::{Checker, Failure, Report};
 use crate::scenario::Scenario;
 use crate::trace::Sink;
@@ -69,6 +69,9 @@ pub fn run(run: Run) -> anyhow::Result<Report> {
     let threads = threads.unwrap_or_else(|| threads_for(nodes)).get();
     let mut config = Config { bug, threads, check_every: check_every(nodes), ..Config::default() };
     (scenario.configure)(&mut config);
+    if let Some(bug) = bug {
+        plant::configure(bug, &mut config);
+    }
     let mut world = World::new(config, seed, sink)?;
     let played = catch_unwind(AssertUnwindSafe(|| (scenario.play)(&mut world, nodes)));
     let failure = match played {

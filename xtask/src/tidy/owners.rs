@@ -64,6 +64,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("serde_json", &["edge/identity", "edge/control", "agent", "cli", "testing/*", "xtask"]),
     ("slog", &["core/managers"]),
     ("socket2", &["edge/transport", "edge/client-port"]),
+    ("stateright", &["testing/model"]),
     ("tempfile", &["core/*", "edge/*", "agent", "cli", "client", "testing/*", "xtask"]),
     ("thiserror", &["core/*", "edge/*", "agent", "client"]),
     ("time", &["edge/identity", "edge/notify", "cli"]),

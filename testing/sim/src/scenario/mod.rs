@@ -80,6 +80,7 @@ pub const ALL: &[Scenario] = &[
     switch::GROUP,
     managers::MANAGERS,
     orders::ORDERS,
+    managers::LOSSES,
 ];
 
 /// The scenario of that name.

@@ -65,7 +65,7 @@ impl World {
                 self.net.close(now, link, why);
             }
             Output::PersistRecord { owner, kind, raw } => {
-                let model = self.config.disk;
+                let model = self.disk_of(host);
                 self.host_mut(host).disk.put_record(now, &model, (owner, kind), raw);
             }
             Output::ForgetRecords { owner } => self.host_mut(host).disk.forget_records(owner),
@@ -76,7 +76,7 @@ impl World {
                     let what = format!("{name} {what}");
                     self.fail(Checker::Invariant, what);
                 }
-                let takes = self.config.disk.sync;
+                let takes = self.disk_of(host).sync;
                 let state = self.host_mut(host);
                 state.disk.incarnation = incarnation;
                 let at = state.disk.finish(now, takes);
@@ -151,7 +151,7 @@ impl World {
         match output {
             FloodOutput::Append { entries, sync } => self.append(host, entries, sync),
             FloodOutput::Read { token, items } => {
-                let takes = self.config.disk.write;
+                let takes = self.disk_of(host).write;
                 let now = self.now;
                 let state = self.host_mut(host);
                 let records = items.iter().map(|item| state.disk.read(item)).collect();
@@ -162,7 +162,7 @@ impl World {
             | FloodOutput::BodyLeaves { .. }
             | FloodOutput::BodyPiece { .. }
             | FloodOutput::BodyDrop { .. } => {
-                let (now, takes) = (self.now, self.config.disk.write);
+                let (now, takes) = (self.now, self.disk_of(host).write);
                 let state = self.host_mut(host);
                 if let Some(input) = state.disk.shelf.carry_out(output) {
                     let at = state.disk.finish(now, takes);
@@ -190,7 +190,7 @@ impl World {
                 self.line(Some(host), "hand-over", None, numbers, || None);
                 let verdict = self.ledger.handed_over(host, &updates);
                 self.judge(host, verdict);
-                let at = self.now + self.config.disk.write;
+                let at = self.now + self.disk_of(host).write;
                 self.flood_input(host, at, FloodInput::CursorCommit { name, up_to: next });
             }
             FloodOutput::PersistCursor { position, .. } => {
@@ -227,7 +227,7 @@ impl World {
     }
 
     fn append(&mut self, host: HostIx, entries: Vec<skep_flood::LogEntry>, sync: bool) {
-        let (now, model) = (self.now, self.config.disk);
+        let (now, model) = (self.now, self.disk_of(host));
         let Some(last) = entries.last().map(|entry| entry.position) else {
             return;
         };

@@ -11,6 +11,7 @@ use skep_node::{Birth, Farewell, Input, Me, Node, Source};
 use skep_wire::Address;
 
 use super::{Happening, WALL_AT_ZERO_MS, World};
+use crate::disk::DiskModel;
 use crate::host::{HostIx, Machine, Process};
 use crate::keys::{SimKey, SimVerifier};
 use crate::net::{Card, Power};
@@ -136,8 +137,24 @@ impl World {
     pub fn kill(&mut self, host: HostIx) {
         self.disturb(host, "kill");
         self.end_process(host);
+        self.watch_end(host, false);
         self.net.kill(self.now, host);
         self.hand_out();
+    }
+
+    /// Makes a host's disk slow, or as fast as all.
+    pub(crate) fn slow_disk(&mut self, host: HostIx, model: Option<DiskModel>) {
+        self.line(Some(host), "disk-speed", None, (u64::from(model.is_some()), 0), || None);
+        self.host_mut(host).disk_model = model;
+    }
+
+    /// Sets a host's clock ahead, as if it had been suspended: what it waits for is due.
+    pub(crate) fn jump_clock(&mut self, host: HostIx, by: Duration) {
+        self.disturb(host, "clock-jump");
+        self.host_mut(host).clock_ahead += by;
+        if self.host(host).is_live() {
+            self.plan_tick(host);
+        }
     }
 
     /// Takes a host's power: no connection closes, and what was not durable is lost.
@@ -145,6 +162,7 @@ impl World {
         self.disturb(host, "power-off");
         self.end_process(host);
         let now = self.now;
+        self.watch_end(host, true);
         self.host_mut(host).disk.lose_power(now);
         self.net.power_off(host);
         self.hand_out();
@@ -188,6 +206,9 @@ impl World {
         self.host_mut(host).disk = crate::disk::Disk::default();
         self.host_mut(host).disk.finish(now, Duration::ZERO);
         self.invariants.disk_lost(host);
+        if let Some(watch) = &mut self.watch {
+            watch.wiped(host);
+        }
         self.ledger.handed.remove(&host);
     }
 

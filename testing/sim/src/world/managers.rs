@@ -2,11 +2,14 @@
 
 use skep_base::{Rng, WallTime};
 use skep_catalog::{Command, Expect, Field, Fields, Granted, Key, Payload, Wish, Write};
-use skep_managers::{Managers, Me, Output as ManagersOutput};
+use skep_managers::{
+    Kept, Managers, Me, Output as ManagersOutput, Restored, Ticket, Write as ManagersWrite,
+};
 use skep_node::Input;
 
 use super::{Happening, World};
 use crate::host::HostIx;
+use crate::plant::{self, Bug};
 use crate::report::Checker;
 
 impl World {
@@ -14,10 +17,15 @@ impl World {
     pub(crate) fn managers_of(&mut self, host: HostIx, seed: u64) -> Managers {
         let now = self.host(host).local(self.now);
         let id = self.id(host);
-        let restored = self.host_mut(host).disk.restored_managers();
+        let restored = self.restored_managers(host);
         let skep_node::Fit { eligible, resources } = self.config.node.fit;
         let me = Me { id, eligible, resources };
-        let config = self.config.managers.clone();
+        let mut config = self.config.managers.clone();
+        // The token is gone before anything is founded with it.
+        if restored.state.is_none() && self.founding_token == Some(host) {
+            self.founding_token = None;
+            config.strong_founder = true;
+        }
         let rng = Rng::seeded(seed ^ 0x6d61_6e61_6765_7273);
         match Managers::new(me, config.clone(), restored, rng.clone(), now) {
             Ok(managers) => managers,
@@ -25,7 +33,7 @@ impl World {
                 let name = self.host(host).name.clone();
                 self.fail(Checker::Invariant, format!("{name} cannot read its own disk: {error}"));
                 // An empty disk can always be read.
-                match Managers::new(me, config, skep_managers::Restored::default(), rng, now) {
+                match Managers::new(me, config, Restored::default(), rng, now) {
                     Ok(managers) => managers,
                     Err(error) => panic!("a fresh disk cannot be read: {error}"),
                 }
@@ -33,29 +41,57 @@ impl World {
         }
     }
 
+    /// What a disk gives back, looked at.
+    fn restored_managers(&mut self, host: HostIx) -> Restored {
+        let now = self.now;
+        let restored = self.host_mut(host).disk.restored_managers();
+        let kept = restored.state.as_ref().and_then(|state| Kept::in_state(state));
+        if let Some(watch) = &mut self.watch {
+            let verdict = watch.starts(now, host, kept);
+            self.watched(verdict);
+        }
+        restored
+    }
+
+    fn persist(&mut self, host: HostIx, ticket: Ticket, write: ManagersWrite) {
+        let (now, takes) = (self.now, self.disk_of(host).sync);
+        let kept = write.state.as_ref().and_then(|state| Kept::in_state(state));
+        let early = self.config.bug == Some(Bug::SaysSafeEarly) && host == plant::INFECTED;
+        let state = self.host_mut(host);
+        let at = state.disk.sync(now, takes);
+        let safe = if early { at + takes * 1_000 } else { at };
+        state.disk.put_managers(safe, write);
+        let epoch = state.epoch;
+        if let Some(watch) = &mut self.watch {
+            let slowest = watch.slowest.entry(host).or_default();
+            *slowest = at.since(now).max(*slowest);
+            if let Some(kept) = kept {
+                watch.given(host, safe, kept);
+            }
+            let verdict = watch.settle(now, host, false);
+            self.watched(verdict);
+        }
+        let input = Input::Managers(skep_managers::Input::Persisted { ticket });
+        let input = Box::new(input);
+        self.queue.push(at, Happening::Computed { host, epoch, input });
+    }
+
     pub(crate) fn carry_out_managers(&mut self, host: HostIx, output: ManagersOutput) {
         match output {
-            ManagersOutput::Persist { ticket, write } => {
-                let (now, takes) = (self.now, self.config.disk.sync);
-                let state = self.host_mut(host);
-                let at = state.disk.finish(now, takes);
-                state.disk.put_managers(at, write);
-                let epoch = state.epoch;
-                let input = Input::Managers(skep_managers::Input::Persisted { ticket });
-                let input = Box::new(input);
-                self.queue.push(at, Happening::Computed { host, epoch, input });
-            }
+            ManagersOutput::Persist { ticket, write } => self.persist(host, ticket, write),
             ManagersOutput::Event(event) => {
                 self.line(Some(host), "managers", None, (0, 0), || Some(format!("{event:?}")));
+                self.log_event(host, &event);
             }
-            ManagersOutput::Done { .. } | ManagersOutput::ReadGranted { .. } => {}
+            ManagersOutput::ReadGranted { token, .. } => self.read_granted(host, token.0),
+            // A read that was asked of the managers themselves may be refused: nobody waits for it.
+            ManagersOutput::Done { .. } | ManagersOutput::Refused { .. } => {}
             // The node keeps these to itself.
             other @ (ManagersOutput::Send { .. }
             | ManagersOutput::Announce { .. }
             | ManagersOutput::Install { .. }
             | ManagersOutput::Committed { .. }
             | ManagersOutput::Accepted { .. }
-            | ManagersOutput::Refused { .. }
             | ManagersOutput::Obeyed { .. }
             | ManagersOutput::Disobeyed { .. }
             | ManagersOutput::WantCheckpoint
@@ -66,21 +102,47 @@ impl World {
         }
     }
 
-    /// Asks for a setting at a host.
-    pub(crate) fn set_entry(&mut self, host: HostIx, name: &str, value: &str) {
-        let Ok(key) = format!("setting/{name}").parse::<Key>() else { return };
+    /// Asks for a setting of a number that nobody asked for before.
+    pub(crate) fn set_number(&mut self, host: HostIx, name: &str) {
+        let value = self.wishes.next_number();
+        self.want(host, name, Expect::Anything, value);
+    }
+
+    /// Lets a host's clock run faster by so many millionths.
+    pub(crate) fn set_drift(&mut self, host: HostIx, millionths: i64) {
+        self.host_mut(host).drift = millionths;
+    }
+
+    /// Asks for a setting of a number that is asked for once only. Gives the wish's token.
+    pub(crate) fn want(
+        &mut self,
+        host: HostIx,
+        name: &str,
+        expect: Expect,
+        value: u64,
+    ) -> Option<u64> {
+        self.set_entry_if(host, name, expect, &crate::wishes::text_of(value))
+    }
+
+    fn set_entry_if(
+        &mut self,
+        host: HostIx,
+        name: &str,
+        expect: Expect,
+        value: &str,
+    ) -> Option<u64> {
+        let key = format!("setting/{name}").parse::<Key>().ok()?;
         let mut fields = Fields::new();
-        if fields.set("value", Field::Text(value.to_owned())).is_err() {
-            return;
-        }
+        fields.set("value", Field::Text(value.to_owned())).ok()?;
         let put = Some(Payload::of(&fields));
-        let write = Write { key, expect: Expect::Anything, put };
+        let write = Write { key, expect, put };
         let command = Command::one("sim".to_owned(), WallTime::default(), write);
-        let Ok(bytes) = command.to_bytes() else { return };
+        let bytes = command.to_bytes().ok()?;
         let token = self.wishes.ask(self.now, host, (name.to_owned(), value.to_owned()));
         self.line(Some(host), "set", None, (token, 0), || Some(format!("{name} = {value}")));
         self.net.give(host, Input::Wish { token, wish: Wish::Propose(bytes) });
         self.hand_out();
+        Some(token)
     }
 
     pub(crate) fn granted(&mut self, host: HostIx, token: u64, granted: &Granted) {
@@ -90,5 +152,6 @@ impl World {
             let what = format!("{} {what}", self.host(host).name);
             self.fail(Checker::Invariant, what);
         }
+        self.watch_granted(token, granted);
     }
 }

@@ -7,7 +7,7 @@ mod faults;
 mod managers;
 mod step;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZero;
 use std::sync::{Arc, Mutex};
@@ -27,6 +27,8 @@ use crate::disk::{Disk, DiskModel};
 use crate::host::{Frames, Host, HostIx};
 use crate::invariants::Invariants;
 use crate::ledger::Ledger;
+use crate::managed::clients::Reading;
+use crate::managed::watch::Watch;
 use crate::net::{Latency, NetEvent, Network};
 use crate::plant::Bug;
 use crate::queue::Queue;
@@ -147,6 +149,18 @@ pub struct World {
     pub(crate) ledger: Ledger,
     /// What was asked of masters, and what was promised.
     pub(crate) wishes: crate::wishes::Wishes,
+    /// Reads at masters.
+    pub(crate) reads: BTreeMap<u64, Reading>,
+    /// What managers must keep to after every step, where that is looked at.
+    pub(crate) watch: Option<Watch>,
+    /// Promised values that were on one disk only, which was lost.
+    pub(crate) lost: BTreeSet<u64>,
+    /// Whose first founding is strong, until that has begun.
+    pub(crate) founding_token: Option<HostIx>,
+    /// What the managers of each host reported, where that is wanted.
+    pub(crate) events_log: Option<BTreeMap<HostIx, Vec<skep_managers::Event>>>,
+    /// The seed of it all.
+    pub(crate) seed: u64,
     pub(crate) invariants: Invariants,
     pub(crate) rejected: BTreeMap<String, u64>,
     /// The last process events, newest last: what scenarios wait for.
@@ -181,6 +195,12 @@ impl World {
             trace: Trace::new(sink),
             ledger: Ledger::default(),
             wishes: crate::wishes::Wishes::default(),
+            reads: BTreeMap::new(),
+            watch: None,
+            lost: BTreeSet::new(),
+            founding_token: None,
+            events_log: None,
+            seed,
             invariants: Invariants::default(),
             rejected: BTreeMap::new(),
             heard: Vec::new(),
@@ -250,6 +270,8 @@ impl World {
             process: None,
             epoch: 0,
             clock_ahead,
+            drift: 0,
+            disk_model: None,
             disturbed: Time::ZERO,
             frames: Frames::default(),
         });
@@ -319,6 +341,11 @@ impl World {
 
     pub(crate) fn host_mut(&mut self, host: HostIx) -> &mut Host {
         &mut self.hosts[host.index()]
+    }
+
+    /// How fast a host's disk is now.
+    pub(crate) fn disk_of(&self, host: HostIx) -> DiskModel {
+        self.host(host).disk_model.unwrap_or(self.config.disk)
     }
 
     pub(crate) fn fail(&mut self, checker: Checker, what: impl Into<String>) {

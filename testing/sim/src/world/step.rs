@@ -174,6 +174,7 @@ impl World {
         while let Some(output) = out.pop() {
             self.carry_out_in_turn(host, output);
         }
+        self.watch_node(host);
         self.plan_tick_at(host, due);
     }
 
@@ -198,14 +199,12 @@ impl World {
         let now = self.now;
         let Self { hosts, queue, .. } = self;
         let state = &mut hosts[host.index()];
-        let ahead = state.clock_ahead;
+        let due = due.filter(|(due, _)| *due != Time::NEVER).map(|(due, _)| state.global(due));
         let Some(process) = &mut state.process else {
             return;
         };
-        if let Some((due, _)) = due
-            && due != Time::NEVER
-        {
-            let at = (due - ahead).max(now);
+        if let Some(due) = due {
+            let at = due.max(now);
             if process.tick_at.is_none_or(|planned| at < planned) {
                 process.tick_at = Some(at);
                 queue.push(at, Happening::Tick { host, at });

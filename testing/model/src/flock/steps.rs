@@ -1,0 +1,365 @@
+//! What may happen, and what comes of it.
+
+use super::{
+    Bug, ENOUGH, Flock, History, MAJORITY, MANAGERS, MAX_HISTORIES, MAX_SYNC_SETS, Managers, NODES,
+    Nodes, Role, Step, Writes, bit,
+};
+
+impl Managers {
+    pub(super) fn all_steps(&self, flock: &Flock, steps: &mut Vec<Step>) {
+        if flock.left.cuts > 0 {
+            steps.extend(sides().filter(|side| *side != flock.side).map(Step::Cut));
+        }
+        for node in 0..NODES {
+            if flock.nodes[node].paused {
+                steps.push(Step::Resume(node));
+            } else {
+                self.steps_of(flock, node, steps);
+            }
+        }
+    }
+
+    fn steps_of(&self, flock: &Flock, node: usize, steps: &mut Vec<Step>) {
+        let it = &flock.nodes[node];
+        if flock.left.pauses > 0 && matches!(it.role, Role::Master | Role::Backup) {
+            steps.push(Step::Pause(node));
+        }
+        match it.role {
+            Role::Master => master_steps(flock, node, steps),
+            Role::Backup | Role::SemiMaster => {
+                if it.bound && (!leased(flock, node) || self.bug == Some(Bug::LongLease)) {
+                    steps.push(Step::Timeout(node));
+                }
+                if !it.bound && flock.left.elections > 0 && supporters(flock, node).is_some() {
+                    steps.push(Step::Elect(node));
+                }
+                let alone = !flock.is_majority(node, awake_near(flock, node));
+                if !it.bound && alone && it.role == Role::Backup {
+                    steps.push(Step::GiveUp(node));
+                }
+                if it.role == Role::SemiMaster && self.may_found(flock, node) {
+                    steps.push(Step::Found(node));
+                }
+            }
+            Role::Eligible => {}
+        }
+        if it.role != Role::Eligible && flock.history_of(node).ended.is_some() {
+            steps.push(Step::Learn(node));
+        }
+    }
+
+    /// Scenario 2: three eligible nodes are there, none of them hears another manager of this
+    /// history, and none knows a newer sync set than this node's, which it is in.
+    fn may_found(&self, flock: &Flock, node: usize) -> bool {
+        let (it, near) = (&flock.nodes[node], flock.near(node));
+        let managed = each(near).any(|other| {
+            let other_ = &flock.nodes[other];
+            other != node && other_.history == it.history && other_.role != Role::Eligible
+        });
+        let newest = each(near).map(|other| flock.nodes[other].noted[it.history]).max();
+        let known = newest.unwrap_or(0) <= it.sync || self.bug == Some(Bug::IgnoresNotes);
+        let member = flock.history_of(node).sync_sets[it.sync] & bit(node) != 0;
+        let member = member || self.bug == Some(Bug::IgnoresNotes);
+        let room = flock.histories.len() < MAX_HISTORIES;
+        near.count_ones() >= ENOUGH && !managed && known && member && room
+    }
+
+    pub(super) fn take(&self, flock: &mut Flock, step: Step) {
+        match step {
+            Step::Cut(side) => {
+                flock.side = side;
+                flock.left.cuts -= 1;
+            }
+            Step::Pause(node) => {
+                flock.nodes[node].paused = true;
+                flock.left.pauses -= 1;
+            }
+            Step::Resume(node) => flock.nodes[node].paused = false,
+            Step::Write(node) => {
+                flock.left.writes -= 1;
+                flock.nodes[node].log |= 1 << flock.left.writes;
+            }
+            Step::Append(master, to) => append(flock, master, to),
+            Step::Lapse(node) => flock.nodes[node].lease = 0,
+            Step::StepBack(node) => {
+                flock.nodes[node].role = Role::Backup;
+                flock.nodes[node].merging = false;
+            }
+            Step::Timeout(node) => flock.nodes[node].bound = false,
+            Step::Elect(node) => elect(flock, node),
+            Step::Shrink(node) => shrink(flock, node),
+            Step::Note(node) => note(flock, node),
+            Step::Acknowledge(node) => self.acknowledge(flock, node),
+            Step::GiveUp(node) => flock.nodes[node].role = Role::SemiMaster,
+            Step::Found(node) => self.found(flock, node),
+            Step::Enlist(master, node) => enlist(flock, master, node),
+            Step::Merge(from, _) => flock.nodes[from].merging = true,
+            Step::HandOver(from, to) => flock.nodes[to].log |= flock.nodes[from].log,
+            Step::End(from, to) => self.end(flock, from, to),
+            Step::Learn(node) => {
+                flock.nodes[node].role = Role::Eligible;
+                flock.nodes[node].merging = false;
+            }
+        }
+    }
+
+    /// What is on all disks that it must be on.
+    fn safe(&self, flock: &Flock, node: usize) -> Writes {
+        let (it, history) = (&flock.nodes[node], flock.history_of(node));
+        let has = |wanted: Writes| {
+            let up = |other: &usize| {
+                let other = &flock.nodes[*other];
+                let same = other.history == it.history && other.sync >= it.sync;
+                same && other.log & wanted == wanted && other.last_term == it.last_term
+            };
+            each(history.voters).filter(up).map(bit).sum::<Nodes>()
+        };
+        let set = history.sync_sets[it.sync];
+        let is_safe = |wanted: &Writes| {
+            let holders = has(*wanted);
+            let everywhere = holders & set == set || self.bug == Some(Bug::NoSyncSet);
+            flock.is_majority(node, holders) && everywhere
+        };
+        let writes = (0..Writes::BITS).map(|number| 1 << number);
+        writes.filter(|write| it.log & write != 0).filter(is_safe).sum()
+    }
+
+    fn acknowledge(&self, flock: &mut Flock, node: usize) {
+        let safe = self.safe(flock, node);
+        let (number, sync) = (flock.nodes[node].history, flock.nodes[node].sync);
+        let knows = |other: &usize| {
+            let it = &flock.nodes[*other];
+            let votes = flock.histories[number].voters & bit(*other) != 0;
+            let logged = votes && it.history == number && it.sync >= sync;
+            logged || sync == 0 || it.noted[number] >= sync
+        };
+        let witnessed = (0..NODES).filter(knows).count() >= MAJORITY as usize;
+        let history = &mut flock.histories[number];
+        let new = safe & !history.acknowledged;
+        let set = history.sync_sets[sync];
+        history.acknowledged |= safe;
+        if history.strong && witnessed {
+            history.strongly |= new;
+        }
+        for member in each(set) {
+            history.owed[member] |= new;
+        }
+    }
+
+    fn found(&self, flock: &mut Flock, node: usize) {
+        let near = flock.near(node);
+        let parent = flock.nodes[node].history;
+        let own = flock.histories[parent].generation;
+        let promised = each(near).map(|other| flock.nodes[other].promised.0).max().unwrap_or(0);
+        let twice = self.bug == Some(Bug::PromisesTwice);
+        let generation = if twice { own + 1 } else { own.max(promised) + 1 };
+        for other in each(near) {
+            flock.nodes[other].promised = (generation, Some(parent));
+        }
+        let number = flock.histories.len();
+        let epoch = each(near).map(|other| flock.nodes[other].epoch).max().unwrap_or(0) + 1;
+        let strong = flock.histories[parent].strong && near.count_ones() >= MAJORITY;
+        let it = &mut flock.nodes[node];
+        it.role = Role::Master;
+        it.history = number;
+        (it.term, it.last_term, it.sync, it.lease, it.bound) = (1, 1, 0, 0, false);
+        it.epoch = if self.bug == Some(Bug::ForgetsEpoch) { 0 } else { epoch };
+        flock.histories.push(History {
+            generation,
+            strong,
+            parent: Some(parent),
+            founder: node,
+            initial: it.log,
+            voters: bit(node),
+            sync_sets: vec![bit(node)],
+            acknowledged: 0,
+            strongly: 0,
+            owed: [0; NODES],
+            ended: None,
+        });
+    }
+
+    fn end(&self, flock: &mut Flock, from: usize, to: usize) {
+        let handed = flock.nodes[from].log;
+        if self.bug != Some(Bug::HalfMerge) && self.safe(flock, to) & handed != handed {
+            return;
+        }
+        let (ended, into) = (flock.nodes[from].history, flock.nodes[to].history);
+        let acknowledged = flock.histories[ended].acknowledged;
+        flock.histories[into].acknowledged |= acknowledged;
+        flock.histories[ended].ended = Some(into);
+        let epoch = flock.nodes[from].epoch.max(flock.nodes[to].epoch) + 1;
+        flock.nodes[to].epoch = epoch;
+        flock.nodes[from].role = Role::Eligible;
+        flock.nodes[from].merging = false;
+    }
+}
+
+fn master_steps(flock: &Flock, node: usize, steps: &mut Vec<Step>) {
+    let (it, history) = (&flock.nodes[node], flock.history_of(node));
+    let near = flock.near(node);
+    if flock.left.writes > 0 && !it.merging {
+        steps.push(Step::Write(node));
+    }
+    let others = each(history.voters & near).filter(|other| *other != node);
+    steps.extend(others.map(|other| Step::Append(node, other)));
+    if it.lease != 0 {
+        steps.push(Step::Lapse(node));
+    }
+    if !flock.is_majority(node, it.lease | bit(node)) {
+        steps.push(Step::StepBack(node));
+    }
+    let room = history.sync_sets.len() < MAX_SYNC_SETS;
+    let set = history.sync_sets[it.sync];
+    if room && set & near != set && set & near != 0 && !it.merging {
+        steps.push(Step::Shrink(node));
+    }
+    if it.sync > 0 {
+        steps.push(Step::Note(node));
+    }
+    if flock.may_acknowledge(node) {
+        steps.push(Step::Acknowledge(node));
+        let lacks = history.voters.count_ones() < 3 && !it.merging;
+        let free = |other: &usize| flock.nodes[*other].role == Role::Eligible;
+        // One eligible node is as good as another.
+        steps.extend(
+            each(near)
+                .filter(free)
+                .take(1)
+                .filter(|_| lacks)
+                .map(|other| Step::Enlist(node, other)),
+        );
+    }
+    for other in each(near).filter(|other| leads_before(flock, *other, node)) {
+        steps.push(match it.merging {
+            false => Step::Merge(node, other),
+            true if flock.nodes[other].log & it.log == it.log => Step::End(node, other),
+            true => Step::HandOver(node, other),
+        });
+        if it.merging {
+            steps.push(Step::End(node, other));
+        }
+    }
+}
+
+/// Whether `a` is a master to which `b`'s flock merges: strong before weak, then the lower
+/// generation.
+fn leads_before(flock: &Flock, a: usize, b: usize) -> bool {
+    let (one, other) = (flock.history_of(a), flock.history_of(b));
+    let key = |history: &History| (!history.strong, history.generation);
+    let differ = flock.nodes[a].history != flock.nodes[b].history;
+    let merging = flock.nodes[a].merging;
+    let place = |node: usize| flock.nodes[node].history;
+    let before = (key(one), place(a)) < (key(other), place(b));
+    differ && !merging && flock.may_acknowledge(a) && before && one.ended.is_none()
+}
+
+/// Whether a master that may be awake counts on this voter not to vote for another.
+fn leased(flock: &Flock, node: usize) -> bool {
+    let of = flock.nodes[node].history;
+    let counts = |master: &super::Node| master.history == of && master.lease & bit(node) != 0;
+    flock.nodes.iter().any(counts)
+}
+
+fn awake_near(flock: &Flock, node: usize) -> Nodes {
+    flock.near(node) & flock.history_of(node).voters
+}
+
+/// Who votes for a backup, where they are enough: voters that hear no master, with logs that are
+/// no further on.
+fn supporters(flock: &Flock, node: usize) -> Option<Nodes> {
+    let it = &flock.nodes[node];
+    let place = |other: &super::Node| (other.last_term, other.log.count_ones(), other.sync);
+    let votes = |other: &usize| {
+        let other_ = &flock.nodes[*other];
+        let role = matches!(other_.role, Role::Backup | Role::SemiMaster);
+        let there = other_.history == it.history && role && !other_.bound;
+        *other == node || there && place(other_) <= place(it)
+    };
+    let all = each(awake_near(flock, node)).filter(votes).map(bit).sum();
+    flock.is_majority(node, all).then_some(all)
+}
+
+fn elect(flock: &mut Flock, node: usize) {
+    let Some(supporters) = supporters(flock, node) else { return };
+    flock.left.elections -= 1;
+    let terms = each(supporters).map(|other| flock.nodes[other].term);
+    let term = terms.max().unwrap_or(0) + 1;
+    let epochs = each(supporters).map(|other| flock.nodes[other].epoch);
+    let epoch = epochs.max().unwrap_or(0) + 1;
+    for other in each(supporters) {
+        flock.nodes[other].term = term;
+        flock.nodes[other].role = Role::Backup;
+    }
+    let it = &mut flock.nodes[node];
+    it.role = Role::Master;
+    (it.last_term, it.epoch, it.lease) = (term, epoch, 0);
+}
+
+/// Log and heartbeat of a master reach a voter.
+fn append(flock: &mut Flock, master: usize, to: usize) {
+    let from = flock.nodes[master].clone();
+    let it = &mut flock.nodes[to];
+    let fresh = it.history == from.history && it.role != Role::Eligible;
+    if !fresh || it.term > from.term || (it.term == from.term && it.role == Role::Master) {
+        if fresh && it.term > from.term {
+            // It is told of a higher term.
+            flock.nodes[master].role = Role::Backup;
+            flock.nodes[master].lease = 0;
+        }
+        return;
+    }
+    (it.term, it.last_term, it.log, it.sync) = (from.term, from.last_term, from.log, from.sync);
+    (it.role, it.bound, it.lease, it.merging) = (Role::Backup, true, 0, false);
+    it.epoch = it.epoch.max(from.epoch);
+    flock.nodes[master].lease |= bit(to);
+}
+
+fn shrink(flock: &mut Flock, node: usize) {
+    let near = flock.near(node);
+    let (number, sync) = (flock.nodes[node].history, flock.nodes[node].sync);
+    let history = &mut flock.histories[number];
+    let set = history.sync_sets[sync] & near;
+    history.sync_sets.push(set);
+    flock.nodes[node].sync = history.sync_sets.len() - 1;
+}
+
+/// All that are near note the sync set on disk, but who promised that a later generation follows.
+fn note(flock: &mut Flock, node: usize) {
+    let (number, sync) = (flock.nodes[node].history, flock.nodes[node].sync);
+    let generation = flock.histories[number].generation;
+    for other in each(flock.near(node)) {
+        let it = &mut flock.nodes[other];
+        let refuses = it.promised.1 == Some(number) && it.promised.0 > generation;
+        if !refuses {
+            it.noted[number] = it.noted[number].max(sync);
+        }
+    }
+}
+
+fn enlist(flock: &mut Flock, master: usize, node: usize) {
+    let from = flock.nodes[master].clone();
+    let it = &mut flock.nodes[node];
+    it.role = Role::Backup;
+    it.history = from.history;
+    (it.term, it.last_term, it.log, it.sync) = (from.term, from.last_term, from.log, from.sync);
+    (it.bound, it.epoch) = (true, it.epoch.max(from.epoch));
+    flock.nodes[master].lease |= bit(node);
+    flock.histories[from.history].voters |= bit(node);
+}
+
+fn each(nodes: Nodes) -> impl Iterator<Item = usize> + Clone {
+    (0..NODES).filter(move |node| nodes & bit(*node) != 0)
+}
+
+/// All ways to cut the network in two. Nodes that never managed are as good as one another, so
+/// that only how many of them are on a side matters; and which side is called which does not.
+fn sides() -> impl Iterator<Item = Nodes> {
+    let managers = 0..1_u8 << (MANAGERS - 1);
+    managers.flat_map(|managers| {
+        (0..=NODES - MANAGERS).map(move |others| {
+            let others = (1_u8 << others) - 1;
+            managers << 1 | others << MANAGERS
+        })
+    })
+}
