@@ -357,7 +357,8 @@ impl Replica {
         if head.stamp.epoch < newest.epoch {
             return Err(None);
         }
-        if head.stamp.epoch == newest.epoch && head.stamp.fork != newest.fork && newest.epoch > 0 {
+        let other = head.stamp.epoch == newest.epoch && head.stamp.fork != newest.fork;
+        if other && newest.epoch > 0 && !self.nothing_known() {
             // Two flocks that formed apart: one of them gets a higher epoch when they merge.
             return Err(None);
         }
@@ -365,6 +366,14 @@ impl Replica {
             .head
             .is_some_and(|(_, known, _)| known.stamp == head.stamp && head.index <= known.index);
         if older { Err(None) } else { Ok(()) }
+    }
+
+    /// Whether all that is known is an empty catalog: of a flock that ended before it decided
+    /// anything nothing merges, and nobody's epoch grows.
+    fn nothing_known(&self) -> bool {
+        let shown = self.catalog.root();
+        let follows = self.place == Place::Host && self.catalog.is_empty();
+        follows && self.head.is_none_or(|(_, known, _)| known.root == shown)
     }
 
     fn see(&mut self, epoch: u64, out: &mut Outbox<Output>) {

@@ -303,6 +303,11 @@ impl Engine {
         self.draw();
     }
 
+    /// Sends a heartbeat now: until one is answered, a new leader has no lease.
+    pub(crate) fn beat(&mut self) {
+        self.raw.ping();
+    }
+
     /// Gives the leadership up without naming anybody.
     pub(crate) fn step_down(&mut self) {
         let term = self.term();

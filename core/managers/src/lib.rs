@@ -47,6 +47,7 @@ mod engine;
 mod event;
 mod fence;
 mod follow;
+mod gone;
 mod group;
 mod id;
 mod lonely;

@@ -2,7 +2,6 @@
 //! 2, 3, 4 and 6; DVM-15 to 26).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use skep_base::{NodeId, Outbox, Time};
 
@@ -18,11 +17,6 @@ use crate::view::Wait;
 const ENOUGH: usize = 3;
 /// Nodes that are asked in one round.
 const ASKED: usize = 64;
-/// Between the two backups that both see the master's process gone.
-const COURTESY: Duration = Duration::from_millis(150);
-/// How long another backup's word that the master is gone is good for.
-const WORD: Duration = Duration::from_secs(1);
-
 /// A manager that asks whoever is there what became of its flock.
 #[derive(Debug)]
 pub(crate) struct Lonely {
@@ -51,7 +45,7 @@ impl Managers {
             return;
         }
         let since = *self.leaderless.get_or_insert(now);
-        self.gone_since = None;
+        self.gone.since = None;
         let at_once = voter && self.may_fork_at_once();
         let patience = match voter {
             true if at_once => self.config.election_max * 2,
@@ -69,87 +63,6 @@ impl Managers {
         let roster = self.group.as_ref().map_or(0, |group| group.meta.roster.len());
         let strong = self.group.as_ref().is_some_and(|group| group.meta.strong);
         self.deposed && strong && roster >= ENOUGH
-    }
-
-    /// The fast path of scenario 4: the master's process is gone, and the other backup says so too.
-    fn master_gone(&mut self, now: Time, out: &mut Outbox<Output>) {
-        let Some((master, term)) = self.gone_master() else {
-            self.gone_since = None;
-            return;
-        };
-        let Some(group) = self.group.as_ref().filter(|group| group.is_voter()) else {
-            return;
-        };
-        let since = *self.gone_since.get_or_insert(now);
-        let me = self.me.id;
-        let mut others = group.voters();
-        others.retain(|node| *node != me && *node != master);
-        let first = others.iter().all(|other| me < *other);
-        let due = since + if first { Duration::ZERO } else { COURTESY };
-        let asked = self.gone_asked.is_some_and(|at| now.since(at) < COURTESY * 2 && at >= since);
-        if now < due || asked {
-            return;
-        }
-        self.gone_asked = Some(now);
-        let (lineage, fork) = (group.meta.lineage, group.meta.fork);
-        for node in others {
-            self.send(node, &Message::Gone { lineage, fork, term, master }, out);
-        }
-    }
-
-    /// The leader, when no process listens where it did.
-    fn gone_master(&self) -> Option<(NodeId, u64)> {
-        let group = self.group.as_ref().filter(|_| self.boot.is_none())?;
-        let master = group.node_of(group.engine.leader()?)?;
-        let gone = self.nodes.get(&master).is_some_and(|known| known.refused && !known.linked);
-        gone.then_some((master, group.engine.term()))
-    }
-
-    pub(crate) fn gone_asked_of_us(
-        &mut self,
-        now: Time,
-        from: NodeId,
-        of: (Lineage, ForkId),
-        about: (NodeId, u64),
-        out: &mut Outbox<Output>,
-    ) {
-        let voter = self.group.as_ref().is_some_and(|group| {
-            of == (group.meta.lineage, group.meta.fork) && group.voters().contains(&from)
-        });
-        if voter && self.gone_master() == Some(about) {
-            let (lineage, fork) = of;
-            let (master, term) = about;
-            self.released = Some((term, now + WORD));
-            self.send(from, &Message::GoneToo { lineage, fork, term, master }, out);
-        }
-    }
-
-    pub(crate) fn gone_too(
-        &mut self,
-        now: Time,
-        from: NodeId,
-        of: (Lineage, ForkId),
-        (term, master): (u64, NodeId),
-    ) {
-        let gone = self.gone_master();
-        let idle = self.disk.is_idle();
-        let Some(group) = self.group.as_mut().filter(|_| self.boot.is_none()) else {
-            return;
-        };
-        if of != (group.meta.lineage, group.meta.fork) || term != group.engine.term() {
-            return;
-        }
-        if from == master {
-            // Its own word: it gave the lease up, whoever stands next.
-            let leader = group.engine.leader().and_then(|raft| group.node_of(raft));
-            if leader == Some(master) {
-                self.released = Some((term, now + self.config.election_max));
-            }
-        } else if gone == Some((master, term)) && group.voters().contains(&from) && idle {
-            self.released = Some((term, now + WORD));
-            self.gone_since = None;
-            group.engine.stand_now();
-        }
     }
 
     /// Rounds of questions to whoever is there, until there is a master or this node may be one.

@@ -12,6 +12,7 @@ use crate::disk::{After, Disk};
 use crate::engine::{Engine, Round, impostor};
 use crate::event::{Down, Eligibility, Event, Input, Output, Reason};
 use crate::follow::{Enrolled, Incoming};
+use crate::gone::{About, Gone};
 use crate::group::{Effect, Group};
 use crate::id::{Epoch, Lineage, Role, Stamp};
 use crate::lonely::Lonely;
@@ -83,9 +84,7 @@ pub struct Managers {
     /// Of which term, and until when, a vote without a wait is lawful: the master gave its lease
     /// up, or another backup says as well that it is gone.
     pub(crate) released: Option<(u64, Time)>,
-    /// Since when the master's process is gone, and when the other backup was last asked.
-    pub(crate) gone_since: Option<Time>,
-    pub(crate) gone_asked: Option<Time>,
+    pub(crate) gone: Gone,
     pub(crate) enrolled: Option<Enrolled>,
     pub(crate) incoming: Option<Incoming>,
     pub(crate) follow: Option<Lineage>,
@@ -104,6 +103,8 @@ pub struct Managers {
     pub(crate) master_told: Option<(NodeId, Stamp)>,
     pub(crate) pinned: BTreeSet<NodeId>,
     pub(crate) announced: Option<Bytes>,
+    /// The newest stamp of this node that it announced as master.
+    pub(crate) announced_stamp: Option<Stamp>,
     pub(crate) announced_at: Option<Time>,
     pub(crate) announce_due: Option<Time>,
     pub(crate) next_tick: Time,
@@ -160,8 +161,7 @@ impl Managers {
             leaderless: Some(now),
             lonely: None,
             released: None,
-            gone_since: None,
-            gone_asked: None,
+            gone: Gone::default(),
             enrolled: None,
             incoming: None,
             follow: None,
@@ -176,6 +176,7 @@ impl Managers {
             master_told: None,
             pinned: BTreeSet::new(),
             announced: None,
+            announced_stamp: None,
             announced_at: None,
             announce_due: None,
             next_tick: now,
@@ -397,10 +398,11 @@ impl Managers {
             }
             Message::Compare(report) => self.compare_came(now, from, report, out),
             Message::Gone { lineage, fork, term, master } => {
-                self.gone_asked_of_us(now, from, (lineage, fork), (master, term), out);
+                let about = About { of: (lineage, fork), term, master };
+                self.gone_asked_of_us(now, from, about, out);
             }
             Message::GoneToo { lineage, fork, term, master } => {
-                self.gone_too(now, from, (lineage, fork), (term, master));
+                self.gone_too(now, from, About { of: (lineage, fork), term, master });
             }
             Message::MergeAsk { from: lineage, session, into, points } => {
                 self.merge_asked(from, (lineage, session), into, &points, out);
@@ -466,13 +468,7 @@ impl Managers {
                 let index = (*index, *bytes);
                 self.fetch(now, from, packet, index, out);
             }
-            EngineBody::TimeoutNow => {
-                let leads = group.engine.leader() == Some(packet.from);
-                // One that comes late, when the term's master was not told to wait for us, is void.
-                if leads && packet.term == group.engine.term() && self.disk.is_idle() {
-                    group.engine.step(packet, from);
-                }
-            }
+            EngineBody::TimeoutNow => self.told_to_stand(now, from, packet),
             EngineBody::Vote { pre, index, log_term, commit, commit_term, transfer: true }
                 if !lawful =>
             {
@@ -509,6 +505,7 @@ impl Managers {
     pub(crate) fn settle(&mut self, now: Time, out: &mut Outbox<Output>) {
         if self.disk.failed.is_none() {
             self.tell_restored(out);
+            self.stand_if_called(now);
             for _ in 0..MAX_ROUNDS {
                 self.pump(now, out);
                 self.duties(now, out);

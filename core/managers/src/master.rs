@@ -10,7 +10,7 @@ use crate::config::{MAX_ENTRY_BYTES, MAX_IMAGE_BYTES, MAX_PROPOSALS};
 use crate::event::{DiskFault, Event, Output, Refusal, Token};
 use crate::group::Group;
 use crate::id::{Judgement, Stamp, Strength};
-use crate::machine::{Managers, newest};
+use crate::machine::{Managers, Node, newest};
 use crate::message::Message;
 use crate::stored::{Cut, Holder, ImageChange, Note, Record, SyncSet, Write};
 use crate::strict::Leases;
@@ -147,13 +147,14 @@ impl Group {
 impl Managers {
     /// Everything the engine's leader has to see to.
     pub(crate) fn lead(&mut self, now: Time, out: &mut Outbox<Output>) {
-        let Some(group) = &self.group else {
+        let Some(group) = &mut self.group else {
             return;
         };
         let term = group.engine.term();
         self.leaderless = None;
         self.lonely = None;
         if self.mastership.as_ref().is_none_or(|mastership| mastership.term != term) {
+            group.engine.beat();
             self.end_mastership(out);
             // Answers to an earlier mastership of this node are none to this.
             let strong = self.group.as_ref().is_some_and(|group| group.meta.strong);
@@ -230,12 +231,15 @@ impl Managers {
         let newest = group.newest_sync();
         let voters = group.voters();
         let me = self.me.id;
+        // Whoever was master until now would be heard all the time: its link alone says nothing.
+        let before = group.meta.master;
         let there = |node: &NodeId| {
             let known = self.nodes.get(node);
             let heard = known
                 .and_then(|it| it.heard)
                 .is_some_and(|at| now.since(at) < self.config.sync_slow);
-            *node == me || known.is_some_and(|it| !it.refused && (it.linked || heard))
+            let linked = |it: &Node| it.linked && before != Some(*node);
+            *node == me || known.is_some_and(|it| !it.refused && (heard || linked(it)))
         };
         let kept = |node: &NodeId| voters.contains(node) && (again || there(node));
         let mut members: Vec<NodeId> = newest.members.iter().copied().filter(kept).collect();
@@ -469,7 +473,11 @@ impl Managers {
         if waiting >= MAX_PROPOSALS || !room {
             return Err(Refusal::Busy { waiting });
         }
-        if mastership.lease_given_up {
+        // Who hands over answers what it has taken and takes no more, or it would never be done.
+        let yields = mastership.transfer.as_ref();
+        if mastership.lease_given_up
+            || yields.is_some_and(|it| now.since(it.since) < self.config.sync_slow)
+        {
             return Err(Refusal::NoLease);
         }
         let stamp = group.stamp();

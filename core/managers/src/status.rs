@@ -335,16 +335,22 @@ impl Managers {
         if self.me.eligible == Eligibility::No && self.group.is_none() {
             return;
         }
-        let body = self.claim(now).to_bytes();
+        let claim = self.claim(now);
+        let stamp = claim.flock.as_ref().filter(|_| claim.role == Role::Master);
+        let stamp = stamp.map(|flock| flock.stamp);
+        let body = claim.to_bytes();
         if self.announced.as_ref() == Some(&body) {
             self.announce_due = None;
             return;
         }
         let due = self.announced_at.map_or(now, |at| at + self.config.announce_every);
-        if now < due {
+        // Everybody waits for a master; and there are no more of them than elections.
+        let awaited = stamp.is_some() && stamp != self.announced_stamp;
+        if now < due && !awaited {
             self.announce_due = Some(due);
             return;
         }
+        self.announced_stamp = stamp.or(self.announced_stamp);
         self.announce_due = None;
         self.announced_at = Some(now);
         self.announced = Some(body.clone());

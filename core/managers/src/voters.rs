@@ -134,8 +134,14 @@ impl Managers {
         }
         let missing = mastership.missing.get(&node)?;
         let silent = now.since(missing.since);
-        let said_since =
-            self.nodes.get(&node).is_some_and(|known| known.claimed > missing.since + SILENT_AFTER);
+        let known = self.nodes.get(&node);
+        let ours = self.group.as_ref().map(Group::stamp);
+        // Said after it was heard last, by one who follows this very master; or said lately.
+        let follows = claim.and_then(|claim| claim.flock.as_ref()).map(|flock| flock.stamp) == ours;
+        let said_since = known.is_some_and(|known| {
+            let after = known.heard.is_none_or(|heard| known.claimed > heard);
+            (follows && after) || known.claimed > missing.since + SILENT_AFTER
+        });
         let fresh = claim.is_some_and(|claim| claim.role == Role::Eligible) && said_since;
         if fresh && silent >= SILENT_AFTER * 3 {
             return Some("its disk is a fresh one");

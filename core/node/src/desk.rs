@@ -27,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PROMOTION_PATIENCE: Duration = Duration::from_secs(25);
 /// Between two attempts.
 const AGAIN: Duration = Duration::from_millis(100);
+/// How long a master is waited for after another was elected: it may have been deposed and say so.
+const AFTER_CHANGE: Duration = Duration::from_millis(500);
 /// How long a link to the master is wanted after a wish: an import is many.
 const KEEP_LINK: Duration = Duration::from_secs(30);
 /// Wishes of this node that wait.
@@ -48,6 +50,8 @@ pub(crate) struct Desk {
     decided: BTreeMap<u64, Outcome>,
     /// The master, while wishes go to it, and until when a link to it is wanted.
     link: Option<(NodeId, Time)>,
+    /// Who was last known to be master.
+    master: Option<NodeId>,
 }
 
 /// A wish of this node.
@@ -64,7 +68,16 @@ struct Pending {
 enum Sent {
     Here,
     Link(NodeId),
-    Routed,
+    Routed(NodeId),
+}
+
+impl Sent {
+    const fn master(self) -> Option<NodeId> {
+        match self {
+            Self::Here => None,
+            Self::Link(master) | Self::Routed(master) => Some(master),
+        }
+    }
 }
 
 /// Who asked.
@@ -153,6 +166,32 @@ impl Node {
         }
     }
 
+    /// Who is master may be another now. What waits for one is asked at once; what the one before
+    /// was asked is known by it alone, and it is not waited for as long as it would be otherwise.
+    pub(crate) fn desk_follows(&mut self, now: Time, out: &mut Outbox<Output>) {
+        if self.desk.wishes.is_empty() {
+            return; // Most of the time; who is master is not looked up for nobody.
+        }
+        let master = self.managed.known_master();
+        if master.is_none() || master == self.desk.master {
+            return;
+        }
+        self.desk.master = master;
+        let mut waiting = alloc::vec::Vec::new();
+        for (serial, wish) in &mut self.desk.wishes {
+            match wish.sent {
+                None => waiting.push(*serial),
+                Some(sent) if sent.master().is_some_and(|to| Some(to) != master) => {
+                    wish.until = wish.until.min(now + AFTER_CHANGE);
+                }
+                Some(_) => {}
+            }
+        }
+        for serial in waiting {
+            self.submit(now, serial, out);
+        }
+    }
+
     /// Sends a wish to the master, wherever that is.
     fn submit(&mut self, now: Time, serial: u64, out: &mut Outbox<Output>) {
         self.seldom_changed = true;
@@ -176,7 +215,7 @@ impl Node {
             pending.sent = Some(Sent::Link(master));
             return out.push(Output::Send { link, kind: kind::WISHES, body });
         }
-        pending.sent = Some(Sent::Routed);
+        pending.sent = Some(Sent::Routed(master));
         self.lay_out_again |= self.desk.wants_link() != Some(master);
         self.desk.link = Some((master, now + KEEP_LINK));
         self.ask_for_flock_as(
@@ -271,8 +310,8 @@ impl Node {
         out: &mut Outbox<Output>,
     ) {
         let serial = token.0 - FIRST_TOKEN;
-        let asked = self.desk.wishes.get(&serial).is_some_and(|it| it.sent == Some(Sent::Routed));
-        if !asked {
+        let sent = self.desk.wishes.get(&serial).and_then(|it| it.sent);
+        if !matches!(sent, Some(Sent::Routed(_))) {
             return;
         }
         let granted = match outcome.map(|body| Forward::from_body(&body)) {

@@ -115,6 +115,10 @@ impl Managed {
         self.managers.status(now)
     }
 
+    pub(crate) fn known_master(&self) -> Option<NodeId> {
+        self.managers.known_master()
+    }
+
     /// Remembers whom a dial is for: a refusal says that no process is there.
     pub(crate) fn dials(&mut self, dial: DialId, expect: Option<NodeId>) {
         let Some(peer) = expect.filter(|peer| self.pins.contains(peer)) else { return };
@@ -418,6 +422,7 @@ impl Node {
             let place = self.place();
             self.catalogue(now, skep_catalog::Input::Place(place));
             self.restamp(now);
+            self.desk_follows(now, out);
         }
         self.carry_orders(now, out);
     }

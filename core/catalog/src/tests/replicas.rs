@@ -78,6 +78,21 @@ fn a_catalog_of_an_older_mastership_is_refused_and_of_another_fork_too() {
     assert_eq!(net.replicas[0].seen(), 7, "the old master learns of it");
 }
 
+/// Founded beside the flock, it ended before it decided anything: no merge raised anybody's epoch.
+#[test]
+fn who_led_a_flock_that_decided_nothing_follows_another_of_the_same_epoch() {
+    let mut net = Net::new(2);
+    net.lead(1, Stamp { fork: STAMP.fork + 1, ..STAMP });
+    net.set("setting/a", Some("1"));
+    net.settle();
+    assert!(net.replicas[1].catalog().is_empty(), "a master follows nobody");
+    net.feed(1, Input::Place(Place::Host));
+    net.set("setting/b", Some("2"));
+    net.settle();
+    assert!(!net.replicas[1].catalog().is_empty());
+    assert_eq!(net.replicas[1].catalog().root(), net.replicas[0].catalog().root());
+}
+
 #[test]
 fn a_liar_makes_nobody_show_what_no_master_signed() {
     let mut net = Net::new(2);

@@ -10,12 +10,12 @@ use crate::PATIENCE;
 use crate::bloc::{Bloc, Node, Settings};
 
 /// Who manages the flock, as a node shows it.
-fn management(node: &Node) -> Result<Value> {
+pub(crate) fn management(node: &Node) -> Result<Value> {
     Ok(node.ask(&["flock"])?["management"].clone())
 }
 
 /// Waits until all of `nodes` name the same master, which has so many backups; gives its name.
-fn until_managed(bloc: &Bloc, nodes: &[&Node], backups: usize) -> Result<String> {
+pub(crate) fn until_managed(bloc: &Bloc, nodes: &[&Node], backups: usize) -> Result<String> {
     let what = format!("one master with {backups} backups");
     bloc.lab.wait_until(&what, PATIENCE, || {
         let mut master = None;
@@ -36,13 +36,13 @@ fn until_managed(bloc: &Bloc, nodes: &[&Node], backups: usize) -> Result<String>
     })
 }
 
-fn set(node: &Node, name: &str, value: usize) -> Result<()> {
+pub(crate) fn set(node: &Node, name: &str, value: usize) -> Result<()> {
     let (key, value) = (format!("setting/{name}"), format!("value={value}"));
     node.skep(&["catalog", "set", &key, &value]).deadline(PATIENCE).run().map(drop)
 }
 
 /// Waits until each of `nodes` shows each of the entries.
-fn until_shown(bloc: &Bloc, nodes: &[&Node], entries: &[(String, usize)]) -> Result<()> {
+pub(crate) fn until_shown(bloc: &Bloc, nodes: &[&Node], entries: &[(String, usize)]) -> Result<()> {
     for node in nodes {
         let what = format!("{} shows {} entries", node.name, entries.len());
         bloc.lab.wait_until(&what, PATIENCE, || {

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
@@ -28,6 +29,8 @@ const RHYTHM_FINE: Duration = Duration::from_millis(5);
 const WRITTEN_TO: usize = 2;
 /// Writes that are acknowledged before something happens, and after it is over.
 const STEADY: usize = 20;
+/// How long a node may take to show what another wrote, before it counts as lost.
+const COPIED_WITHIN: Duration = Duration::from_secs(10);
 /// Names of one trial's entries: more writes than a trial has.
 const NAMES: usize = 20_000;
 
@@ -137,6 +140,8 @@ fn trial(fleet: &mut Fleet, fault: Fault, number: usize) -> Result<Trial> {
         .then(|| writer_at(fleet, &[before.master], base + NAMES / 2, 2 * RHYTHM))
         .transpose()?;
     let since = strike(fleet, fault, &before)?;
+    // Until here the cut was being made.
+    let struck = Micros::now();
     let next = until("another is master", || {
         let seen = management(fleet.seat(at)?)?;
         let master = seen["master"].as_str().context("nobody is master")?;
@@ -149,12 +154,18 @@ fn trial(fleet: &mut Fleet, fault: Fault, number: usize) -> Result<Trial> {
     let gap = longest_gap(&acks, since).context("nothing was acknowledged afterwards")?;
     let mut wrongly = 0;
     if let Some(minor) = minor {
-        wrongly = minor.acked_since(since);
+        wrongly = minor.acked_since(struck);
     }
     mend(fleet, fault, before.master)?;
     until_managed(fleet, &all)?;
-    let lost = lost(fleet, at, base, &acks)?;
-    Ok(Trial { gap, lost, minor: wrongly })
+    // What was written at another node is here a moment later.
+    let mut lacking = lost(fleet, at, base, &acks)?;
+    let deadline = Instant::now() + COPIED_WITHIN;
+    while lacking > 0 && Instant::now() < deadline {
+        thread::sleep(RHYTHM);
+        lacking = lost(fleet, at, base, &acks)?;
+    }
+    Ok(Trial { gap, lost: lacking, minor: wrongly })
 }
 
 fn enough(acked: usize) -> Result<()> {

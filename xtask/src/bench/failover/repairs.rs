@@ -135,7 +135,7 @@ fn meet_once(setting: &Setting) -> Result<(f64, f64)> {
         side.iter().filter_map(|number| hosts.get(*number).cloned()).collect()
     };
     fleet.lab()?.partition(&[&side(&left), &side(&right)])?;
-    let (one, other) = (until_managed(&fleet, &left)?, until_managed(&fleet, &right)?);
+    let (one, other) = (own_managers(&fleet, &left)?, own_managers(&fleet, &right)?);
     ensure!(one.history != other.history, "both halves are {:?}", one.history);
     // Half of the names are those of the other side as well.
     let names = |side: &'static str, value: usize| {
@@ -149,6 +149,16 @@ fn meet_once(setting: &Setting) -> Result<(f64, f64)> {
     until("one flock and one catalog", || one_catalog(&fleet, &all))?;
     let took = Micros::now().seconds_since(healed);
     Ok((took, lacking(&fleet)?))
+}
+
+/// Waits until a half has managers that are all its own.
+fn own_managers(fleet: &Fleet, half: &[usize]) -> Result<Managed> {
+    until("managers of its own", || {
+        let managed = until_managed(fleet, half)?;
+        let own = half.contains(&managed.master);
+        ensure!(own && managed.backups.iter().all(|it| half.contains(it)), "{managed:?}");
+        Ok(managed)
+    })
 }
 
 /// Eight with the master and a backup, and eight with the other backup.
