@@ -9,8 +9,8 @@ mod shown;
 use std::collections::BTreeMap;
 
 use skep_catalog::{
-    Command, Expect, Granted, Key, Kind, MAX_WHO_BYTES, Outcome, Payload, Wish, Write, check,
-    reapply,
+    Command, Expect, Granted, Key, Kind, MAX_WHO_BYTES, Outcome, Payload, Stamp, Wish, Write,
+    check, reapply,
 };
 use skep_control::api::{
     Catalog, CatalogDiff, CatalogHistory, CatalogText, Code, DiffCatalog, EventKind, ReadCatalog,
@@ -81,12 +81,14 @@ impl Spine {
         let replica = self.node.catalog();
         let catalog = replica.catalog();
         let freshness = replica.freshness(self.clock.now());
+        let signed = freshness.head.filter(|_| freshness.current);
+        let under = signed.map_or_else(Stamp::default, |(_, head)| head.stamp);
         let wanted =
             |key: &Key| query.kind.as_ref().is_none_or(|kind| key.kind().to_string() == *kind);
         let entries = catalog.entries().into_iter().filter(|(key, _, _)| wanted(key));
         Ok(Catalog {
             index: catalog.index(),
-            stamp: catalog.stamp().to_string(),
+            stamp: under.max(catalog.stamp()).to_string(),
             root: Text(catalog.root()),
             current: freshness.current,
             signed_by: freshness.head.and_then(|(owner, _)| self.name_of(owner).parse().ok()),

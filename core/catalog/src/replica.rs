@@ -290,8 +290,11 @@ impl Replica {
     pub fn freshness(&self, now: Time) -> Freshness {
         let head = self.head.map(|(owner, head, _)| (owner, head));
         let known_for = self.head.map_or(Duration::ZERO, |(_, _, since)| now.since(since));
-        let reached =
+        // A manager knows the place and the stamp of what it applied last: of a mastership under
+        // which nothing was decided yet it knows neither.
+        let ahead =
             |head: &Head| self.catalog.stamp() == head.stamp && self.catalog.index() >= head.index;
+        let reached = |head: &Head| self.catalog.root() == head.root || ahead(head);
         let current = head.as_ref().is_some_and(|(_, head)| reached(head));
         Freshness { head, known_for, current }
     }

@@ -127,6 +127,27 @@ fn a_backup_gives_on_what_the_log_gave_it() {
 }
 
 #[test]
+fn a_backup_with_all_of_the_log_is_current_under_a_stamp_that_nothing_was_decided_under() {
+    let mut net = Net::new(2);
+    net.feed(1, Input::Place(Place::Backup));
+    let command = super::command(vec![super::write("setting/a", Expect::Anything, Some("1"))]);
+    for at in [0, 1] {
+        let command = Some(command.clone());
+        net.feed(at, Input::Committed { index: 2, stamp: STAMP, origin: Origin::Own, command });
+    }
+    net.lead(0, Stamp { epoch: STAMP.epoch + 1, ..STAMP });
+    net.settle();
+    let known = net.replicas[1].freshness(net.now);
+    assert!(known.head.is_some_and(|(_, head)| head.stamp > STAMP) && known.current);
+    net.cut(0);
+    net.set("setting/a", Some("2"));
+    net.settle();
+    let head = net.replicas[0].freshness(net.now).head.unwrap().1;
+    net.feed(1, Input::Head { owner: id(0), head });
+    assert!(!net.replicas[1].freshness(net.now).current, "it lacks what was decided since");
+}
+
+#[test]
 fn outcomes_are_told_by_index() {
     let mut replica = Replica::new(id(0), Config::default(), Catalog::new());
     let mut out = Outbox::new();

@@ -182,6 +182,12 @@ impl Clients {
         answered
     }
 
+    /// How much was answered so far.
+    pub(crate) fn answered(&self, world: &World) -> usize {
+        let entries = 0..self.asked.len();
+        entries.map(|entry| self.history(world, entry).answered()).sum()
+    }
+
     fn history(&self, world: &World, entry: usize) -> History {
         // What was asked at an instant was asked before what was answered then.
         let mut events: Vec<Told> = Vec::new();

@@ -37,6 +37,8 @@ pub(super) const LOSSES: Scenario = Scenario {
 
 /// Fewer answers than this show nothing.
 const LEAST_ANSWERED: usize = 30;
+/// How long a flock that is well may take to answer them.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 
 fn managers(world: &mut World, n: usize) -> Played {
     world.watch = Some(Watch::default());
@@ -68,6 +70,12 @@ fn managers(world: &mut World, n: usize) -> Played {
     let took = until_managed(world)?;
     world.measure(format!("managed after {:?} and {:?}", pair[0], pair[1]), took);
     clients.work(world, Duration::from_secs(5))?;
+    // Clients that wait for what a fault took along give up one by one.
+    let mut waited = Duration::ZERO;
+    while clients.answered(world) < LEAST_ANSWERED && waited < ANSWERED_WITHIN {
+        clients.work(world, Duration::from_secs(1))?;
+        waited += Duration::from_secs(1);
+    }
     let answered = clients.judge(world);
     if let Some(failure) = world.failure.clone() {
         return Err(failure.into());
