@@ -302,11 +302,12 @@ mod tests {
         assert!(watch.starts(at(4), A, Some(kept(3, Some(5)))).unwrap_err().contains("fell"));
         watch.given(A, at(10), kept(4, Some(6)));
         watch.settle(at(10), A, false).unwrap();
-        watch.given(A, at(11), kept(4, Some(5)));
-        let again = watch.settle(at(11), A, false).unwrap_err();
+        watch.given(B, at(11), kept(1, Some(6)));
+        let two = watch.settle(at(11), B, false).unwrap_err();
+        assert!(two.contains("another's"), "{two}");
+        watch.given(A, at(12), kept(4, Some(5)));
+        let again = watch.settle(at(12), A, false).unwrap_err();
         assert!(again.contains("votes again"), "{again}");
-        watch.given(B, at(12), kept(1, Some(6)));
-        assert!(watch.settle(at(12), B, false).unwrap_err().contains("another's"));
     }
 
     #[test]
