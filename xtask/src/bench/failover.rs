@@ -6,7 +6,7 @@
 //!
 //! | part | measures |
 //! |---|---|
-//! | [`gaps`] | the longest time without an acknowledged write when the master is struck |
+//! | [`mod@gaps`] | the longest time without an acknowledged write when the master is struck |
 //! | [`repairs`] | a backup replaced, a flock that lost two managers, two flocks that meet |
 //! | [`writes`] | writes a second, and how soon everybody sees one |
 //! | [`stress`] | changes of master that nothing called for, on a machine that is busy |
