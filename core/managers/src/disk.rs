@@ -9,6 +9,10 @@ use crate::event::{DiskFault, Output, Ticket, Token};
 use crate::message::Message;
 use crate::stored::Write;
 
+/// Writes that a disk may be behind with before this node promises nothing more to others: they ask
+/// again. A disk that hangs must not gather what peers go on asking.
+const MAX_BEHIND: usize = 1024;
+
 /// What is done when a write is safe.
 #[derive(Debug)]
 pub(crate) enum After {
@@ -49,6 +53,12 @@ impl Disk {
             }
             None => Some(after),
         }
+    }
+
+    /// Whether more is waited for than any disk that works is behind with.
+    pub(crate) fn is_overdue(&self) -> bool {
+        let last = self.waiting.back().map_or(0, |(_, after)| after.len());
+        self.waiting.len() >= MAX_BEHIND || last >= MAX_BEHIND
     }
 
     pub(crate) fn is_idle(&self) -> bool {

@@ -97,7 +97,7 @@ impl Managers {
         self.saw_epoch(seen.epoch);
         // A flock that is there will merge with this one, which ends with a higher stamp; until
         // then the two would only drive each other up.
-        let theirs = self.masters().into_iter().any(|(_, flock)| flock.fork == seen.fork);
+        let theirs = self.masters().any(|(_, flock)| flock.fork == seen.fork);
         let ours = self.group.as_ref().map(Group::stamp);
         let passed = ours.is_none_or(|ours| ours.epoch > seen.epoch || ours == seen);
         if passed || (theirs && ours.is_some_and(|ours| ours.fork != seen.fork)) {

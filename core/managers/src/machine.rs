@@ -690,6 +690,9 @@ impl Managers {
         message: Message,
         out: &mut Outbox<Output>,
     ) {
+        if self.disk.is_overdue() {
+            return; // Whoever asks asks again.
+        }
         let after = After::Send(to, message);
         if self.state_changed {
             self.write(Write::default(), vec![after], out);

@@ -318,7 +318,8 @@ impl Node {
             Ok(Ok(Forward::Answer { serial: of, granted })) if of == serial => granted,
             Ok(_) => refused("the master answered something else than was asked", false),
             Err(AskError::NoRoute) => refused("no way leads to the master now", true),
-            Err(error) => refused(&error.to_string(), false),
+            // Until there is a link to the master, many wishes are more than others pass on.
+            Err(error) => refused(&error.to_string(), error.is_worth_asking_again()),
         };
         self.answered(now, serial, granted, out);
     }

@@ -30,8 +30,10 @@ type Order = (NodeId, u16);
 /// Orders on their way, and this node's own.
 #[derive(Debug, Default)]
 pub(crate) struct Fence {
-    /// Whether they may be carried out was asked.
-    asked: BTreeMap<u64, (Order, Numbers)>,
+    /// Whether they may be carried out was asked, by which token and under which stamp: one
+    /// question an order, so no more than there are orders, however often their owners repeat them
+    /// while the disk is waited for.
+    asked: BTreeMap<Order, (Token, Numbers)>,
     last: u64,
     /// May be carried out, and were not yet.
     due: Vec<(Order, Option<Numbers>)>,
@@ -105,15 +107,33 @@ impl Node {
     }
 
     fn ask_fence(&mut self, now: Time, order: Order, stamp: Numbers) {
+        if self.fence.asked.contains_key(&order) {
+            return; // What it says by then is asked when that is answered.
+        }
         self.fence.last += 1;
         let token = Token(self.fence.last);
-        self.fence.asked.insert(token.0, (order, stamp));
+        self.fence.asked.insert(order, (token, stamp));
         let stamp = stamp_of(stamp);
         self.manage(now, skep_managers::Input::Order { token, stamp });
     }
 
-    pub(crate) fn obeyed(&mut self, token: Token) {
-        if let Some((order, stamp)) = self.fence.asked.remove(&token.0) {
+    /// The order that was asked about, and its stamp, unless it is under another by now: then that
+    /// is asked.
+    fn answered_fence(&mut self, now: Time, token: Token) -> Option<(Order, Numbers)> {
+        let asked = self.fence.asked.iter().find(|(_, (of, _))| *of == token);
+        let (order, stamp) = asked.map(|(order, (_, stamp))| (*order, *stamp))?;
+        self.fence.asked.remove(&order);
+        match self.order_in(order) {
+            Some((Some(newer), _)) if newer != stamp => {
+                self.ask_fence(now, order, newer);
+                None
+            }
+            _ => Some((order, stamp)),
+        }
+    }
+
+    pub(crate) fn obeyed(&mut self, now: Time, token: Token) {
+        if let Some((order, stamp)) = self.answered_fence(now, token) {
             self.fence.due.push((order, Some(stamp)));
         }
     }
@@ -125,7 +145,7 @@ impl Node {
         seen: Stamp,
         out: &mut Outbox<Output>,
     ) {
-        let Some((order, stamp)) = self.fence.asked.remove(&token.0) else { return };
+        let Some((order, stamp)) = self.answered_fence(now, token) else { return };
         if self.fence.refused.contains_key(&order) || self.fence.refused.len() < MAX_REFUSED {
             self.fence.tell_at.get_or_insert(now + TELL_AGAIN);
             self.seldom_changed = true;
@@ -143,7 +163,7 @@ impl Node {
         for (order, stamp) in core::mem::take(&mut self.fence.due) {
             let (owner, kind) = order;
             let body = match self.order_in(order) {
-                // Another took its place while the disk was waited for, and is asked about itself.
+                // Another took its place since, and is asked about itself.
                 Some((newer, _)) if newer != stamp => continue,
                 // In a flock that has, or had, a master this is nobody's order.
                 Some((None, _)) if self.managed.seen().is_some() => {

@@ -338,8 +338,8 @@ impl Node {
                 // A master that certificates name no more signs until another has taken over.
                 let fit = self.fit_of(owner);
                 let may = fit.is_some_and(|fit| fit.eligible == Eligibility::Eligible);
-                let leads = || self.managed.view(now).flock.and_then(|flock| flock.master);
-                if may || (fit.is_some() && leads() == Some(owner)) {
+                let leads = || self.managed.known_master() == Some(owner);
+                if may || (fit.is_some() && leads()) {
                     self.catalogue(now, skep_catalog::Input::Head { owner, head });
                 }
             }
@@ -397,7 +397,7 @@ impl Node {
                     self.accepted(now, token, (index, stamp_of(stamp), strength), out);
                 }
                 Says::Done { token } => self.ordered(now, token, out),
-                Says::Obeyed { token } => self.obeyed(token),
+                Says::Obeyed { token } => self.obeyed(now, token),
                 Says::Disobeyed { token, seen } => self.disobeyed(now, token, seen, out),
                 Says::Refused { token, why } => self.refused(now, token, &why, out),
                 Says::WantCheckpoint => {

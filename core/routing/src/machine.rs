@@ -170,6 +170,9 @@ impl Routing {
         let late: Vec<Key> =
             self.asked.iter().filter(|(_, asked)| now >= asked.due).map(|(key, _)| *key).collect();
         for key in late {
+            if let Some(asked) = self.asked.get_mut(&key) {
+                asked.unheard = true;
+            }
             self.try_next_route(now, key, AskError::TimedOut, out);
         }
     }

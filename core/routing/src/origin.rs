@@ -43,9 +43,25 @@ pub(crate) struct Asked {
     routes: VecDeque<Vec<NodeId>>,
     /// The first hops of those that were, and when: at most [`MAX_ROUTES`].
     sent: Vec<(NodeId, Time)>,
+    /// A route was given up because nothing was heard: what was sent over it may have arrived.
+    pub(crate) unheard: bool,
     until: Time,
     /// When the next route is tried.
     pub(crate) due: Time,
+}
+
+impl AskError {
+    /// Whether the same may be asked in a moment, and nothing is done twice: as far as honest nodes
+    /// tell, the target was not asked.
+    #[must_use]
+    pub const fn is_worth_asking_again(&self) -> bool {
+        match self {
+            Self::NoRoute | Self::Overloaded => true,
+            Self::Failed(Failure::NoLink | Failure::Busy) => true,
+            Self::TimedOut | Self::TooLong(_) => false,
+            Self::Failed(Failure::NoService | Failure::Refused) => false,
+        }
+    }
 }
 
 impl Routing {
@@ -74,7 +90,9 @@ impl Routing {
         let routes = routes.into_iter().filter(sound).take(MAX_ROUTES).collect();
         let until = now + within.min(MAX_WITHIN);
         let sent = Vec::new();
-        self.asked.insert(key, Asked { token, service, body, routes, sent, until, due: until });
+        let (due, unheard) = (until, false);
+        let asked = Asked { token, service, body, routes, sent, unheard, until, due };
+        self.asked.insert(key, asked);
         self.try_next_route(now, key, AskError::NoRoute, out);
     }
 
@@ -110,6 +128,8 @@ impl Routing {
             };
             return Self::send(first, &message, out);
         }
+        // Of all routes the least certain end counts.
+        let why = if asked.unheard { AskError::TimedOut } else { why };
         self.conclude(key, Err(why), Duration::ZERO, out);
     }
 

@@ -205,6 +205,21 @@ fn an_answer_over_a_route_that_was_given_up_took_since_that_was_tried() {
 }
 
 #[test]
+fn what_may_have_arrived_over_one_route_is_not_taken_back_by_another() {
+    let mut net = Net::new(&[(1, 2), (2, 4), (1, 3), (3, 4)]);
+    net.dead.insert((id(4), id(2)));
+    net.cut(3, 4);
+    net.ask(1, &[&[2, 4], &[3, 4]], ECHO, b"x");
+    net.wait(WITHIN / 2);
+    assert_eq!(net.carried_out.len(), 1, "it arrived, and its answer did not");
+    let [(_, Err(why))] = &net.answered[..] else { panic!("{:?}", net.answered) };
+    assert!(!why.is_worth_asking_again(), "{why}");
+    // Where each route says that it led nowhere it may.
+    net.ask(2, &[&[3, 4]], ECHO, b"x");
+    assert!(net.answered[1].1.as_ref().is_err_and(AskError::is_worth_asking_again));
+}
+
+#[test]
 fn without_an_answer_the_request_ends_in_time() {
     let mut net = Net::new(&[(1, 2), (2, 4)]);
     net.dead.insert((id(2), id(4)));

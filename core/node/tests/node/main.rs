@@ -7,3 +7,4 @@
 mod access;
 mod flock;
 mod net;
+mod wishes;
