@@ -1,10 +1,13 @@
 //! What must hold of acknowledgements and of configurations after every step.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::{Net, local};
-use crate::RaftId;
 use crate::stored::Image;
+use crate::*;
 
 impl Net {
     /// What is acknowledged is so by a master, and on the disk of every member of the sync set.
@@ -43,5 +46,82 @@ impl Net {
         if let Some(raft) = again {
             self.faults.push(format!("{raft} was demoted and is in the configuration again"));
         }
+    }
+
+    /// Never an order under a lower stamp after one under a higher, nor one whose stamp would be
+    /// forgotten with the power.
+    pub(super) fn obeyed(&mut self, on: usize, token: Token) {
+        let host = &mut self.hosts[on];
+        let Some(stamp) = host.orders.remove(&token.0) else { return };
+        if host.obeyed.judge(stamp) != Judgement::Obey {
+            self.faults.push(format!("{on} obeys {stamp} after {}", host.obeyed));
+        }
+        host.obeyed = stamp;
+        if host.seen.epoch < stamp.epoch {
+            self.faults.push(format!("{on} obeys {stamp}, of which its disk does not know"));
+        }
+        self.orders.0 += 1;
+    }
+
+    /// What must hold after every step.
+    pub(super) fn check(&mut self, on: usize) {
+        let now = self.now;
+        self.check_demoted(on);
+        if let Some(group) = &self.machine(on).group {
+            let raft = group.engine.raft;
+            let owner = (on, group.meta.lineage);
+            if *self.raft_ids.entry(raft).or_insert(owner) != owner {
+                self.faults.push(format!("{on} uses raft id {raft} of another"));
+            }
+        }
+        let mut acknowledging: BTreeMap<(Lineage, Generation), Vec<usize>> = BTreeMap::new();
+        for host in self.up().filter(|host| !self.hosts[*host].paused) {
+            let machine = self.machine(host);
+            if machine.lease(local(now, self.hosts[host].drift)).is_some() {
+                let meta = &machine.group.as_ref().unwrap().meta;
+                acknowledging.entry((meta.lineage, meta.generation)).or_default().push(host);
+            }
+        }
+        let strict = |host: &usize| {
+            let machine = self.machine(*host);
+            machine.strict_until(local(now, self.hosts[*host].drift)).is_some()
+        };
+        // Also one that stands still: what it was about to do it does when it goes on.
+        let strict: Vec<usize> = self.up().filter(strict).collect();
+        if strict.len() > 1 {
+            self.faults.push(format!("{strict:?} have strict authority at {now}"));
+        }
+        self.strict_steps += usize::from(!strict.is_empty());
+        for (flock, hosts) in acknowledging {
+            if hosts.len() > 1 {
+                self.faults.push(format!("{hosts:?} may acknowledge in {flock:?} at {now}"));
+            }
+        }
+    }
+
+    /// At the end: nothing that was acknowledged is missing where the flock went on.
+    pub(in crate::tests) fn check_kept(&mut self) {
+        self.run(Duration::from_millis(500));
+        let master = self.master();
+        let catalog: BTreeSet<&Bytes> =
+            self.hosts[master].catalog.values().map(|(_, _, body)| body).collect();
+        for (body, by, at) in &self.acknowledged {
+            if !catalog.contains(body) {
+                let body = String::from_utf8_lossy(body).into_owned();
+                self.faults.push(format!("{body:?}, acknowledged by {by} at {at}, is lost"));
+            }
+        }
+        let up: Vec<usize> = self.up().collect();
+        for on in up {
+            let view = self.view(on);
+            let same = self.hosts[on].catalog == self.hosts[master].catalog;
+            if matches!(view.role, Role::Backup | Role::Master) && !same {
+                self.faults.push(format!("{on} has another catalog than the master {master}"));
+            }
+        }
+    }
+
+    pub(in crate::tests) fn assert_sound(&self) {
+        assert!(self.faults.is_empty(), "{}", self.dump());
     }
 }
