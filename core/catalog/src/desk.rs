@@ -4,7 +4,7 @@ use alloc::string::String;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use skep_base::NodeId;
+use skep_base::{Incarnation, NodeId};
 use skep_wire::{Malformed, decode, encode};
 
 use crate::catalog::Outcome;
@@ -65,13 +65,27 @@ pub enum Granted {
     },
 }
 
+/// Which wish of a node's: the same however often, and over whichever way, it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Name {
+    /// The asker's process.
+    pub life: u64,
+    /// The number that it gave the wish.
+    pub serial: u64,
+    /// The lowest number of those that it still waits for.
+    pub first: u64,
+}
+
 /// A frame between a node and the master, and the body of a routed request and its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Forward {
     /// Something is asked.
     Ask {
-        /// The asker's number for it.
-        serial: u64,
+        /// Which wish it is.
+        name: Name,
+        /// The life of the master that it is asked of: another knows nothing of what that one did,
+        /// and refuses.
+        of: Incarnation,
         /// What.
         wish: Wish,
     },
@@ -81,6 +95,11 @@ pub enum Forward {
         serial: u64,
         /// What.
         granted: Granted,
+    },
+    /// Another life of the master was asked, of which this one knows nothing.
+    Restarted {
+        /// The asker's number.
+        serial: u64,
     },
 }
 
@@ -103,7 +122,8 @@ impl Forward {
                 why.len() <= MAX_WHY_BYTES
             }
             Self::Ask { wish: Wish::Manage(_), .. }
-            | Self::Answer { granted: Granted::Decided { .. } | Granted::Done, .. } => true,
+            | Self::Answer { granted: Granted::Decided { .. } | Granted::Done, .. }
+            | Self::Restarted { .. } => true,
         };
         if fits { Ok(message) } else { Err(Malformed { what: "wish to the master" }) }
     }

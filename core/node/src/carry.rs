@@ -212,7 +212,7 @@ impl Node {
                     self.flood_over(peer, false);
                     self.estimate(now, skep_estimates::Input::Link { peer, up: false });
                     self.adopt(now, skep_topology::adoption::Input::Link { peer, up: false });
-                    self.link_of_manager_down(now, peer, out);
+                    self.link_of_manager_down(now, peer);
                     self.flood_peers_changed |= !self.groups.is_empty();
                     out.push(Output::Event(Event::Unlinked { peer }));
                 }

@@ -1,21 +1,23 @@
 //! What is asked of the flock's master: at whichever node somebody asks, the wish goes to the
 //! master, over a link if there is one, else from link to link, and the answer comes back.
 //!
-//! What surely did not happen is asked again for a while, so that nobody notices that the master
-//! was another in between. What may have happened never is.
+//! A wish is asked again for a while, so that nobody notices that a link broke, or that the master
+//! was another in between. What may have happened is asked again only of the very process that may
+//! have done it, which does nothing twice (see [`crate::heard`]).
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString as _};
 use core::time::Duration;
 
 use bytes::Bytes;
-use skep_base::{NodeId, Outbox, Time};
-use skep_catalog::{Forward, Granted, Order, Outcome, Stamp, Wish};
+use skep_base::{Digest, Incarnation, NodeId, Outbox, Time};
+use skep_catalog::{Forward, Granted, Name, Order, Outcome, Stamp, Wish};
 use skep_managers::{Command, Refusal, Role, Strength, Token};
 use skep_routing::{AskError, Ticket};
-use skep_wire::kind;
+use skep_wire::{encode, kind};
 
 use crate::api::Output;
+use crate::heard::{Heard, Seen};
 use crate::node::Node;
 use crate::routed::FIRST_TOKEN;
 
@@ -23,6 +25,8 @@ use crate::routed::FIRST_TOKEN;
 pub(crate) const BRIEF: Duration = Duration::from_millis(400);
 /// How long a wish may take before whoever asked is told that nobody knows what came of it.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an answer is waited for over the links of others before other ways are looked for.
+const ROUTED_PATIENCE: Duration = Duration::from_secs(2);
 /// A node that shall be a backup has to catch up first.
 const PROMOTION_PATIENCE: Duration = Duration::from_secs(25);
 /// Between two attempts.
@@ -32,7 +36,7 @@ const AFTER_CHANGE: Duration = Duration::from_millis(500);
 /// How long a link to the master is wanted after a wish: an import is many.
 const KEEP_LINK: Duration = Duration::from_secs(30);
 /// Wishes of this node that wait.
-const MAX_WISHES: usize = 1024;
+pub(crate) const MAX_WISHES: usize = 1024;
 /// Wishes of any node that wait for the managers here: more than all members of a large flock have
 /// under way at once.
 const MAX_ASKED: usize = 4096;
@@ -40,10 +44,13 @@ const MAX_ASKED: usize = 4096;
 const MAX_DECIDED: usize = skep_managers::MAX_PROPOSALS;
 
 /// See the module.
-#[derive(Default)]
 pub(crate) struct Desk {
+    /// Names this process.
+    life: u64,
     wishes: BTreeMap<u64, Pending>,
     serial: u64,
+    /// What others asked of the managers here.
+    heard: Heard,
     /// What the managers here were asked, and by whom.
     asked: BTreeMap<Token, Asker>,
     /// What came of commands, until they are acknowledged.
@@ -61,8 +68,14 @@ struct Pending {
     until: Time,
     /// Where it was sent; nothing while it waits for the next attempt.
     sent: Option<Sent>,
+    /// The process that may have carried it out, and the one before it was asked last.
+    may: Option<Process>,
+    before: Option<Process>,
     again_at: Time,
 }
+
+/// A life of a node.
+type Process = (NodeId, Incarnation);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sent {
@@ -87,7 +100,32 @@ enum Asker {
     Routed { ticket: Ticket, serial: u64 },
 }
 
+impl Asker {
+    /// Who, and its number for the wish, if it is another node.
+    const fn name(&self) -> Option<(NodeId, u64)> {
+        match self {
+            Self::Here(_) => None,
+            Self::Link { peer, serial } => Some((*peer, *serial)),
+            Self::Routed { ticket, serial } => Some((ticket.origin, *serial)),
+        }
+    }
+}
+
 impl Desk {
+    /// The desk of the process that is named `life`.
+    pub(crate) fn new(life: u64) -> Self {
+        Self {
+            life,
+            wishes: BTreeMap::new(),
+            serial: 0,
+            heard: Heard::default(),
+            asked: BTreeMap::new(),
+            decided: BTreeMap::new(),
+            link: None,
+            master: None,
+        }
+    }
+
     pub(crate) fn deadline(&self) -> Option<(Time, &'static str)> {
         let wishes = self.wishes.values().map(|it| match it.sent {
             Some(_) => (it.until, "a wish was not answered"),
@@ -107,6 +145,7 @@ impl Desk {
     pub(crate) fn check(&self) {
         assert!(self.wishes.len() <= MAX_WISHES && self.asked.len() <= MAX_ASKED);
         assert!(self.decided.len() <= MAX_DECIDED);
+        self.heard.check();
     }
 
     pub(crate) fn wants_link(&self) -> Option<NodeId> {
@@ -129,7 +168,8 @@ impl Node {
             Wish::Manage(_) | Wish::Propose(_) => PATIENCE,
         };
         let until = now + patience;
-        let pending = Pending { token, wish, until, sent: None, again_at: now };
+        let (sent, may, before) = (None, None, None);
+        let pending = Pending { token, wish, until, sent, may, before, again_at: now };
         self.desk.wishes.insert(serial, pending);
         self.submit(now, serial, out);
     }
@@ -155,13 +195,13 @@ impl Node {
                 self.submit(now, serial, out);
                 continue;
             };
-            let why = if late.sent.is_some() {
+            let why = if late.may.is_some() {
                 "no answer of the master in time: whether it happened, or still does, is not \
                  known; look before asking again"
             } else {
                 "there was no master to ask: see `skep flock` for what is waited for"
             };
-            let granted = Granted::Refused { why: why.into(), again: late.sent.is_none() };
+            let granted = Granted::Refused { why: why.into(), again: late.may.is_none() };
             self.finish(serial, granted, out);
         }
     }
@@ -178,8 +218,12 @@ impl Node {
         }
         self.desk.master = master;
         let mut waiting = alloc::vec::Vec::new();
+        let mut unknown = alloc::vec::Vec::new();
         for (serial, wish) in &mut self.desk.wishes {
             match wish.sent {
+                None if wish.may.is_some_and(|(who, _)| Some(who) != master) => {
+                    unknown.push(*serial);
+                }
                 None => waiting.push(*serial),
                 Some(sent) if sent.master().is_some_and(|to| Some(to) != master) => {
                     wish.until = wish.until.min(now + AFTER_CHANGE);
@@ -187,44 +231,64 @@ impl Node {
                 Some(_) => {}
             }
         }
+        for serial in unknown {
+            self.lost_sight(serial, out);
+        }
         for serial in waiting {
             self.submit(now, serial, out);
         }
+    }
+
+    /// The process that may have carried a wish out leads no more, and nobody else knows of it.
+    fn lost_sight(&mut self, serial: u64, out: &mut Outbox<Output>) {
+        let why = "the master was lost meanwhile: whether it happened is not known; look before \
+                   asking again";
+        self.finish(serial, refused(why, false), out);
     }
 
     /// Sends a wish to the master, wherever that is.
     fn submit(&mut self, now: Time, serial: u64, out: &mut Outbox<Output>) {
         self.seldom_changed = true;
         let view = self.management(now);
-        let Some(pending) = self.desk.wishes.get_mut(&serial) else { return };
         let master = view.flock.and_then(|flock| flock.master);
-        let wish = pending.wish.clone();
-        if view.role == Role::Master {
+        let life =
+            master.and_then(|master| self.membership.member(master)).map(|it| it.incarnation);
+        let process = master.zip(life);
+        let Some(pending) = self.desk.wishes.get_mut(&serial) else { return };
+        let may = pending.may;
+        pending.again_at = now + AGAIN;
+        pending.sent = None;
+        if may.is_some() && process.is_some() && may != process {
+            return self.lost_sight(serial, out);
+        }
+        pending.before = may;
+        if view.role == Role::Master && may.is_none() {
             pending.sent = Some(Sent::Here);
+            pending.may = Some((self.id, self.membership.incarnation()));
+            let wish = pending.wish.clone();
             return self.ask_managers(now, Asker::Here(serial), wish, out);
         }
-        let Some(master) = master.filter(|master| *master != self.id) else {
-            pending.again_at = now + AGAIN;
-            pending.sent = None;
-            return;
-        };
-        let left = pending.until.since(now);
-        let body = Forward::Ask { serial, wish }.to_body();
+        let other = process.filter(|(master, _)| *master != self.id);
+        let Some((master, of)) = other else { return };
+        pending.may = other;
+        let (wish, left) = (pending.wish.clone(), pending.until.since(now));
+        let first = self.desk.wishes.keys().next().copied().unwrap_or(serial);
+        let name = Name { life: self.desk.life, serial, first };
+        let body = Forward::Ask { name, of, wish }.to_body();
         let link = self.membership.link(master);
-        if let Some(link) = link.filter(|link| !self.restricted.contains_key(link)) {
-            pending.sent = Some(Sent::Link(master));
-            return out.push(Output::Send { link, kind: kind::WISHES, body });
+        let link = link.filter(|link| !self.restricted.contains_key(link));
+        let sent = link.map_or(Sent::Routed(master), |_| Sent::Link(master));
+        if let Some(pending) = self.desk.wishes.get_mut(&serial) {
+            pending.sent = Some(sent);
         }
-        pending.sent = Some(Sent::Routed(master));
+        // A link that is there may be one that nobody else wants.
         self.lay_out_again |= self.desk.wants_link() != Some(master);
         self.desk.link = Some((master, now + KEEP_LINK));
-        self.ask_for_flock_as(
-            now,
-            FIRST_TOKEN + serial,
-            master,
-            (crate::service::WISH, body),
-            left,
-        );
+        if let Some(link) = link {
+            return out.push(Output::Send { link, kind: kind::WISHES, body });
+        }
+        let (token, within) = (FIRST_TOKEN + serial, left.min(ROUTED_PATIENCE));
+        self.ask_for_flock_as(now, token, master, (crate::service::WISH, body), within);
     }
 
     fn ask_managers(&mut self, now: Time, asker: Asker, wish: Wish, out: &mut Outbox<Output>) {
@@ -265,14 +329,59 @@ impl Node {
         out: &mut Outbox<Output>,
     ) {
         match message {
-            Forward::Ask { serial, wish } => {
-                self.ask_managers(now, Asker::Link { peer: from, serial }, wish, out);
+            Forward::Ask { name, of, wish } => {
+                let asker = Asker::Link { peer: from, serial: name.serial };
+                self.asked_by_another(now, asker, (name, of), wish, out);
             }
             Forward::Answer { serial, granted } => {
                 let sent = self.desk.wishes.get(&serial).and_then(|it| it.sent);
                 if sent == Some(Sent::Link(from)) {
-                    self.answered(now, serial, granted, out);
+                    self.surely_answered(now, serial, granted, out);
                 }
+            }
+            Forward::Restarted { serial } => {
+                let sent = self.desk.wishes.get(&serial).and_then(|it| it.sent);
+                if sent == Some(Sent::Link(from)) {
+                    self.not_asked(now, serial, "the master was restarted", out);
+                }
+            }
+        }
+    }
+
+    /// Another node asks something of this process, perhaps not for the first time.
+    fn asked_by_another(
+        &mut self,
+        now: Time,
+        asker: Asker,
+        (name, of): (Name, Incarnation),
+        wish: Wish,
+        out: &mut Outbox<Output>,
+    ) {
+        let Some((from, serial)) = asker.name() else { return };
+        if of != self.membership.incarnation() {
+            return self.reply(now, asker, Forward::Restarted { serial }, out);
+        }
+        let linked = matches!(asker, Asker::Link { .. });
+        let from = crate::heard::Asker { node: from, linked };
+        let what = match &wish {
+            Wish::Propose(command) => Digest::of(command),
+            Wish::Manage(order) => Digest::of(&encode(order)),
+        };
+        match self.desk.heard.look(now, from, name, &what) {
+            Seen::New => {
+                let token = Token(self.desk.serial + 1);
+                self.desk.heard.asks(from, serial, what, token);
+                self.ask_managers(now, asker, wish, out);
+            }
+            // It is answered where it came from last: that way works.
+            Seen::UnderWay(token) => {
+                self.desk.asked.insert(token, asker);
+            }
+            Seen::Ended(granted) => self.tell(now, asker, granted, out),
+            Seen::Past => {}
+            Seen::Full => {
+                let why = "too much is asked of the master at once; ask again in a moment";
+                self.tell(now, asker, refused(why, true), out);
             }
         }
     }
@@ -292,10 +401,11 @@ impl Node {
             return self.routed(now, answer(Ok(Bytes::new())));
         }
         match Forward::from_body(&body) {
-            Ok(Forward::Ask { serial, wish }) => {
-                self.ask_managers(now, Asker::Routed { ticket, serial }, wish, out);
+            Ok(Forward::Ask { name, of, wish }) => {
+                let asker = Asker::Routed { ticket, serial: name.serial };
+                self.asked_by_another(now, asker, (name, of), wish, out);
             }
-            Ok(Forward::Answer { .. }) | Err(_) => {
+            Ok(Forward::Answer { .. } | Forward::Restarted { .. }) | Err(_) => {
                 self.routed(now, answer(Err(skep_routing::Failure::Refused)));
             }
         }
@@ -314,14 +424,24 @@ impl Node {
         if !matches!(sent, Some(Sent::Routed(_))) {
             return;
         }
-        let granted = match outcome.map(|body| Forward::from_body(&body)) {
-            Ok(Ok(Forward::Answer { serial: of, granted })) if of == serial => granted,
-            Ok(_) => refused("the master answered something else than was asked", false),
-            Err(AskError::NoRoute) => refused("no way leads to the master now", true),
+        match outcome.map(|body| Forward::from_body(&body)) {
+            Ok(Ok(Forward::Answer { serial: of, granted })) if of == serial => {
+                self.surely_answered(now, serial, granted, out);
+            }
+            Ok(Ok(Forward::Restarted { serial: of })) if of == serial => {
+                self.not_asked(now, serial, "the master was restarted", out);
+            }
+            Ok(_) => {
+                let why = "the master answered something else than was asked";
+                self.surely_answered(now, serial, refused(why, false), out);
+            }
             // Until there is a link to the master, many wishes are more than others pass on.
-            Err(error) => refused(&error.to_string(), error.is_worth_asking_again()),
-        };
-        self.answered(now, serial, granted, out);
+            Err(why) if why.is_worth_asking_again() => {
+                self.not_asked(now, serial, &why.to_string(), out);
+            }
+            // The process that may have it is asked again, and knows.
+            Err(why) => self.answered(now, serial, refused(&why.to_string(), true), out),
+        }
     }
 
     /// Asks something of a node that there may be no link to, and waits for no answer.
@@ -351,15 +471,13 @@ impl Node {
         self.routed(now, skep_routing::Input::Ask { token, routes, service, body, within });
     }
 
-    /// The link over which wishes went is down: nobody knows what came of them.
-    pub(crate) fn link_of_desk_down(&mut self, now: Time, peer: NodeId, out: &mut Outbox<Output>) {
-        let over =
-            |(serial, it): (&u64, &Pending)| (it.sent == Some(Sent::Link(peer))).then_some(*serial);
-        let lost: alloc::vec::Vec<u64> = self.desk.wishes.iter().filter_map(over).collect();
-        for serial in lost {
-            let why = "the link to the master broke: whether it happened is not known; look \
-                       before asking again";
-            self.answered(now, serial, refused(why, false), out);
+    /// The link over which wishes went is down: the process at its end, if it still is, is asked
+    /// again over another way.
+    pub(crate) fn link_of_desk_down(&mut self, now: Time, peer: NodeId) {
+        for wish in self.desk.wishes.values_mut().filter(|it| it.sent == Some(Sent::Link(peer))) {
+            wish.sent = None;
+            wish.again_at = now + AGAIN;
+            self.seldom_changed = true;
         }
     }
 
@@ -412,18 +530,53 @@ impl Node {
     }
 
     fn tell_asker(&mut self, now: Time, token: Token, granted: Granted, out: &mut Outbox<Output>) {
-        match self.desk.asked.remove(&token) {
-            Some(Asker::Here(serial)) => self.answered(now, serial, granted, out),
-            Some(Asker::Link { peer, serial }) => {
-                let body = Forward::Answer { serial, granted }.to_body();
-                self.send(peer, kind::WISHES, body, out);
+        let Some(asker) = self.desk.asked.remove(&token) else { return };
+        if let Some((from, serial)) = asker.name() {
+            self.desk.heard.ended(from, serial, token, &granted);
+        }
+        self.tell(now, asker, granted, out);
+    }
+
+    fn tell(&mut self, now: Time, asker: Asker, granted: Granted, out: &mut Outbox<Output>) {
+        match asker {
+            Asker::Here(serial) => self.surely_answered(now, serial, granted, out),
+            Asker::Link { serial, .. } | Asker::Routed { serial, .. } => {
+                self.reply(now, asker, Forward::Answer { serial, granted }, out);
             }
-            Some(Asker::Routed { ticket, serial }) => {
-                let outcome = Ok(Forward::Answer { serial, granted }.to_body());
+        }
+    }
+
+    fn reply(&mut self, now: Time, to: Asker, answer: Forward, out: &mut Outbox<Output>) {
+        match to {
+            Asker::Here(_) => {}
+            Asker::Link { peer, .. } => self.send(peer, kind::WISHES, answer.to_body(), out),
+            Asker::Routed { ticket, .. } => {
+                let outcome = Ok(answer.to_body());
                 self.routed(now, skep_routing::Input::Answer { ticket, outcome });
             }
-            None => {}
         }
+    }
+
+    /// Surely nobody was asked this time.
+    fn not_asked(&mut self, now: Time, serial: u64, why: &str, out: &mut Outbox<Output>) {
+        if let Some(pending) = self.desk.wishes.get_mut(&serial) {
+            pending.may = pending.before;
+        }
+        self.answered(now, serial, refused(why, true), out);
+    }
+
+    /// The process that was asked says what came of a wish.
+    fn surely_answered(
+        &mut self,
+        now: Time,
+        serial: u64,
+        granted: Granted,
+        out: &mut Outbox<Output>,
+    ) {
+        if let Some(pending) = self.desk.wishes.get_mut(&serial) {
+            pending.may = None;
+        }
+        self.answered(now, serial, granted, out);
     }
 
     /// What came of a wish: asked again, where that is safe and there is time.

@@ -30,6 +30,7 @@ mod api;
 mod carry;
 mod desk;
 mod fence;
+mod heard;
 mod job;
 mod managed;
 mod measure;

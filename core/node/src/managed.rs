@@ -346,12 +346,7 @@ impl Node {
         }
     }
 
-    pub(crate) fn link_of_manager_down(
-        &mut self,
-        now: Time,
-        peer: NodeId,
-        out: &mut Outbox<Output>,
-    ) {
+    pub(crate) fn link_of_manager_down(&mut self, now: Time, peer: NodeId) {
         let why = self.managed.last_down.filter(|(of, _)| *of == peer).map(|(_, why)| why);
         let why = match why {
             Some(DownReason::Closed | DownReason::Goodbye(Goodbye::Stopping)) => Down::Closed,
@@ -359,7 +354,7 @@ impl Node {
             Some(DownReason::TimedOut | DownReason::Fault | DownReason::Goodbye(_)) => Down::Silent,
         };
         self.manage(now, skep_managers::Input::LinkDown { node: peer, why });
-        self.link_of_desk_down(now, peer, out);
+        self.link_of_desk_down(now, peer);
     }
 
     /// Where somebody refuses connections no process listens.

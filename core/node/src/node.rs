@@ -98,7 +98,8 @@ impl Node {
         let records =
             Records::new(id, config.records, rng.fork(), now, birth.signer, birth.verifier);
         let stored = birth.me.stored;
-        let routing = Routing::new(id, birth.me.nonce.0);
+        let life = birth.me.nonce.0;
+        let routing = Routing::new(id, life);
         let membership = Membership::new(birth.me, config.membership, rng.fork(), now);
         let groups =
             config.flood.groups.iter().filter(|group| **group != GroupName::all()).cloned();
@@ -140,7 +141,7 @@ impl Node {
             fence: crate::fence::Fence::default(),
             catalog: skep_catalog::Replica::new(id, config.catalog, birth.catalog),
             access,
-            desk: crate::desk::Desk::default(),
+            desk: crate::desk::Desk::new(life),
             from_managers: Outbox::new(),
             from_catalog: Outbox::new(),
             from_records: Outbox::new(),

@@ -1,8 +1,11 @@
-//! Wishes of nodes that have no link to the master.
+//! Wishes of nodes that have no link to the master, or lose it.
+
+use std::time::Duration;
 
 use skep_base::WallTime;
 use skep_catalog::{Command, Expect, Field, Fields, Granted, Payload, Wish, Write};
 use skep_managers::Role;
+use skep_membership::{DownReason, LinkId};
 use skep_node::Input;
 
 use crate::net::*;
@@ -19,17 +22,78 @@ fn setting(number: u64) -> Wish {
     Wish::Propose(command.to_bytes().unwrap())
 }
 
-#[test]
-fn more_wishes_than_others_pass_on_are_carried_out_and_each_once() {
+/// A managed flock of so many, and its master.
+fn managed(hosts: usize) -> (Net, usize) {
     let mut net = Net::new();
     net.managed = true;
-    (0..16).for_each(|host| net.start(host, 0, &[0]));
+    (0..hosts).for_each(|host| net.start(host, 0, &[0]));
     net.pass(seconds(40));
+    net.granted.clear();
     let leads = |on: &usize| net.hosts[on].node.management(net.now).role == Role::Master;
     let master = net.hosts.keys().copied().find(leads).unwrap();
-    let linked = |on: usize| net.hosts[&on].node.links().any(|link| link.peer == id(master));
-    let far = net.hosts.keys().copied().find(|on| *on != master && !linked(*on)).unwrap();
-    net.granted.clear();
+    (net, master)
+}
+
+fn linked(net: &Net, on: usize, to: usize) -> bool {
+    net.hosts[&on].node.links().any(|link| link.peer == id(to))
+}
+
+/// The master carries out what another asks over its link, and its answer never arrives.
+fn carried_out_unheard(net: &mut Net, master: usize) -> usize {
+    let office = |on: usize| net.hosts[&on].node.management(net.now).role;
+    let plain = |on: &usize| !matches!(office(*on), Role::Master | Role::Backup);
+    let mut others = net.hosts.keys().copied().filter(plain);
+    let asker = others.find(|on| linked(net, *on, master)).unwrap();
+    net.cut = Box::new(move |from, to| (from, to) == (master, asker));
+    net.give(asker, Input::Wish { token: 1, wish: setting(1) });
+    net.pass(Duration::from_millis(50));
+    assert!(net.granted.is_empty(), "{:?}", net.granted);
+    asker
+}
+
+fn hang_up(net: &mut Net, on: usize, to: usize) {
+    let between = |(_, link): &(&LinkId, &(usize, LinkId, usize))| (link.0, link.2) == (on, to);
+    let link = net.links.iter().find(between).map(|(link, _)| *link).unwrap();
+    for end in [link, net.links[&link].1] {
+        let (at, ..) = net.links[&end];
+        net.give(at, Input::LinkDown { link: end, why: DownReason::Fault });
+    }
+    net.links.retain(|_, link| (link.0, link.2) != (on, to) && (link.2, link.0) != (on, to));
+}
+
+#[test]
+fn what_a_broken_link_left_open_is_asked_again_and_done_once() {
+    let (mut net, master) = managed(8);
+    let asker = carried_out_unheard(&mut net, master);
+    hang_up(&mut net, asker, master);
+    net.cut = Box::new(|_, _| false);
+    net.pass(seconds(3));
+    // Done a second time it would have found itself there.
+    let [(on, 1, Granted::Decided { outcome, .. })] = &net.granted[..] else {
+        panic!("{:?}", net.granted)
+    };
+    assert_eq!(*on, asker);
+    assert!(matches!(outcome, skep_catalog::Outcome::Applied { .. }), "{outcome:?}");
+}
+
+#[test]
+fn what_a_lost_master_may_have_done_is_asked_of_nobody_else() {
+    let (mut net, master) = managed(8);
+    let asker = carried_out_unheard(&mut net, master);
+    net.cut = Box::new(|_, _| false);
+    net.kill(master);
+    net.pass(seconds(8));
+    let [(on, 1, Granted::Refused { again: false, why })] = &net.granted[..] else {
+        panic!("{:?}", net.granted)
+    };
+    assert!(*on == asker && why.contains("not known"), "{why}");
+}
+
+#[test]
+fn more_wishes_than_others_pass_on_are_carried_out_and_each_once() {
+    let (mut net, master) = managed(16);
+    let far = |on: &usize| *on != master && !linked(&net, *on, master);
+    let far = net.hosts.keys().copied().find(far).unwrap();
     for token in 0..WISHES {
         net.give(far, Input::Wish { token, wish: setting(token) });
     }

@@ -1,0 +1,233 @@
+//! What a master was asked, and what came of it, for as long as whoever asked waits for that: the
+//! same wish may come again over another way, when a link broke or a route fell silent, and nothing
+//! is done twice.
+//!
+//! Who asks numbers its wishes, and says with each which is the first that it still waits for.
+//! So an outcome is kept until its asker has it, and there are never more of them than wishes
+//! under way.
+
+use alloc::collections::BTreeMap;
+use core::time::Duration;
+
+use skep_base::{Digest, NodeId, Time};
+use skep_catalog::{Granted, Name};
+use skep_managers::Token;
+
+use crate::desk::MAX_WISHES;
+
+/// Wishes of all nodes that are kept, with their outcomes: more than all members of a large flock
+/// have under way at once.
+const MAX_KEPT: usize = 8192;
+/// Nobody waits as long for a wish of its own: longer than a promotion may take.
+const KEPT: Duration = Duration::from_secs(60);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    of: BTreeMap<Asker, Asked>,
+    /// Over all nodes.
+    kept: usize,
+    /// When nodes are looked for that asked nothing for long.
+    purge_at: Time,
+}
+
+/// Who asks, and whether that is sure: over a link, and not over those of others, each of whom
+/// could ask in its name. What came over those says nothing of what comes over the link, but where
+/// it is the very same wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Asker {
+    pub(crate) node: NodeId,
+    pub(crate) linked: bool,
+}
+
+/// What one node asked.
+#[derive(Debug)]
+struct Asked {
+    life: u64,
+    /// Nobody waits for those before.
+    first: u64,
+    last: Time,
+    wishes: BTreeMap<u64, Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    what: Digest,
+    known: Known,
+}
+
+#[derive(Clone, Debug)]
+enum Known {
+    UnderWay(Token),
+    Ended(Granted),
+}
+
+/// What is known of a wish that comes in.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    /// Nothing: it may be carried out.
+    New,
+    /// The managers are at it.
+    UnderWay(Token),
+    /// This came of it.
+    Ended(Granted),
+    /// Whoever asked has its answer.
+    Past,
+    /// It is one too many.
+    Full,
+}
+
+impl Heard {
+    pub(crate) fn look(&mut self, now: Time, from: Asker, name: Name, what: &Digest) -> Seen {
+        self.purge(now);
+        let Name { life, serial, first } = name;
+        let other = self.of.get(&Asker { linked: !from.linked, ..from });
+        let other = other.filter(|it| it.life == life).and_then(|it| it.wishes.get(&serial));
+        let elsewhere = other.filter(|it| it.what == *what).map(|it| it.known.clone());
+        let fresh = || Asked { life, first, last: now, wishes: BTreeMap::new() };
+        let asked = self.of.entry(from).or_insert_with(fresh);
+        if asked.life != life {
+            self.kept -= asked.wishes.len();
+            *asked = fresh();
+        }
+        asked.last = now;
+        asked.first = asked.first.max(first);
+        let waited = asked.wishes.split_off(&asked.first);
+        self.kept -= asked.wishes.len();
+        asked.wishes = waited;
+        if serial < asked.first {
+            return Seen::Past;
+        }
+        let here = asked.wishes.get(&serial).map(|kept| kept.known.clone());
+        match here.or(elsewhere) {
+            Some(Known::UnderWay(token)) => Seen::UnderWay(token),
+            Some(Known::Ended(granted)) => Seen::Ended(granted),
+            None if asked.wishes.len() >= MAX_WISHES || self.kept >= MAX_KEPT => Seen::Full,
+            None => Seen::New,
+        }
+    }
+
+    /// What [`Heard::look`] called new is asked of the managers.
+    pub(crate) fn asks(&mut self, from: Asker, serial: u64, what: Digest, token: Token) {
+        if let Some(asked) = self.of.get_mut(&from) {
+            asked.wishes.insert(serial, Kept { what, known: Known::UnderWay(token) });
+            self.kept += 1;
+        }
+    }
+
+    /// What came of it. What surely did not happen may be asked again.
+    pub(crate) fn ended(&mut self, node: NodeId, serial: u64, token: Token, granted: &Granted) {
+        // The way that it is answered over may be another than it was first asked over.
+        for linked in [true, false] {
+            let Some(asked) = self.of.get_mut(&Asker { node, linked }) else { continue };
+            let Some(kept) = asked.wishes.get_mut(&serial) else { continue };
+            if !matches!(kept.known, Known::UnderWay(of) if of == token) {
+                continue; // Of an earlier life of that node.
+            }
+            if matches!(granted, Granted::Refused { again: true, .. }) {
+                asked.wishes.remove(&serial);
+                self.kept -= 1;
+            } else {
+                kept.known = Known::Ended(granted.clone());
+            }
+        }
+    }
+
+    fn purge(&mut self, now: Time) {
+        if now < self.purge_at {
+            return;
+        }
+        self.purge_at = now + KEPT;
+        self.of.retain(|_, asked| now.since(asked.last) < KEPT);
+        self.kept = self.of.values().map(|asked| asked.wishes.len()).sum();
+    }
+
+    pub(crate) fn check(&self) {
+        let kept: usize = self.of.values().map(|asked| asked.wishes.len()).sum();
+        assert!(kept == self.kept && kept <= MAX_KEPT, "{kept} wishes kept, {} said", self.kept);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: NodeId = NodeId::from_bytes([7; NodeId::LEN]);
+    const LINK: Asker = Asker { node: NODE, linked: true };
+    const ROUTE: Asker = Asker { node: NODE, linked: false };
+
+    const fn name(serial: u64, first: u64) -> Name {
+        Name { life: 1, serial, first }
+    }
+
+    fn refused(again: bool) -> Granted {
+        Granted::Refused { why: "so".into(), again }
+    }
+
+    fn look(heard: &mut Heard, from: Asker, name: Name) -> Seen {
+        let seen = heard.look(Time::ZERO, from, name, &Digest::of(b"wish"));
+        heard.check();
+        seen
+    }
+
+    fn asks(heard: &mut Heard, from: Asker, serial: u64, token: u64) {
+        assert!(matches!(look(heard, from, name(serial, 0)), Seen::New));
+        heard.asks(from, serial, Digest::of(b"wish"), Token(token));
+        heard.check();
+    }
+
+    #[test]
+    fn what_comes_again_is_told_what_came_of_it() {
+        let mut heard = Heard::default();
+        asks(&mut heard, LINK, 3, 9);
+        assert!(matches!(look(&mut heard, LINK, name(3, 3)), Seen::UnderWay(Token(9))));
+        heard.ended(NODE, 3, Token(9), &Granted::Done);
+        assert!(matches!(look(&mut heard, LINK, name(3, 3)), Seen::Ended(Granted::Done)));
+        // Whoever waits for later ones has this one's outcome.
+        assert!(matches!(look(&mut heard, LINK, name(5, 4)), Seen::New));
+        assert!(matches!(look(&mut heard, LINK, name(3, 3)), Seen::Past));
+    }
+
+    #[test]
+    fn the_same_wish_is_known_over_any_way_and_another_s_in_its_name_is_not_it() {
+        let mut heard = Heard::default();
+        asks(&mut heard, ROUTE, 1, 1);
+        assert!(matches!(look(&mut heard, LINK, name(1, 0)), Seen::UnderWay(Token(1))));
+        heard.ended(NODE, 1, Token(1), &Granted::Done);
+        assert!(matches!(look(&mut heard, LINK, name(1, 0)), Seen::Ended(Granted::Done)));
+        let other = heard.look(Time::ZERO, LINK, name(1, 0), &Digest::of(b"other"));
+        assert!(matches!(other, Seen::New));
+        // Nor does it say what the node waits for.
+        assert!(matches!(look(&mut heard, ROUTE, name(9, 9)), Seen::New));
+        assert!(matches!(look(&mut heard, LINK, name(2, 0)), Seen::New));
+    }
+
+    #[test]
+    fn what_surely_did_not_happen_is_carried_out_when_it_comes_again() {
+        let mut heard = Heard::default();
+        asks(&mut heard, LINK, 1, 1);
+        heard.ended(NODE, 1, Token(1), &refused(true));
+        asks(&mut heard, LINK, 1, 2);
+        // Of the first time: another is under way.
+        heard.ended(NODE, 1, Token(1), &refused(false));
+        assert!(matches!(look(&mut heard, LINK, name(1, 1)), Seen::UnderWay(Token(2))));
+    }
+
+    #[test]
+    fn one_that_asks_without_end_takes_no_more_than_its_share() {
+        let mut heard = Heard::default();
+        let (limit, what) = (MAX_WISHES as u64, Digest::of(b"wish"));
+        for serial in 0..limit {
+            assert!(matches!(heard.look(Time::ZERO, LINK, name(serial, 0), &what), Seen::New));
+            heard.asks(LINK, serial, what, Token(serial));
+        }
+        assert!(matches!(look(&mut heard, LINK, name(limit, 0)), Seen::Full));
+        // Its next life has as much room, and after a while nothing is left of either.
+        let next = Name { life: 2, serial: 0, first: 0 };
+        assert!(matches!(look(&mut heard, LINK, next), Seen::New));
+        let other = Asker { node: NodeId::from_bytes([8; NodeId::LEN]), linked: true };
+        assert!(matches!(heard.look(Time::ZERO + KEPT * 2, other, next, &what), Seen::New));
+        heard.check();
+        assert_eq!(heard.of.len(), 1);
+    }
+}
