@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use skep_control::Reply;
-use skep_control::api::{CaStatus, Code, Refusal, Text};
+use skep_control::api::{CaStatus, Code, Founding, Refusal, Text};
 use skep_identity::message::Message;
 use skep_identity::{Ca, CertInfo, LedgerError};
 use tokio::sync::{Semaphore, oneshot};
@@ -61,6 +61,10 @@ impl Authority {
             issued: self.issued.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
             invitations: u32::try_from(open).unwrap_or(u32::MAX),
+            founding: self.ca.founding().map_err(unread)?.map(|it| {
+                let skep_identity::Founding { number, node, at, until } = it;
+                Founding { number, node, at, until }
+            }),
         })
     }
 
@@ -115,7 +119,7 @@ impl Authority {
         let answer =
             tokio::task::spawn_blocking(move || decide(&ca, clock.wall())).await.ok().flatten();
         let counter = match &answer {
-            Some(Message::Granted(_)) => &self.issued,
+            Some(Message::Granted(_) | Message::Founded(_)) => &self.issued,
             _ => &self.refused,
         };
         counter.fetch_add(1, Ordering::Relaxed);

@@ -163,7 +163,8 @@ impl Spine {
             Ok(Message::Renew(_)) => self.answer_renewal(link, body),
             Ok(Message::Granted(_) | Message::Denied(_)) => self.renewal_answered(body),
             Ok(Message::Shown(shown)) => self.shown(link, &shown),
-            Ok(Message::Join(_)) | Err(_) => {
+            // Founding tokens go with first certificates, and those over no link.
+            Ok(Message::Join(_) | Message::Founded(_)) | Err(_) => {
                 if let Some(note) = self.links.get(&link) {
                     tracing::warn!(peer = %note.name, "sent something else than it should here");
                 }

@@ -65,6 +65,32 @@ fn a_certificate_is_made_ahead_once_and_shown() {
 }
 
 #[test]
+fn the_founding_token_comes_with_the_first_certificate_and_the_next_number_when_it_is_meant() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    done(dir, "ca init --bloc example --dir ca");
+    let first = done(dir, "ca issue web-1 --dir ca");
+    assert!(first.contains("founding") && first.contains("web-1/founding.token"), "{first}");
+    assert!(!done(dir, "ca issue web-2 --dir ca").contains("founding"));
+    assert!(!dir.join("web-2/founding.token").exists());
+
+    // Nobody is there to be asked.
+    let asked = failed(dir, "ca refound web-2 --dir ca");
+    assert!(asked.contains("number 1") && asked.contains("--yes"), "{asked}");
+    assert!(!dir.join("web-2/founding.token").exists());
+    let next = done(dir, "ca refound web-2 --dir ca --yes");
+    assert!(next.contains("number 2"), "{next}");
+    let file = dir.join("web-2/founding.token");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let word = fs::read_to_string(&file).unwrap();
+    assert!(!next.contains(word.trim()), "it is a secret");
+    assert!(failed(dir, "ca refound web-2 --dir ca --yes").contains("not written over"));
+    let other = done(dir, "ca refound web-1 --dir ca --yes --out else --valid 2h");
+    assert!(other.contains("number 3") && dir.join("else/founding.token").exists());
+    assert!(failed(dir, "ca refound web-1 --dir ca --yes --out more --valid 90d").contains("30 d"));
+}
+
+#[test]
 fn a_key_that_others_can_read_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

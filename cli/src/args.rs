@@ -24,9 +24,9 @@ pub use flock::{FlockArgs, FlockExpel, FlockNode, FlockRecover, FlockRoster, Flo
 pub use flood::{Connect, FloodBench, FloodSend, FloodStats, FloodTail};
 pub use notify::{NotifyTest, NotifyVerb};
 pub use offline::{
-    AgentArgs, BeaconArgs, CaDirectory, CaInit, CaInvite, CaIssue, CertShow, ConfigCheck,
-    ConfigFile, ConfigImport, ConfigShow, DemoArgs, ImageBuild, ImageVerify, JoinArgs, RoleArg,
-    check_address,
+    AgentArgs, BeaconArgs, CaDirectory, CaInit, CaInvite, CaIssue, CaRefound, CertShow,
+    ConfigCheck, ConfigFile, ConfigImport, ConfigShow, DemoArgs, ImageBuild, ImageVerify, JoinArgs,
+    RoleArg, check_address,
 };
 pub use online::{
     EventsArgs, GroupArgs, ImagePrune, ImageShow, JoinAddressArgs, LeaveArgs, Listing, RttArgs,
@@ -339,6 +339,17 @@ pub enum CaVerb {
     #[command(after_help = "EXAMPLE\n  sudo skep ca invite --address 192.0.2.1:7400\n  \
         sudo skep ca invite --node web-7 --expires 2h --address seed.example:7400")]
     Invite(CaInvite),
+    /// Sign the next founding token: for a bloc whose strong flock is gone for ever
+    #[command(
+        after_help = "A bloc has one flock that is strong: it alone gives strict authority, \
+        and promises that writes survive.\nIts first founding token comes with the first \
+        certificate. A further one is for a flock that lost a\nmajority of its roster for ever, or \
+        whose token was lost or expired. Everything promised under\nlower founding numbers is \
+        worth nothing once it is used. Asks before it signs.\n\n\
+        EXAMPLE\n  sudo skep ca refound web-1                   asks, then writes \
+        ./web-1/founding.token\n  sudo skep ca refound web-1 --valid 2h --out /root/token"
+    )]
+    Refound(CaRefound),
     /// Show how the CA is doing that the agent of this host serves
     #[command(after_help = "EXAMPLE\n  skep ca status\n  skep ca status --json | jq .invitations")]
     Status(Listing),
@@ -452,6 +463,8 @@ pub enum Offline {
     CaIssue(CaIssue),
     /// `skep ca invite`
     CaInvite(CaInvite),
+    /// `skep ca refound`
+    CaRefound(CaRefound),
     /// `skep join`
     Join(JoinArgs),
     /// `skep cert show`
@@ -534,6 +547,7 @@ impl Cli {
             Verb::Ca(CaVerb::Init(args)) => return Task::Offline(Offline::CaInit(args)),
             Verb::Ca(CaVerb::Issue(args)) => return Task::Offline(Offline::CaIssue(args)),
             Verb::Ca(CaVerb::Invite(args)) => return Task::Offline(Offline::CaInvite(args)),
+            Verb::Ca(CaVerb::Refound(args)) => return Task::Offline(Offline::CaRefound(args)),
             Verb::Join(args) => return Task::Offline(Offline::Join(args)),
             Verb::Cert(CertVerb::Show(args)) => return Task::Offline(Offline::CertShow(args)),
             Verb::Image(ImageVerb::Build(args)) => {

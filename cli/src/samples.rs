@@ -3,11 +3,11 @@
 use skep_base::{BlocName, Digest, NodeId, NodeName, WallTime};
 use skep_control::api::{
     AgentState, Authority, CaStatus, Catalog, CatalogEntry, Certificate, Check, Cursor, Entry,
-    Event, EventKind, Field, Flock, Group, Health, Image, ImageDetail, Link, LinkKind, Management,
-    Member, Metric, MetricKind, OverlayBasis, Presence, Problem, Recovery, RoundTrip, RttBasis,
-    Split, Standing, Status, Subscriber, SyncMember, Text, Topology, TopologyDecree, TopologyEdge,
-    TopologyFailure, TopologyFigures, TopologySite, Wait, Wave, WaveDetail, WaveId, WaveNode,
-    WaveState, WaveStep,
+    Event, EventKind, Field, Flock, Founding, Group, Health, Image, ImageDetail, Link, LinkKind,
+    Management, Member, Metric, MetricKind, OverlayBasis, Presence, Problem, Recovery, RoundTrip,
+    RttBasis, Split, Standing, Status, Subscriber, SyncMember, Text, Topology, TopologyDecree,
+    TopologyEdge, TopologyFailure, TopologyFigures, TopologySite, Wait, Wave, WaveDetail, WaveId,
+    WaveNode, WaveState, WaveStep,
 };
 
 const NOW: u64 = 1_790_000_000_000;
@@ -397,6 +397,12 @@ pub(crate) fn ca() -> CaStatus {
         issued: 12,
         refused: 1,
         invitations: 2,
+        founding: Some(Founding {
+            number: 1,
+            node: name("web-1"),
+            at: WallTime::from_unix_ms(NOW),
+            until: WallTime::from_unix_ms(NOW + 7 * 86_400_000),
+        }),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | module | verbs |
 //! |---|---|
-//! | `ca` | `ca init`, `ca issue`, `ca invite` |
+//! | `ca` | `ca init`, `ca issue`, `ca invite`, `ca refound` |
 //! | `certificate` | `join`, `cert show` |
 //! | `settings` | `config check`, `config default`, `config show`, `config import` |
 //! | `image` | `image build`, `image verify` |
@@ -48,6 +48,7 @@ fn carry_out(verb: Offline) -> anyhow::Result<Exit> {
         Offline::CaInit(args) => ca::init(&args)?,
         Offline::CaIssue(args) => ca::issue(&args)?,
         Offline::CaInvite(args) => ca::invite(&args)?,
+        Offline::CaRefound(args) => ca::refound(&args)?,
         Offline::Join(args) => certificate::join(&args)?,
         Offline::CertShow(args) => certificate::show(&args)?,
         Offline::ImageBuild(args) => image::build(&args)?,

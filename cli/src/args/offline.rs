@@ -168,6 +168,25 @@ pub struct CaInvite {
     pub dir: CaDirectory,
 }
 
+/// `skep ca refound`
+#[derive(Clone, Debug, Args)]
+pub struct CaRefound {
+    /// The node that gets the token: one that runs, in the part of the flock that goes on
+    pub node: NodeName,
+    /// How long the token can be used: 1min to 30d
+    #[arg(long, value_name = "SPAN", default_value = "7d", value_parser = human::parse_span)]
+    pub valid: Duration,
+    /// The directory for the token [default: ./NODE]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Yes: do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Which CA.
+    #[command(flatten)]
+    pub dir: CaDirectory,
+}
+
 /// `skep join`
 #[derive(Clone, Debug, Args)]
 pub struct JoinArgs {

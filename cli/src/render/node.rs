@@ -3,7 +3,8 @@
 use comfy_table::Color;
 use skep_base::ByteSize;
 use skep_control::api::{
-    AgentState, CaStatus, Certificate, Flock, Health, Link, Member, Metric, MetricKind, Status,
+    AgentState, CaStatus, Certificate, Flock, Founding, Health, Link, Member, Metric, MetricKind,
+    Status,
 };
 
 use super::{Style, count, facts, finish, joined, names, or_dash, right};
@@ -126,6 +127,7 @@ pub fn ca(ca: &CaStatus, style: Style) -> String {
             ("bloc", ca.bloc.to_string()),
             ("fingerprint", ca.fingerprint.to_string()),
             ("holds until", human::moment(ca.not_after)),
+            ("founding", founding(ca.founding.as_ref())),
             ("nodes", format!("{} with a certificate that holds", ca.nodes)),
             ("invitations", format!("{} neither used nor expired", ca.invitations)),
             (
@@ -134,6 +136,14 @@ pub fn ca(ca: &CaStatus, style: Style) -> String {
             ),
         ],
     )
+}
+
+fn founding(founding: Option<&Founding>) -> String {
+    let Some(Founding { number, node, at, until }) = founding else {
+        return "no token made yet: the next first certificate brings it".to_owned();
+    };
+    let (at, until) = (human::moment(*at), human::moment(*until));
+    format!("number {number}, token given to {node} on {at}, to be used until {until}")
 }
 
 /// The members, in order of name.

@@ -34,8 +34,9 @@ pub use image::{
     WaveId, WaveNode, WaveState, WaveStep, WhichVersion,
 };
 pub use node::{
-    Accepted, AgentState, CaStatus, Certificate, Check, Flock, Group, Health, JoinAddress, Link,
-    LinkKind, Member, Metric, MetricKind, Presence, Problem, Shutdown, Status, Subscriber, Wait,
+    Accepted, AgentState, CaStatus, Certificate, Check, Flock, Founding, Group, Health,
+    JoinAddress, Link, LinkKind, Member, Metric, MetricKind, Presence, Problem, Shutdown, Status,
+    Subscriber, Wait,
 };
 pub use notify::{
     FlockChange, Incident, IncidentTold, Notices, NotifyTarget, NotifyTested, TestNotify, ToldBy,

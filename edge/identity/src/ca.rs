@@ -19,15 +19,16 @@ use skep_base::{BlocName, Digest, NetworkName, NodeName, WallTime};
 
 use crate::certificate::{AuthorityInfo, CertError, CertInfo, date, parse_authority};
 use crate::files::{self, FileError};
+use crate::founding::{DEFAULT_FOUNDING_LIFE, FoundingToken, MAX_FOUNDING_LIFE, MIN_FOUNDING_LIFE};
 use crate::identity::{CA_FILE, Identity};
 use crate::invitation::{Invitation, MAX_INVITATION_ADDRESSES, Terms};
 use crate::key::{KeyError, PUBLIC_KEY_BYTES, SigningKey, verify_signature};
-use crate::ledger::{Book, Entry, Issued, Ledger, LedgerError};
+use crate::ledger::{self, Book, Entry, Issued, Ledger, LedgerError};
 use crate::message::{
-    Denial, Granted, JoinRequest, Message, RenewRequest, join_statement, renewal_statement,
+    Denial, Founded, Granted, JoinRequest, Message, RenewRequest, join_statement, renewal_statement,
 };
 use crate::profile::{self, Leaf};
-use crate::roles::Roles;
+use crate::roles::{Role, Roles};
 use crate::trust::Trust;
 
 /// The CA key's file in a CA directory.
@@ -174,6 +175,19 @@ pub struct IssuedNode {
     pub until: WallTime,
 }
 
+/// The newest founding token that the CA made, for listings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Founding {
+    /// The founding number.
+    pub number: u64,
+    /// For which node it was made.
+    pub node: NodeName,
+    /// When.
+    pub at: WallTime,
+    /// Until when it can be used.
+    pub until: WallTime,
+}
+
 /// The certificate authority of one bloc.
 pub struct Ca {
     dir: PathBuf,
@@ -206,6 +220,10 @@ impl Ca {
             }
             read => read?,
         };
+        Ledger::open(dir.join(LEDGER_FILE))?.transact(now, |book| {
+            let begun = (!book.is_first()).then_some(Entry::Begun { at: now });
+            Ok::<_, CaError>((begun, ()))
+        })?;
         let validity = (now, later(now, AUTHORITY_LIFE));
         let certificate = profile::authority(bloc, validity, &key)?;
         files::write_certificates(&certificate_path, &[certificate])?;
@@ -288,19 +306,21 @@ impl Ca {
     }
 
     /// Makes a key and a certificate ahead, to be laid on a node's disk before it first boots
-    /// (BLOC-7): [`Identity::store`] writes them.
+    /// (BLOC-7): [`Identity::store`] writes them. The first node that runs an agent gets the bloc's
+    /// founding token with them.
     ///
     /// # Errors
     /// [`CaError::NameTaken`] unless a replacement is asked for.
     pub fn issue(&self, request: &IssueRequest, now: WallTime) -> Result<Identity, CaError> {
         let key = SigningKey::generate()?;
-        let certificate = self.issue_for_key(request, key.public(), now)?;
+        let (certificate, founding) = self.issue_with(request, key.public(), now, true)?;
         Identity::new(certificate, key, self.trust.clone())
+            .map(|identity| identity.with_founding(founding))
             .map_err(|source| CaError::Unusable { node: request.node.clone(), source })
     }
 
     /// Makes a certificate for a key that was made elsewhere. The caller has seen the holder prove
-    /// that it has the private half.
+    /// that it has the private half. No founding token goes with it.
     ///
     /// # Errors
     /// [`CaError::NameTaken`] unless a replacement is asked for.
@@ -310,6 +330,16 @@ impl Ca {
         public_key: &[u8; PUBLIC_KEY_BYTES],
         now: WallTime,
     ) -> Result<CertificateDer<'static>, CaError> {
+        Ok(self.issue_with(request, public_key, now, false)?.0)
+    }
+
+    fn issue_with(
+        &self,
+        request: &IssueRequest,
+        public_key: &[u8; PUBLIC_KEY_BYTES],
+        now: WallTime,
+        may_found: bool,
+    ) -> Result<(CertificateDer<'static>, Option<FoundingToken>), CaError> {
         let life = request.life.unwrap_or(self.life);
         check_life("a certificate's life", life, MIN_LIFE, MAX_LIFE)?;
         self.ledger.transact(now, |book| {
@@ -320,9 +350,70 @@ impl Ca {
                 return Err(CaError::NameTaken { node: request.node.clone(), until: issued.until });
             }
             let terms = (request.network.as_ref(), request.roles);
-            let issued = self.make(&request.node, terms, public_key, (now, life))?;
+            let mut issued = self.make(&request.node, terms, public_key, (now, life))?;
+            if may_found {
+                issued.founding = self.first_founding(book, &request.node, request.roles, now);
+            }
             let certificate = CertificateDer::from(issued.certificate.clone());
-            Ok((Some(Entry::issued(&issued, None)), certificate))
+            let founding = issued.founding.clone();
+            Ok((Some(Entry::issued(&issued, None)), (certificate, founding)))
+        })
+    }
+
+    /// Signs the next founding number for `node`, durable before it is told. It ends everything
+    /// that was promised under lower numbers: only for a roster whose majority is gone for ever, or
+    /// a bloc whose token was lost.
+    ///
+    /// # Errors
+    /// [`CaError::OutOfBounds`] outside [`MIN_FOUNDING_LIFE`] to [`MAX_FOUNDING_LIFE`], or whatever
+    /// keeps the books from being written.
+    pub fn refound(
+        &self,
+        node: &NodeName,
+        life: Duration,
+        now: WallTime,
+    ) -> Result<FoundingToken, CaError> {
+        check_life("a founding token's life", life, MIN_FOUNDING_LIFE, MAX_FOUNDING_LIFE)?;
+        self.ledger.transact(now, |book| {
+            let number = book.founding().map_or(0, |known| known.number).saturating_add(1);
+            let until = later(now, life);
+            let token = FoundingToken::sign(&self.key, self.bloc(), node, number, until);
+            let until = token.not_after();
+            let entry = Entry::Founding { number, node: node.clone(), at: now, until };
+            Ok((Some(entry), token))
+        })
+    }
+
+    /// The newest founding token that was made.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the books cannot be read.
+    pub fn founding(&self) -> Result<Option<Founding>, LedgerError> {
+        let shown = |book: &Book| {
+            book.founding().cloned().map(|it| {
+                let ledger::Founding { number, node, at, until } = it;
+                Founding { number, node, at, until }
+            })
+        };
+        self.ledger.look(shown)
+    }
+
+    /// The bloc's first token, with the first certificate of a node that runs an agent. Whoever
+    /// gets it need not manage: it hands the token on to the master.
+    fn first_founding(
+        &self,
+        book: &Book,
+        node: &NodeName,
+        roles: Roles,
+        now: WallTime,
+    ) -> Option<FoundingToken> {
+        // Persons and programs that operate the bloc from afar run no agent.
+        let from_afar = roles == Roles::NONE.with(Role::Operator);
+        // Where the CA's key was copied to, nobody knows whether there was a token.
+        let first = book.is_first() && book.founding().is_none();
+        (first && !from_afar).then(|| {
+            let until = later(now, DEFAULT_FOUNDING_LIFE);
+            FoundingToken::sign(&self.key, self.bloc(), node, 1, until)
         })
     }
 
@@ -410,7 +501,7 @@ impl Ca {
         book: &Book,
         request: &JoinRequest,
         now: WallTime,
-    ) -> Result<(Option<Entry>, Vec<u8>), Stop> {
+    ) -> Result<(Option<Entry>, Given), Stop> {
         if request.bloc != *self.bloc() {
             return Err(Stop::Denied(Denial::WrongBloc { ours: self.bloc().clone() }));
         }
@@ -426,7 +517,7 @@ impl Ca {
         }
         if let Some(used) = &invitation.used {
             return if used.key == request.public_key && used.node == request.node {
-                Ok((None, used.certificate.clone()))
+                Ok((None, (used.certificate.clone(), used.founding.clone())))
             } else {
                 Err(Stop::Denied(Denial::InvitationUsed { by: used.node.clone() }))
             };
@@ -442,9 +533,10 @@ impl Ca {
             None => check_name_free(book, &request.node, now)?,
         }
         let terms = (invitation.terms.network.as_ref(), invitation.terms.roles);
-        let issued = self.make(&request.node, terms, &request.public_key, (now, self.life))?;
+        let mut issued = self.make(&request.node, terms, &request.public_key, (now, self.life))?;
+        issued.founding = self.first_founding(book, &request.node, terms.1, now);
         let entry = Entry::issued(&issued, Some(request.invitation));
-        Ok((Some(entry), issued.certificate))
+        Ok((Some(entry), (issued.certificate, issued.founding)))
     }
 
     fn decide_renewal(
@@ -453,7 +545,7 @@ impl Ca {
         peer: &CertInfo,
         request: &RenewRequest,
         now: WallTime,
-    ) -> Result<(Option<Entry>, Vec<u8>), Stop> {
+    ) -> Result<(Option<Entry>, Given), Stop> {
         if peer.bloc != *self.bloc() {
             return Err(Stop::Denied(Denial::WrongBloc { ours: self.bloc().clone() }));
         }
@@ -473,7 +565,7 @@ impl Ca {
             let lost =
                 issued.key == request.public_key && Digest::of(&issued.certificate) != peer.hash;
             if lost && now < after {
-                return Ok((None, issued.certificate.clone()));
+                return Ok((None, (issued.certificate.clone(), None)));
             }
             if now < after {
                 return Err(Stop::Denied(Denial::TooSoon { after }));
@@ -482,7 +574,7 @@ impl Ca {
         let terms = (peer.network.as_ref(), peer.roles);
         let mut issued = self.make(&peer.node, terms, &request.public_key, (now, self.life))?;
         issued.since = since;
-        Ok((Some(Entry::issued(&issued, None)), issued.certificate))
+        Ok((Some(Entry::issued(&issued, None)), (issued.certificate, None)))
     }
 
     /// Makes a certificate, which counts once it is in the ledger.
@@ -515,14 +607,21 @@ impl Ca {
             until,
             since: now,
             certificate: certificate.to_vec(),
+            founding: None,
         })
     }
 
-    fn answer(&self, what: &str, node: &NodeName, granted: Result<Vec<u8>, Stop>) -> Message {
+    fn answer(&self, what: &str, node: &NodeName, granted: Result<Given, Stop>) -> Message {
         match granted {
-            Ok(certificate) => {
-                tracing::info!(%node, "{what} granted");
-                Message::Granted(Granted { certificate, authority: self.certificate.to_vec() })
+            Ok((certificate, founding)) => {
+                tracing::info!(%node, founding = founding.is_some(), "{what} granted");
+                let granted = Granted { certificate, authority: self.certificate.to_vec() };
+                match founding {
+                    None => Message::Granted(granted),
+                    Some(token) => {
+                        Message::Founded(Founded { granted, founding: token.to_bytes() })
+                    }
+                }
             }
             Err(Stop::Denied(denial)) => {
                 tracing::warn!(%node, %denial, "{what} denied");
@@ -547,6 +646,9 @@ impl fmt::Debug for Ca {
             .finish_non_exhaustive()
     }
 }
+
+/// What whoever asked is given: a certificate, and the founding token where it is the first.
+type Given = (Vec<u8>, Option<FoundingToken>);
 
 /// Why a request got no certificate: its own fault or ours.
 enum Stop {

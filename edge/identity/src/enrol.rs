@@ -8,11 +8,12 @@ use skep_base::{Digest, NodeName};
 
 use crate::certificate::CertError;
 use crate::files::{self, FileError};
+use crate::founding::FoundingToken;
 use crate::identity::{Identity, IdentityError, KEY_FILE};
 use crate::invitation::Invitation;
 use crate::key::{KeyError, SigningKey};
 use crate::message::{
-    Denial, Granted, JoinRequest, Message, RenewRequest, Signature, join_statement,
+    Denial, Founded, Granted, JoinRequest, Message, RenewRequest, Signature, join_statement,
     renewal_statement,
 };
 use crate::trust::Trust;
@@ -183,7 +184,7 @@ impl Joining {
     /// [`EnrolError`] when the CA refused or somebody else answered; the same attempt can be made
     /// again, at another address or later.
     pub fn finish(&self, answer: Message) -> Result<Identity, EnrolError> {
-        let granted = granted(answer)?;
+        let (granted, founding) = granted(answer)?;
         let (found, expected) = (Digest::of(&granted.authority), self.invitation.ca_fingerprint);
         if found != expected {
             return Err(EnrolError::WrongAuthority { found, expected });
@@ -195,6 +196,7 @@ impl Joining {
         let identity = Identity::new(granted.certificate.into(), key, trust)
             .map_err(EnrolError::Certificate)?;
         check_name(&identity, &self.node)?;
+        let identity = identity.with_founding(founding);
         identity.store(&self.dir)?;
         files::remove(&self.dir.join(JOINING_KEY_FILE))?;
         Ok(identity)
@@ -235,7 +237,7 @@ impl Renewing {
     /// # Errors
     /// [`EnrolError`] when the CA refused or the certificate is not the one asked for.
     pub fn finish(&self, answer: Message) -> Result<Identity, EnrolError> {
-        let granted = granted(answer)?;
+        let (granted, _) = granted(answer)?;
         let key = SigningKey::from_pkcs8(self.key.pkcs8().secret_pkcs8_der())?;
         let identity = Identity::new(granted.certificate.into(), key, self.trust.clone())
             .map_err(EnrolError::Certificate)?;
@@ -250,9 +252,13 @@ impl fmt::Debug for Renewing {
     }
 }
 
-fn granted(answer: Message) -> Result<Granted, EnrolError> {
+fn granted(answer: Message) -> Result<(Granted, Option<FoundingToken>), EnrolError> {
     match answer {
-        Message::Granted(granted) => Ok(granted),
+        Message::Granted(granted) => Ok((granted, None)),
+        // One that cannot be read keeps nobody from joining: the flock stays weak without it.
+        Message::Founded(Founded { granted, founding }) => {
+            Ok((granted, FoundingToken::from_bytes(&founding).ok()))
+        }
         Message::Denied(denial) => Err(EnrolError::Denied(denial)),
         Message::Join(_) | Message::Renew(_) | Message::Shown(_) => Err(EnrolError::NoAnswer),
     }

@@ -119,6 +119,16 @@ pub(crate) fn write_key(path: &Path, key: &SigningKey) -> Result<(), FileError> 
     write_atomically(path, pem.as_bytes(), SECRET_MODE)
 }
 
+/// Writes a secret that is no key: 0600 from its first byte, and either whole or not there.
+pub(crate) fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    write_atomically(path, bytes, SECRET_MODE)
+}
+
+/// Reads a secret, or refuses one that others may read or own.
+pub(crate) fn read_secret(path: &Path) -> Result<Vec<u8>, FileError> {
+    read(path, judge_secret)
+}
+
 /// Writes certificates, readable by everybody.
 pub(crate) fn write_certificates(
     path: &Path,

@@ -20,6 +20,7 @@ use rustls_pki_types::CertificateDer;
 
 use crate::certificate::{CertError, CertInfo, parse_certificate};
 use crate::files::{self, FileError};
+use crate::founding::FoundingToken;
 use crate::key::{SIGNATURE_BYTES, SigningKey};
 use crate::trust::Trust;
 
@@ -72,6 +73,7 @@ pub struct Identity {
     key: SigningKey,
     certified: Arc<CertifiedKey>,
     trust: Trust,
+    founding: Option<FoundingToken>,
 }
 
 impl Identity {
@@ -92,7 +94,20 @@ impl Identity {
         let signer = rustls::crypto::aws_lc_rs::sign::any_eddsa_type(key.pkcs8())
             .map_err(|_| CertError::NotOurs { what: "its key cannot be used for TLS" })?;
         let certified = Arc::new(CertifiedKey::new(vec![certificate], signer));
-        Ok(Self { info, key, certified, trust })
+        Ok(Self { info, key, certified, trust, founding: None })
+    }
+
+    /// The same, with the founding token that the CA gave out with it.
+    #[must_use]
+    pub(crate) fn with_founding(self, founding: Option<FoundingToken>) -> Self {
+        Self { founding, ..self }
+    }
+
+    /// The founding token that came with this certificate from the CA, in this very call. One that
+    /// is on disk is read with [`FoundingToken::load`].
+    #[must_use]
+    pub const fn founding(&self) -> Option<&FoundingToken> {
+        self.founding.as_ref()
     }
 
     /// Loads the identity in `dir`, and finishes a renewal that a crash interrupted.
@@ -116,12 +131,17 @@ impl Identity {
     }
 
     /// Writes the identity to `dir`, which is made for our eyes alone where it is missing. After a
-    /// crash at any moment [`Identity::load`] gives the old identity or this one.
+    /// crash at any moment [`Identity::load`] gives the old identity or this one. A founding
+    /// token that came with it is written beside it.
     ///
     /// # Errors
     /// [`FileError`] names the file that could not be written.
     pub fn store(&self, dir: &Path) -> Result<(), FileError> {
         files::create_private_dir(dir)?;
+        // First: whoever has an identity asks for nothing any more.
+        if let Some(founding) = &self.founding {
+            founding.store(dir)?;
+        }
         let (key, certificate) = (dir.join(KEY_FILE), dir.join(CERTIFICATE_FILE));
         let (next_key, next_certificate) = (next(&key), next(&certificate));
         files::write_certificates(&dir.join(CA_FILE), self.trust.authorities())?;

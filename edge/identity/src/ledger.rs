@@ -23,7 +23,7 @@ use std::sync::{Mutex, PoisonError};
 
 use skep_base::{Digest, WallTime};
 
-pub(crate) use book::{Book, Entry, Issued};
+pub(crate) use book::{Book, Entry, Founding, Issued};
 
 use crate::files::{FileError, sync_parent, with_suffix, write_atomically};
 

@@ -14,6 +14,7 @@
 //! | be a node | [`Identity`], and [`IdentityHandle`] while running |
 //! | speak TLS | [`tls`] |
 //! | be the CA | [`Ca`] |
+//! | make the bloc's flock strong, once | [`FoundingToken`] |
 //! | join, renew | [`Joining`], [`Renewing`], and [`message`] between them and the CA |
 //! | go on after a renewal | [`Identity::show`], [`message::Shown`] over links that stand |
 //!
@@ -29,6 +30,7 @@ mod certificate;
 mod der;
 mod enrol;
 mod files;
+mod founding;
 mod handle;
 mod identity;
 mod invitation;
@@ -45,12 +47,16 @@ pub use beacon_key::{
     ALPN_BEACON, BeaconKey, BeaconKeyError, BeaconPublicKey, BeaconPublicKeyError,
 };
 pub use ca::{
-    CA_KEY_FILE, Ca, CaError, DEFAULT_INVITATION_LIFE, DEFAULT_LIFE, InviteRequest, IssueRequest,
-    IssuedNode, MAX_INVITATION_LIFE, MAX_LIFE, MIN_LIFE,
+    CA_KEY_FILE, Ca, CaError, DEFAULT_INVITATION_LIFE, DEFAULT_LIFE, Founding, InviteRequest,
+    IssueRequest, IssuedNode, MAX_INVITATION_LIFE, MAX_LIFE, MIN_LIFE,
 };
 pub use certificate::{CertError, CertInfo, MAX_CERTIFICATE_BYTES, Validity, parse_certificate};
 pub use enrol::{EnrolError, Joining, Renewing};
 pub use files::FileError;
+pub use founding::{
+    DEFAULT_FOUNDING_LIFE, FOUNDING_FILE, FoundingError, FoundingToken, MAX_FOUNDING_BYTES,
+    MAX_FOUNDING_LIFE, MIN_FOUNDING_LIFE,
+};
 pub use handle::{IdentityHandle, ReplaceError, Watch};
 pub use identity::{CA_FILE, CERTIFICATE_FILE, Identity, IdentityError, KEY_FILE};
 pub use invitation::{

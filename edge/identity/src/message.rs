@@ -9,10 +9,11 @@ use skep_base::{BlocName, Digest, NodeName, WallTime};
 use skep_wire::Malformed;
 
 use crate::certificate::{MAX_CERTIFICATE_BYTES, date};
+use crate::founding::MAX_FOUNDING_BYTES;
 use crate::key::{PUBLIC_KEY_BYTES, SIGNATURE_BYTES};
 
-/// Longest message of this protocol: two certificates and change.
-pub const MAX_MESSAGE_BYTES: usize = 2 * MAX_CERTIFICATE_BYTES + 256;
+/// Longest message of this protocol: two certificates, a founding token, and change.
+pub const MAX_MESSAGE_BYTES: usize = 2 * MAX_CERTIFICATE_BYTES + MAX_FOUNDING_BYTES + 256;
 
 /// Everything that is said. New variants are added at the end only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,8 @@ pub enum Message {
     Denied(Denial),
     /// A member shows its next certificate over a link that began with the one before.
     Shown(Shown),
+    /// The CA agrees, and gives the bloc's founding token with the certificate.
+    Founded(Founded),
 }
 
 impl Message {
@@ -54,11 +57,19 @@ impl Message {
                 Err(malformed)
             }
             Self::Shown(shown) if shown.certificate.len() > MAX_CERTIFICATE_BYTES => Err(malformed),
+            Self::Founded(Founded { granted, founding })
+                if granted.certificate.len().max(granted.authority.len())
+                    > MAX_CERTIFICATE_BYTES
+                    || founding.len() > MAX_FOUNDING_BYTES =>
+            {
+                Err(malformed)
+            }
             Self::Join(_)
             | Self::Renew(_)
             | Self::Granted(_)
             | Self::Denied(_)
-            | Self::Shown(_) => Ok(message),
+            | Self::Shown(_)
+            | Self::Founded(_) => Ok(message),
         }
     }
 }
@@ -97,6 +108,22 @@ pub struct Granted {
     /// The CA's own, at most [`MAX_CERTIFICATE_BYTES`]. A joining node takes it if it has the
     /// invitation's fingerprint; a renewing node has it already.
     pub authority: Vec<u8>,
+}
+
+/// The CA's consent to the first node of its bloc.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Founded {
+    /// As any node gets it.
+    pub granted: Granted,
+    /// The bytes of a [`crate::FoundingToken`], at most [`MAX_FOUNDING_BYTES`].
+    pub founding: Vec<u8>,
+}
+
+impl std::fmt::Debug for Founded {
+    /// Without the token: logs are read by many.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Founded").field("granted", &self.granted).finish_non_exhaustive()
+    }
 }
 
 /// A member's next certificate, shown over a link that stands: the link need not be made anew.
@@ -318,6 +345,15 @@ mod tests {
                 0402010203030303030303030303030303030303030303030303030303030303
                 0303030303030303030303030303030303030303030303030303030303030303
                 03030303
+            "#]],
+        );
+        golden(
+            &Message::Founded(Founded {
+                granted: Granted { certificate: vec![1, 2], authority: vec![3] },
+                founding: vec![4, 5],
+            }),
+            &expect![[r#"
+                050201020103020405
             "#]],
         );
         let denials = [

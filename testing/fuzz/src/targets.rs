@@ -46,6 +46,7 @@ pub const TARGETS: &[Target] = &[
     identity::CERTIFICATE,
     identity::ENROLMENT,
     identity::INVITATION,
+    identity::FOUNDING,
     discovery::ANNOUNCEMENT,
     discovery::BEACON,
     text::CONFIG,

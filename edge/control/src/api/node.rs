@@ -333,6 +333,22 @@ pub struct CaStatus {
     pub refused: u64,
     /// Invitations neither used nor expired.
     pub invitations: u32,
+    /// The newest founding token that it made, if it made one.
+    #[serde(default)]
+    pub founding: Option<Founding>,
+}
+
+/// A founding token: by it the bloc's flock became strong, or will.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Founding {
+    /// Its founding number: 1 for the first.
+    pub number: u64,
+    /// For which node it was made.
+    pub node: NodeName,
+    /// When.
+    pub at: WallTime,
+    /// Until when it can be used, if it was not used before.
+    pub until: WallTime,
 }
 
 /// Body of `POST /v1/join-address`.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use skep_base::{NetworkName, NodeName, WallTime};
 
+use crate::founding::FoundingToken;
 use crate::invitation::Terms;
 use crate::key::PUBLIC_KEY_BYTES;
 use crate::roles::{Role, Roles};
@@ -39,7 +40,23 @@ pub(crate) enum Entry {
         #[serde(default)]
         invitation: Option<Key>,
         certificate: Base64,
+        /// The bloc's founding token, where it was made with this certificate.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        founding: Option<Base64>,
     },
+    /// The CA was made here, with this ledger: a copy of its key elsewhere makes no first token.
+    Begun { at: WallTime },
+    /// A founding token was made by itself, or is remembered after its line was forgotten.
+    Founding { number: u64, node: NodeName, at: WallTime, until: WallTime },
+}
+
+/// The newest founding token in the ledger. Its number is never forgotten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Founding {
+    pub(crate) number: u64,
+    pub(crate) node: NodeName,
+    pub(crate) at: WallTime,
+    pub(crate) until: WallTime,
 }
 
 /// An invitation in the ledger.
@@ -62,6 +79,8 @@ pub(crate) struct Issued {
     /// a machine that was replaced, and are not renewed.
     pub(crate) since: WallTime,
     pub(crate) certificate: Vec<u8>,
+    /// The founding token that went with it, for whoever asks the same again.
+    pub(crate) founding: Option<FoundingToken>,
 }
 
 impl Issued {
@@ -76,9 +95,27 @@ impl Issued {
 pub(crate) struct Book {
     invitations: BTreeMap<[u8; PUBLIC_KEY_BYTES], Opened>,
     nodes: BTreeMap<NodeName, (Issued, Option<Key>)>,
+    founding: Option<Founding>,
+    begun: Option<WallTime>,
 }
 
 impl Book {
+    /// Whether this is the ledger that the CA began with.
+    pub(crate) const fn is_first(&self) -> bool {
+        self.begun.is_some()
+    }
+
+    pub(crate) fn founding(&self) -> Option<&Founding> {
+        self.founding.as_ref()
+    }
+
+    /// Of two tokens the one with the higher number is the newer.
+    fn founded(&mut self, founding: Founding) {
+        if self.founding.as_ref().is_none_or(|known| known.number < founding.number) {
+            self.founding = Some(founding);
+        }
+    }
+
     pub(crate) fn invitation(&self, id: &[u8; PUBLIC_KEY_BYTES]) -> Option<&Opened> {
         self.invitations.get(id)
     }
@@ -102,7 +139,7 @@ impl Book {
     /// An upper bound of the lines that [`Book::entries`] makes.
     pub(crate) fn len(&self) -> usize {
         let used = self.invitations.values().filter(|opened| opened.used.is_some());
-        self.invitations.len() + used.count() + self.nodes.len()
+        self.invitations.len() + used.count() + self.nodes.len() + 2
     }
 
     pub(crate) fn apply(&mut self, entry: Entry) {
@@ -112,7 +149,16 @@ impl Book {
                 let opened = Opened { terms, expires, used: None };
                 self.invitations.insert(invitation.0, opened);
             }
-            Entry::Issued { node, key, at, until, invitation, certificate, since } => {
+            Entry::Begun { at } => self.begun = Some(at),
+            Entry::Founding { number, node, at, until } => {
+                self.founded(Founding { number, node, at, until });
+            }
+            Entry::Issued { node, key, at, until, invitation, certificate, since, founding } => {
+                let founding = founding.and_then(|bytes| FoundingToken::from_bytes(&bytes.0).ok());
+                if let Some(token) = &founding {
+                    let (number, until) = (token.number(), token.not_after());
+                    self.founded(Founding { number, node: node.clone(), at, until });
+                }
                 let issued = Issued {
                     node: node.clone(),
                     key: key.0,
@@ -120,6 +166,7 @@ impl Book {
                     until,
                     since,
                     certificate: certificate.0,
+                    founding,
                 };
                 if let Some(opened) = invitation.and_then(|id| self.invitations.get_mut(&id.0)) {
                     opened.used = Some(issued.clone());
@@ -150,7 +197,12 @@ impl Book {
             .filter_map(|(id, opened)| Some(entry_of(opened.used.as_ref()?, Some(Key(*id)))));
         // After the used ones: a renewal is newer than what the invitation gave.
         let nodes = self.nodes.values().map(|(issued, invitation)| entry_of(issued, *invitation));
-        opened.chain(used).chain(nodes)
+        let founding = self.founding.clone().map(|it| {
+            let Founding { number, node, at, until } = it;
+            Entry::Founding { number, node, at, until }
+        });
+        let begun = self.begun.map(|at| Entry::Begun { at });
+        begun.into_iter().chain(founding).chain(opened).chain(used).chain(nodes)
     }
 }
 
@@ -163,6 +215,7 @@ fn entry_of(issued: &Issued, invitation: Option<Key>) -> Entry {
         since: issued.since,
         invitation,
         certificate: Base64(issued.certificate.clone()),
+        founding: issued.founding.as_ref().map(|token| Base64(token.to_bytes())),
     }
 }
 

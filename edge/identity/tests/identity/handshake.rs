@@ -337,6 +337,7 @@ fn a_next_certificate_is_shown_over_the_link_that_stands_and_over_no_other() {
         other @ (Message::Join(_)
         | Message::Renew(_)
         | Message::Granted(_)
+        | Message::Founded(_)
         | Message::Denied(_)) => panic!("{other:?}"),
     };
     let now = after(DAY * 20);

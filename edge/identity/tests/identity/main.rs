@@ -7,4 +7,6 @@ mod certificate;
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod founding;
+#[cfg(test)]
 mod handshake;

@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 
 use skep_base::{BlocName, Digest, NetworkName, NodeName, WallTime};
-use skep_identity::message::{Denial, Granted, JoinRequest, Message, RenewRequest, Signature};
+use skep_identity::message::{
+    Denial, Founded, Granted, JoinRequest, Message, RenewRequest, Signature,
+};
 use skep_identity::{
-    INVITATION_PREFIX, Invitation, MAX_INVITATION_ADDRESSES, Role, Roles, Terms, parse_certificate,
+    FoundingToken, INVITATION_PREFIX, Invitation, MAX_FOUNDING_BYTES, MAX_INVITATION_ADDRESSES,
+    Role, Roles, Terms, parse_certificate,
 };
 
 use super::{Seed, Target, name};
@@ -34,6 +37,30 @@ pub(super) const INVITATION: Target = Target {
     seeds: invitation_seeds,
     accepts: |data| words(data).iter().any(|word| word.parse::<Invitation>().is_ok()),
 };
+
+/// A founding token, which travels between members as it is.
+pub(super) const FOUNDING: Target = Target {
+    name: "founding",
+    decode: fuzz_founding,
+    seeds: || vec![("first", founding())],
+    accepts: |data| FoundingToken::from_bytes(data).is_ok(),
+};
+
+fn fuzz_founding(data: &[u8]) {
+    if let Ok(token) = FoundingToken::from_bytes(data) {
+        assert!(data.len() <= MAX_FOUNDING_BYTES, "longer than any token");
+        let again = FoundingToken::from_bytes(&token.to_bytes());
+        assert!(again.is_ok_and(|again| again == token), "means the same");
+        assert!(!format!("{token:?}").contains("signature"), "it is a secret");
+    }
+}
+
+/// A token that no CA signed.
+fn founding() -> Vec<u8> {
+    let (bloc, node) = (name::<BlocName>("example"), name::<NodeName>("web-1"));
+    let not_after = WallTime::from_unix_ms(1_800_000_000_000);
+    skep_wire::encode(&(1_u8, bloc, node, 1_u64, not_after, Signature([5; 64])))
+}
 
 fn fuzz_certificate(data: &[u8]) {
     if let Ok(info) = parse_certificate(data) {
@@ -135,6 +162,13 @@ fn enrolment_seeds() -> Vec<Seed> {
         seed(
             "granted",
             Message::Granted(Granted { certificate: vec![1; 40], authority: vec![2; 40] }),
+        ),
+        seed(
+            "founded",
+            Message::Founded(Founded {
+                granted: Granted { certificate: vec![1; 40], authority: vec![2; 40] },
+                founding: founding(),
+            }),
         ),
         seed("denied", Message::Denied(Denial::NameTaken { node: name("web-1"), until: at })),
     ]
