@@ -51,6 +51,12 @@ impl Managers {
             || self.lonely.is_some()
     }
 
+    /// Nobody is looked for before `at`: a host that let the managers wait heard of nobody on their
+    /// behalf, and that is no reason to found a flock.
+    pub fn look_from(&mut self, at: Time) {
+        self.masterless = self.masterless.max(at);
+    }
+
     /// The masters that are announced now.
     pub(crate) fn masters(&self) -> impl Iterator<Item = (NodeId, &FlockClaim)> {
         self.nodes.iter().filter_map(|(node, known)| {

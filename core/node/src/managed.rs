@@ -148,7 +148,9 @@ impl Node {
                 self.managed.heard_of = now;
                 return;
             }
-            // Somebody has begun, or asks this node to.
+            // Somebody has begun, or asks this node to: whoever began first is to be the first that
+            // founds, and looks around for no longer than this.
+            self.managed.managers.look_from(now + LOOK_AROUND + LOOK_AROUND / 2);
             self.begin_to_manage(now);
         }
         self.managed.stirred = true;

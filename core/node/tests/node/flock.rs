@@ -338,3 +338,19 @@ fn no_update_crosses_a_link_whose_peer_s_certificate_has_expired() {
     logged.sort_unstable();
     assert_eq!(logged, [0, 1, 1], "what waited is repaired");
 }
+
+#[test]
+fn of_a_fleet_that_starts_at_once_one_founds() {
+    for first in [1, 0] {
+        let mut net = Net::new();
+        net.managed = true;
+        // Whoever comes first may not be the one whose turn it is.
+        (first..40).for_each(|host| net.start(host, 0, &[first]));
+        (0..first).for_each(|host| net.start(host, 0, &[first]));
+        net.pass(seconds(40));
+        let founded = |(_, said): &&(usize, skep_managers::Output)| {
+            matches!(said, skep_managers::Output::Event(skep_managers::Event::Formed { .. }))
+        };
+        assert_eq!(net.said.iter().filter(founded).count(), 1);
+    }
+}
