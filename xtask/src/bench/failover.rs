@@ -2,7 +2,8 @@
 //!
 //! Agents run on this machine with TLS on, timers as they come, and a catalog on disk. What is cut
 //! off, or parted, sits on hosts of `testing/lab`. The peer, where it is installed, is etcd with
-//! three members and Debian's defaults: written to in the same rhythm, struck in the same way.
+//! three members and Debian's defaults: written to in the same rhythm, struck in the same way. Beside
+//! a host that is cut off stands keepalived.
 //!
 //! | part | measures |
 //! |---|---|
@@ -10,9 +11,11 @@
 //! | [`repairs`] | a backup replaced, a flock that lost two managers, two flocks that meet |
 //! | [`writes`] | writes a second, and how soon everybody sees one |
 //! | [`stress`] | changes of master that nothing called for, on a machine that is busy |
+//! | [`address`] | keepalived's address, when the host that has it is cut off |
 //! | [`writer`] | writes in a fixed rhythm, whatever became of those before |
 //! | [`flock`] | what agents say of their flock's management, and orders to it |
 
+pub mod address;
 pub mod flock;
 pub mod gaps;
 pub mod repairs;

@@ -15,6 +15,7 @@ use super::super::figure::{Better, Figure, Peer, quantile};
 use super::super::fleet::{Fleet, Ground};
 use super::super::membership::{as_peer, count, formed, left_out};
 use super::super::software::{Control, EtcdClient, Seat, Software};
+use super::address;
 use super::flock::{self, Managed, PATIENCE, management, set, until, until_managed};
 use super::writer::{Ack, Writer, longest_gap};
 use crate::process::find;
@@ -86,7 +87,35 @@ pub fn gaps(setting: &Setting, count: usize, fault: Fault, asked: Asked) -> Resu
         Fault::Kill | Fault::Freeze if count <= 5 => etcd(setting, fault)?,
         Fault::Kill | Fault::Freeze | Fault::Cut | Fault::HandOver => None,
     };
-    figures(setting, count, asked, &trials, peer.as_ref())
+    let mut figures = figures(setting, count, asked, &trials, peer.as_ref())?;
+    if fault == Fault::Cut {
+        let acted = both_act(setting, count, asked, &trials, &mut figures)?;
+        figures.push(acted);
+    }
+    Ok(figures)
+}
+
+/// How often both sides of the cut acted at the same time, and keepalived's figures beside ours.
+fn both_act(
+    setting: &Setting,
+    nodes: usize,
+    asked: Asked,
+    trials: &[Trial],
+    figures: &mut [Figure],
+) -> Result<Figure> {
+    let theirs = address::cut_off(setting.runs)?;
+    if let Some(theirs) = &theirs {
+        for (figure, share) in figures.iter_mut().zip([0.5, 0.95]) {
+            figure.peer = quantile(&theirs.gaps, share).map(|gap| theirs.peer(gap));
+        }
+    }
+    let ours = trials.iter().filter(|trial| trial.minor > 0).count();
+    let name =
+        setting.named(&format!("{}, N={nodes}: trials in which both sides acted", asked.what));
+    let figure = Figure::of(&name, "", &[count(u64::try_from(ours)?)?], Better::Lower, 0.0)?;
+    let doubled =
+        theirs.map(|theirs| count(u64::try_from(theirs.doubled)?).map(|n| theirs.peer(n)));
+    Ok(figure.beside(doubled.transpose()?))
 }
 
 fn figures(
