@@ -139,7 +139,7 @@ fn text(letter: &Letter, bloc: &str) -> String {
             _ => format!("since {opened}"),
         };
         let state = state(item);
-        text.push_str(&format!("{state}: {kind} {subject}, {when} UTC\n  {}\n", item.what));
+        text.push_str(&format!("{state}: {kind} {subject}, {when}\n  {}\n", item.what));
         if !item.is_over() && !item.hint.is_empty() {
             text.push_str(&format!("  What to do: {}\n", item.hint));
         }
@@ -176,7 +176,8 @@ mod tests {
         let letter = Letter { name: "manager-lost.web-1.0f.1".into(), items };
         let parcel = Parcel::of(&letter, "example", "web-3");
         assert_eq!(parcel.message.subject, "skep example: manager-lost web-1");
-        for words in ["open: manager-lost web-1, since 2023-11-14", "What to do: look at it"] {
+        let since = "open: manager-lost web-1, since 2023-11-14 22:13:20 UTC\n";
+        for words in [since, "What to do: look at it"] {
             assert!(parcel.message.text.contains(words), "{}", parcel.message.text);
         }
         assert_eq!(parcel.message.follows, None);
@@ -194,7 +195,8 @@ mod tests {
         let message = Parcel::of(&letter, "example", "web-3").message;
         assert_eq!(message.subject, "skep example: over: manager-lost web-1");
         assert_eq!(message.follows.as_deref(), Some("manager-lost.web-1.0f.1"));
-        assert!(message.text.contains("from 2023-11-14"), "{}", message.text);
+        let span = ", from 2023-11-14 22:13:20 UTC to 2023-11-14 22:14:20 UTC\n";
+        assert!(message.text.contains(span), "{}", message.text);
     }
 
     #[test]

@@ -69,21 +69,23 @@ impl Mail {
     /// What kept it from being taken. Until this says otherwise, it may have been taken all the
     /// same, as where the connection breaks before the last word.
     pub async fn send(&self, message: &Message) -> Result<String, NotifyError> {
+        match tokio::time::timeout(PATIENCE, self.try_send(message)).await {
+            Ok(said) => said,
+            Err(_) => Err(NotifyError::Slow { server: self.server(), seconds: PATIENCE.as_secs() }),
+        }
+    }
+
+    async fn try_send(&self, message: &Message) -> Result<String, NotifyError> {
         let envelope = self.envelope()?;
         let bytes = message.to_bytes(&self.from, &self.to);
         let mail = self.clone();
         // Files are read where that may take its time.
         let transport = tokio::task::spawn_blocking(move || mail.transport()).await;
         let transport = transport.map_err(|error| NotifyError::Target(error.to_string()))??;
-        let sent = tokio::time::timeout(PATIENCE, transport.send_raw(&envelope, &bytes)).await;
-        match sent {
-            Ok(Ok(response)) => {
-                let said: Vec<&str> = response.message().collect();
-                Ok(format!("{} {}", response.code(), said.join(" ")).trim().to_owned())
-            }
-            Ok(Err(error)) => Err(self.explained(&error)),
-            Err(_) => Err(NotifyError::Slow { server: self.server(), seconds: PATIENCE.as_secs() }),
-        }
+        let response = transport.send_raw(&envelope, &bytes).await;
+        let response = response.map_err(|error| self.explained(&error))?;
+        let said: Vec<&str> = response.message().collect();
+        Ok(format!("{} {}", response.code(), said.join(" ")).trim().to_owned())
     }
 
     fn envelope(&self) -> Result<Envelope, NotifyError> {
@@ -175,7 +177,8 @@ pub fn check_address(text: &str) -> Result<(), &'static str> {
 pub fn check_server(text: &str) -> Result<(String, Option<u16>), &'static str> {
     const WRONG: &str = "must be a name or address, and perhaps a port: mail.example.org:587";
     let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((host, rest)) => (host, rest.strip_prefix(':')),
+        Some((host, "")) => (host, None),
+        Some((host, rest)) => (host, Some(rest.strip_prefix(':').ok_or(WRONG)?)),
         None => match text.split_once(':') {
             Some((host, port)) => (host, Some(port)),
             None => (text, None),
@@ -209,7 +212,8 @@ mod tests {
         assert_eq!(server("mail.example.org"), Ok(("mail.example.org".to_owned(), None)));
         assert_eq!(server("127.0.0.1:25"), Ok(("127.0.0.1".to_owned(), Some(25))));
         assert_eq!(server("[::1]:2525"), Ok(("::1".to_owned(), Some(2525))));
-        for text in ["", ":25", "mail:0", "mail:99999", "a b", "smtp://mail"] {
+        for text in ["", ":25", "mail:0", "mail:99999", "a b", "smtp://mail", "[::1]2525", "[::1]:"]
+        {
             server(text).unwrap_err();
         }
     }

@@ -9,6 +9,8 @@ use time::format_description::well_known::Rfc2822;
 
 /// Longest line that goes as it is; longer ones, and what is not ASCII, are encoded.
 const MAX_LINE: usize = 900;
+/// Where a list of addresses goes on in another line.
+const FOLD_AT: usize = 78;
 /// Bytes of a subject in one encoded word, which may have 75 characters.
 const WORD_BYTES: usize = 42;
 
@@ -36,11 +38,11 @@ impl Message {
         let mut mail = String::new();
         let mut header = |name: &str, value: &str| {
             // Writing to a string cannot fail.
-            write!(mail, "{name}: {}\r\n", plain(value)).ok();
+            write!(mail, "{name}: {value}\r\n").ok();
         };
         header("Date", &date(self.date));
-        header("From", from);
-        header("To", &to.join(", "));
+        header("From", &plain(from));
+        header("To", &folded(to));
         header("Subject", &encoded(&plain(&self.subject)));
         header("Message-ID", &self.name(&self.id));
         if let Some(earlier) = &self.follows {
@@ -51,11 +53,12 @@ impl Message {
         header("X-Auto-Response-Suppress", "All");
         header("MIME-Version", "1.0");
         header("Content-Type", "text/plain; charset=utf-8");
-        let as_it_is = self.text.is_ascii() && self.text.lines().all(|it| it.len() <= MAX_LINE);
+        let lines: Vec<String> = self.text.lines().map(plain).collect();
+        let as_it_is = lines.iter().all(|line| line.is_ascii() && line.len() <= MAX_LINE);
         let way = if as_it_is { "7bit" } else { "base64" };
         header("Content-Transfer-Encoding", way);
         mail.push_str("\r\n");
-        let body: String = self.text.lines().flat_map(|line| [line, "\r\n"]).collect();
+        let body: String = lines.iter().flat_map(|line| [line, "\r\n"]).collect();
         if as_it_is {
             mail.push_str(&body);
         } else {
@@ -72,13 +75,31 @@ impl Message {
     }
 }
 
+/// Addresses, as many on a line as it usually has: a line of more than 998 bytes is none (RFC
+/// 5322), and 32 addresses are more.
+fn folded(addresses: &[String]) -> String {
+    let mut text = String::new();
+    let mut line = "To: ".len();
+    for (at, address) in addresses.iter().enumerate() {
+        let address = plain(address);
+        if at > 0 {
+            let fits = line + ", ".len() + address.len() < FOLD_AT;
+            text.push_str(if fits { ", " } else { ",\r\n " });
+            line = if fits { line + ", ".len() } else { 1 };
+        }
+        line += address.len();
+        text.push_str(&address);
+    }
+    text
+}
+
 /// Only what any mail program takes in a Message-ID.
 fn word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     text.chars().map(|c| if plain(c) { c } else { '-' }).collect()
 }
 
-/// One line: whatever is no character of one would begin another header.
+/// One line: whatever is no character of one would begin another header, or reach a terminal.
 fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
@@ -148,6 +169,27 @@ mod tests {
     fn no_word_of_a_letter_makes_a_header() {
         let mail = message("x\r\nBcc: everybody@example.org", "y");
         assert!(!mail.contains("\r\nBcc"), "{mail}");
+    }
+
+    #[test]
+    fn no_line_is_longer_than_a_server_takes_and_none_holds_control_characters() {
+        let message = Message {
+            id: "x".repeat(200),
+            domain: "y".repeat(200),
+            follows: Some("z".repeat(200)),
+            date: WallTime::from_unix_ms(1_700_000_000_000),
+            subject: "s".repeat(500),
+            text: "one\rtwo\0three\x1b[2Jfour\n".into(),
+        };
+        let host = |at: usize| format!("{}@{}.example.org", "r".repeat(64), "h".repeat(20 + at));
+        let to: Vec<String> = (0..32).map(host).collect();
+        let mail = String::from_utf8(message.to_bytes("skep@example.org", &to)).unwrap();
+        assert!(mail.split("\r\n").all(|line| line.len() <= 998), "{mail}");
+        let inner = mail.replace("\r\n", "");
+        assert!(!inner.contains(char::is_control), "{inner:?}");
+        assert!(mail.ends_with("\r\n\r\none two three [2Jfour\r\n"), "{mail}");
+        // Unfolded it is the list again.
+        assert!(mail.replace("\r\n ", " ").contains(&format!("To: {}\r\n", to.join(", "))));
     }
 
     #[test]

@@ -2,12 +2,14 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1::SendRequest;
 use hyper::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
@@ -65,14 +67,18 @@ impl Webhook {
         let place = Place::of(&self.url)
             .map_err(|why| NotifyError::Target(format!("the webhook's URL {why}")))?;
         let server = place.host_and_port();
-        let signed = self.secret_file.as_deref().map(secret).transpose()?;
+        // Files are read where that may take its time.
+        let hook = self.clone();
+        let (encrypted, body) = (place.tls, json.clone());
+        let files = tokio::task::spawn_blocking(move || hook.read_files(encrypted, &body)).await;
+        let (signed, tls) = files.map_err(|error| NotifyError::Target(error.to_string()))??;
         let mut request = Request::post(place.path.as_str())
             .header(HOST, place.authority.as_str())
             .header(USER_AGENT, concat!("skep/", env!("CARGO_PKG_VERSION")))
             .header(CONTENT_TYPE, "application/json")
             .header(NAME, name);
-        if let Some(secret) = signed {
-            request = request.header(SIGNATURE, signature(&secret, &json));
+        if let Some(signed) = signed {
+            request = request.header(SIGNATURE, signed);
         }
         let request = request
             .body(Full::new(json))
@@ -83,15 +89,24 @@ impl Webhook {
         };
         let stream = TcpStream::connect((place.host.as_str(), place.port)).await;
         let stream = stream.map_err(|error| unreachable(&error))?;
-        if !place.tls {
-            return exchange(stream, request, &server).await;
-        }
+        let Some(tls) = tls else { return exchange(stream, request, &server).await };
         let refused = |why: String| NotifyError::Tls { server: server.clone(), why };
         let name = ServerName::try_from(place.host.clone())
             .map_err(|error| refused(format!("{:?}: {error}", place.host)))?;
-        let connector = TlsConnector::from(Arc::new(self.tls()?));
+        let connector = TlsConnector::from(Arc::new(tls));
         let stream = connector.connect(name, stream).await;
         exchange(stream.map_err(|error| refused(error.to_string()))?, request, &server).await
+    }
+
+    /// The body's signature, and whom to believe, where it goes out encrypted.
+    fn read_files(
+        &self,
+        encrypted: bool,
+        body: &Bytes,
+    ) -> Result<(Option<String>, Option<ClientConfig>), NotifyError> {
+        let secret = self.secret_file.as_deref().map(secret).transpose()?;
+        let tls = encrypted.then(|| self.tls()).transpose()?;
+        Ok((secret.map(|secret| signature(&secret, body)), tls))
     }
 
     fn tls(&self) -> Result<ClientConfig, NotifyError> {
@@ -133,17 +148,33 @@ where
         server: server.to_owned(),
         why: error.to_string(),
     };
-    let (mut sender, connection) =
+    let (sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broke)?;
-    // It ends with the sender.
-    let connection = tokio::spawn(connection);
-    let answer = sender.send_request(request).await.map_err(broke)?;
+    let mut connection = pin!(connection);
+    let mut asked = pin!(ask(sender, request, server));
+    tokio::select! {
+        answered = &mut asked => return answered,
+        // What came before its end is there all the same.
+        _ = &mut connection => {}
+    }
+    asked.await
+}
+
+async fn ask(
+    mut sender: SendRequest<Full<Bytes>>,
+    request: Request<Full<Bytes>>,
+    server: &str,
+) -> Result<String, NotifyError> {
+    let answer = sender.send_request(request).await.map_err(|error| NotifyError::Unreachable {
+        server: server.to_owned(),
+        why: error.to_string(),
+    })?;
     let status = answer.status();
-    let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
-    connection.abort();
+    // It is taken with its first line: who never ends the rest would get it again for ever.
     if status.is_success() {
         return Ok(format!("answered {status}"));
     }
+    let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
     let body = body.map(|body| body.to_bytes()).unwrap_or_default();
     let said = String::from_utf8_lossy(&body);
     let said: String = said.trim().chars().take(MAX_SAID_CHARS).collect();
@@ -192,6 +223,10 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::task::JoinHandle;
+
     use super::*;
 
     #[test]
@@ -224,6 +259,40 @@ mod tests {
             "/hook",
         ] {
             assert!(check_url(url).is_err(), "{url}");
+        }
+    }
+
+    /// A receiver that answers with these bytes and then says nothing more, nor hangs up; it gives
+    /// what it got, and ends with its handle.
+    async fn answers(bytes: &'static str) -> (Webhook, JoinHandle<Vec<u8>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hook", listener.local_addr().unwrap());
+        let receiver = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let (mut got, mut part) = (Vec::new(), [0; 4096]);
+            while !got.ends_with(b"{}") {
+                let length = stream.read(&mut part).await.unwrap();
+                got.extend_from_slice(&part[..length]);
+            }
+            stream.write_all(bytes.as_bytes()).await.unwrap();
+            // Until the other side hangs up.
+            while stream.read(&mut part).await.is_ok_and(|length| length > 0) {}
+            got
+        });
+        (Webhook { url, secret_file: None, ca_file: None }, receiver)
+    }
+
+    #[tokio::test]
+    async fn a_letter_is_taken_with_the_first_line_of_the_answer() {
+        let head = "HTTP/1.1 201 Created\r\nContent-Length: 5\r\n\r\n";
+        let unended = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nok";
+        for bytes in [unended, head] {
+            let (hook, receiver) = answers(bytes).await;
+            let post = hook.post("given-up.web-1.0f.1", Bytes::from_static(b"{}"));
+            let said = tokio::time::timeout(PATIENCE / 2, post).await.unwrap().unwrap();
+            assert!(said.starts_with("answered 20"), "{said}");
+            let got = String::from_utf8(receiver.await.unwrap()).unwrap();
+            assert!(got.to_lowercase().contains("x-skep-letter: given-up.web-1.0f.1"), "{got}");
         }
     }
 }
