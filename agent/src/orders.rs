@@ -60,7 +60,7 @@ pub(crate) struct Asked {
 impl Spine {
     /// Carries an operator's order out, or sees to it that the master does.
     pub(crate) async fn manage_flock(&mut self, order: ManageFlock, reply: Reply<Accepted>) {
-        let who = self.wishes.asked_by.clone();
+        let who = self.asked_by();
         let asked = |what: String, done: String| Asked { what, done, who, reply };
         let (order, asked) = match order {
             ManageFlock::StepDown => {
@@ -270,6 +270,12 @@ pub(crate) enum OrderWaits {
 }
 
 impl OrderWaits {
+    /// Who gave it.
+    pub(crate) fn who(&self) -> &str {
+        let (Self::Order(asked) | Self::HandedOver(asked, _) | Self::Expelled(asked)) = self;
+        &asked.who
+    }
+
     pub(crate) fn asked(self) -> Asked {
         match self {
             Self::Order(asked) | Self::HandedOver(asked, _) | Self::Expelled(asked) => asked,

@@ -122,6 +122,13 @@ pub enum Request {
         /// Why it was not taken.
         outcome: Result<(), String>,
     },
+    /// The name of somebody who asked is known.
+    Called {
+        /// Who.
+        who: String,
+        /// What he asked.
+        request: Box<skep_control::Request>,
+    },
     /// Note an event.
     Note(EventKind),
     /// Stop.
@@ -541,6 +548,7 @@ impl Spine {
             Request::Posted { target, letter, outcome } => {
                 self.posted(target, letter, outcome).await;
             }
+            Request::Called { who, request } => self.answer_called(who, *request).await,
             Request::Note(kind) => self.note(kind),
             Request::Stop(farewell) => self.stopping = Some(farewell),
         }
@@ -563,8 +571,7 @@ impl Spine {
 
     async fn call(&mut self, call: Call) {
         tracing::debug!(caller = ?call.caller, "asked over the control socket");
-        self.wishes.asked_by = skep_runner::User::called(call.caller.uid);
-        self.answer(call.request).await;
+        self.answer_caller(call.caller.uid, call.request).await;
     }
 
     /// Notes an event in the log that `skep events` shows.

@@ -22,7 +22,9 @@ pub(crate) struct Import {
     /// What the command under way would do.
     under_way: Vec<Write>,
     done: Imported,
+    /// Who asked, and the answer to him.
     reply: Option<Reply<Imported>>,
+    author: String,
 }
 
 impl Import {
@@ -66,11 +68,15 @@ impl Import {
         }
         let commands = in_commands("", WallTime::default(), writes);
         let commands = commands.into_iter().map(|command| command.writes).collect();
-        Ok(Self { commands, under_way: Vec::new(), done, reply: None })
+        Ok(Self { commands, under_way: Vec::new(), done, reply: None, author: String::new() })
     }
 
-    pub(super) fn answered_by(self, reply: Reply<Imported>) -> Self {
-        Self { reply: Some(reply), ..self }
+    pub(super) fn answered_by(self, reply: Reply<Imported>, author: String) -> Self {
+        Self { reply: Some(reply), author, ..self }
+    }
+
+    pub(super) fn author(&self) -> &str {
+        &self.author
     }
 
     /// The command to propose next; nothing when all is done, and said.

@@ -18,6 +18,7 @@ use skep_control::api::{
 };
 use skep_control::{Reply, Request};
 use skep_node::Input;
+use tokio::task::JoinSet;
 
 use crate::orders::OrderWaits;
 use crate::spine::Spine;
@@ -43,11 +44,53 @@ pub(crate) enum Waiting {
 #[derive(Default)]
 pub(crate) struct Wishes {
     waiting: BTreeMap<u64, Waiting>,
-    /// Who asks what is being answered now.
-    pub(crate) asked_by: String,
+    /// Who asks what is being answered now. What waits carries its own: others ask meanwhile.
+    asked_by: String,
+    /// Callers whose names are being looked up; they end with this.
+    callers: JoinSet<()>,
+}
+
+/// Whether people are told who asked this.
+fn tells_who(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::ManageFlock { .. }
+            | Request::WriteCatalog { .. }
+            | Request::CatalogImport { .. }
+            | Request::CatalogReapply { .. }
+    )
 }
 
 impl Spine {
+    /// Answers what somebody asks; once his name is known, where it matters.
+    pub(crate) async fn answer_caller(&mut self, uid: u32, request: Request) {
+        while self.wishes.callers.try_join_next().is_some() {}
+        if !tells_who(&request) {
+            return self.answer(request).await;
+        }
+        let requests = self.requests.clone();
+        // A host's list of users may be long, and its disk slow.
+        self.wishes.callers.spawn(async move {
+            let who = tokio::task::spawn_blocking(move || skep_runner::User::called(uid)).await;
+            let who = who.unwrap_or_else(|_| format!("uid {uid}"));
+            let called = crate::spine::Request::Called { who, request: Box::new(request) };
+            if requests.send(called).await.is_err() {
+                tracing::trace!("the agent has ended");
+            }
+        });
+    }
+
+    /// Answers a caller whose name is known.
+    pub(crate) async fn answer_called(&mut self, who: String, request: Request) {
+        self.wishes.asked_by = who;
+        self.answer(request).await;
+    }
+
+    /// Who asks what is being answered now.
+    pub(crate) fn asked_by(&self) -> String {
+        self.wishes.asked_by.clone()
+    }
+
     /// Answers what is asked about the catalog and the flock's management.
     #[expect(clippy::wildcard_enum_match_arm, reason = "the caller hands on these alone")]
     pub(crate) async fn answer_catalog(&mut self, request: Request) {
@@ -67,7 +110,7 @@ impl Spine {
             },
             Request::CatalogImport { query, text, reply } => {
                 match Import::plan(self.node.catalog().catalog(), query, &text) {
-                    Ok(import) => self.import(import.answered_by(reply)).await,
+                    Ok(import) => self.import(import.answered_by(reply, self.asked_by())).await,
                     Err(refusal) => reply.refuse(refusal),
                 }
             }
@@ -145,14 +188,17 @@ impl Spine {
             Err(refusal) => return reply.refuse(refusal),
         };
         let catalog = self.node.catalog().catalog();
-        let Some(command) = reapply(catalog, &key, self.author(), self.clock.wall()) else {
+        let author = self.author(&self.wishes.asked_by);
+        let Some(command) = reapply(catalog, &key, author, self.clock.wall()) else {
             return reply.refuse(absent(&key));
         };
         self.propose_command(&command, Waiting::Write(reply)).await;
     }
 
     pub(crate) async fn propose(&mut self, writes: Vec<Write>, waiting: Waiting) {
-        let command = Command { who: self.author(), when: self.clock.wall(), writes };
+        let who =
+            if let Waiting::Order(order) = &waiting { order.who() } else { &self.wishes.asked_by };
+        let command = Command { who: self.author(who), when: self.clock.wall(), writes };
         self.propose_command(&command, waiting).await;
     }
 
@@ -168,9 +214,9 @@ impl Spine {
     }
 
     /// Who writes, for people.
-    fn author(&self) -> String {
+    fn author(&self, who: &str) -> String {
         let identity = self.identity.current();
-        let who = format!("{} at {}", self.wishes.asked_by, identity.info().node);
+        let who = format!("{who} at {}", identity.info().node);
         who.chars()
             .scan(0, |bytes, c| {
                 *bytes += c.len_utf8();
@@ -237,7 +283,8 @@ impl Spine {
     /// Goes on with an import, or answers it.
     async fn import(&mut self, import: Import) {
         let Some((writes, import)) = import.next() else { return };
-        let command = Command { who: self.author(), when: self.clock.wall(), writes };
+        let who = self.author(import.author());
+        let command = Command { who, when: self.clock.wall(), writes };
         Box::pin(self.propose_command(&command, Waiting::Import(Box::new(import)))).await;
     }
 
