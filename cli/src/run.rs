@@ -196,13 +196,13 @@ async fn wave_start(args: WaveStart, screen: &mut Screen<'_>) -> anyhow::Result<
     if args.watch {
         return watch(&client, &wave.id, args.json, screen).await;
     }
-    let split = client.flock().await?.management.split;
+    // It goes out, whatever becomes of this question.
+    let split = client.flock().await.ok().map(|flock| flock.management.split);
+    let in_force = split.map_or_else(String::new, |it| format!("waves {}\n", render::split(&it)));
     screen.answer(args.json, &wave, |wave, _| {
         format!(
-            "wave {0} goes to {1} nodes; watch it with `skep wave watch {0}`\nwaves {2}\n",
-            wave.id,
-            wave.targets,
-            render::split(&split)
+            "wave {0} goes to {1} nodes; watch it with `skep wave watch {0}`\n{in_force}",
+            wave.id, wave.targets
         )
     })?;
     Ok(Exit::Done)
