@@ -103,7 +103,8 @@ mod tests {
             authority,
         };
         let (waits, others, holding) = (Vec::new(), Vec::new(), Vec::new());
-        View { role: Role::Host, flock: Some(flock), waits, seen: stamp, others, holding }
+        let (role, eligible) = (Role::Host, Vec::new());
+        View { role, flock: Some(flock), waits, seen: stamp, others, holding, eligible }
     }
 
     fn of(roster: usize, there: usize) -> View {

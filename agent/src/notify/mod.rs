@@ -19,7 +19,7 @@ use skep_base::{NodeId, NodeName, Outbox, Rng, Time};
 use skep_catalog::{Command, Expect, Kind, Wish, Write};
 use skep_control::api::{EventKind, NotifyTested, Problem, TestNotify};
 use skep_control::{Reply, api};
-use skep_notices::{Change, Desk, Event, FlockSeen, Input, Notice, Office, Output, Seen, Ticket};
+use skep_notices::{Change, Desk, Event, FlockSeen, Input, Office, Output, Seen, Ticket};
 use skep_runner::Runner;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -27,6 +27,7 @@ use crate::catalog::Waiting;
 use crate::config::telling::{self, Target};
 use crate::spine::{Request, Spine};
 use crate::status::millis;
+use entry::Entry;
 use letters::Parcel;
 pub(crate) use shown::metrics;
 
@@ -47,6 +48,8 @@ pub(crate) struct Notify {
     look: Time,
     /// Nodes that were managers when they were last there, and what they were.
     managers: BTreeMap<NodeId, &'static str>,
+    /// Names of those nodes and of the roster's, also when membership has forgotten them.
+    names: BTreeMap<NodeId, String>,
     /// Entries of the conflict log, by the history that they come from.
     conflicts: BTreeMap<String, usize>,
     /// The entries are to be shown to the desk again.
@@ -74,6 +77,7 @@ impl Notify {
             me: me.clone(),
             look: now,
             managers: BTreeMap::new(),
+            names: BTreeMap::new(),
             conflicts: BTreeMap::new(),
             entries_changed: true,
             wrote: Vec::new(),
@@ -156,7 +160,7 @@ impl Spine {
         if std::mem::take(&mut notify.entries_changed) {
             let (entries, conflicts) = self.entries();
             notify.conflicts = conflicts;
-            notify.desk.handle(now, Input::Entries(entries), &mut out);
+            notify.desk.handle(now, entries, &mut out);
         }
         let hooks = self.hooks.as_ref().and_then(crate::hooks::Hooks::deadline);
         if now >= notify.look || hooks.is_some_and(|at| at <= now) {
@@ -213,14 +217,16 @@ impl Spine {
 
     /// The entries of incidents, as this node's copy of the catalog has them, and what is in its
     /// conflict log.
-    fn entries(&self) -> (Vec<(u64, Notice)>, BTreeMap<String, usize>) {
-        let (mut notices, mut conflicts) = (Vec::new(), BTreeMap::new());
+    fn entries(&self) -> (Input, BTreeMap<String, usize>) {
+        let (mut notices, mut unreadable) = (Vec::new(), Vec::new());
+        let mut conflicts = BTreeMap::new();
         for (key, version, payload) in self.node.catalog().catalog().entries() {
             match key.kind() {
-                Kind::NOTICE => {
-                    let notice = entry::read(key, payload);
-                    notices.extend(notice.map(|notice| (version.revision, notice)));
-                }
+                Kind::NOTICE => match entry::read(key, payload) {
+                    Some(Entry::Says(notice)) => notices.push((version.revision, notice)),
+                    Some(Entry::Unreadable(it)) => unreadable.push((version.revision, it)),
+                    None => {}
+                },
                 Kind::CONFLICT => {
                     let history = key.name().split('-').next().unwrap_or_default();
                     *conflicts.entry(history.to_owned()).or_default() += 1;
@@ -228,7 +234,7 @@ impl Spine {
                 _ => {}
             }
         }
-        (notices, conflicts)
+        (Input::Entries { notices, unreadable }, conflicts)
     }
 
     async fn write_notices(&mut self, ticket: Ticket, changes: Vec<Change>) {
@@ -260,8 +266,11 @@ impl Spine {
         let Some(way) = notify.targets.get(&target).cloned() else { return };
         let parcel = Parcel::of(&letter, &notify.bloc, notify.me.as_str());
         let (runner, name) = (notify.runner.clone(), target.clone());
+        let delivery = async move { send::deliver(&way, &runner, &parcel).await };
         let task = tokio::spawn(async move {
-            let outcome = send::deliver(&way, &runner, &parcel).await;
+            // One that breaks off has failed as any other, and is tried again.
+            let outcome = AbortOnDropHandle::new(tokio::spawn(delivery)).await;
+            let outcome = outcome.unwrap_or_else(|error| Err((error.to_string(), "")));
             let outcome = outcome.map(drop).map_err(|(why, _)| why);
             let posted = Request::Posted { target, letter: letter.name, outcome };
             if requests.send(posted).await.is_err() {

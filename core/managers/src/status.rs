@@ -48,8 +48,16 @@ impl Managers {
             claim.is_some_and(|claim| claim.holds.is_some())
         });
         let holding = holding.map(|(node, _)| *node).collect();
+        let claims = self.nodes.iter().filter_map(|(node, known)| {
+            let claim = known.claim.as_ref().filter(|_| known.present)?;
+            (claim.eligible == Eligibility::Eligible).then_some(*node)
+        });
+        let own = (self.me.eligible == Eligibility::Eligible).then_some(self.me.id);
+        let mut eligible: Vec<NodeId> = claims.chain(own).collect();
+        eligible.sort_unstable();
+        eligible.dedup();
         let (waits, seen) = (self.waits(), self.state.seen);
-        View { role: self.role, flock, waits, seen, others, holding }
+        View { role: self.role, flock, waits, seen, others, holding, eligible }
     }
 
     /// What of its flock's history comes to this node, and whether it decides: of

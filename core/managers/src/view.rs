@@ -23,6 +23,8 @@ pub struct View {
     /// Present nodes that say that they hold a history and manage nothing: what they have may be
     /// more than what is here.
     pub holding: Vec<NodeId>,
+    /// Present nodes, perhaps this one, that say that they may be managers, lowest first.
+    pub eligible: Vec<NodeId>,
 }
 
 /// The part that this node has in its flock's history.

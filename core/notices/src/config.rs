@@ -14,7 +14,7 @@ pub struct Config {
     /// The targets of this node, at most [`MAX_TARGETS`], with the kinds of incidents that each
     /// wants; all where none is named.
     pub targets: Vec<(String, Vec<Kind>)>,
-    /// How long a manager must be away, or back, before anybody is told.
+    /// How long a manager must be away, or back, or on hold before anybody is told.
     pub settle: Duration,
     /// How long a manager must be the only one.
     pub unprotected_after: Duration,
@@ -89,10 +89,10 @@ impl Config {
 
     pub(crate) fn settles(&self, kind: Kind) -> Duration {
         match kind {
-            Kind::ManagerLost => self.settle,
+            // A node that starts holds until its history was compared: that is no incident yet.
+            Kind::ManagerLost | Kind::OnHold => self.settle,
             Kind::Unprotected => self.unprotected_after,
             Kind::GivenUp
-            | Kind::OnHold
             | Kind::Fork
             | Kind::Conflicts
             | Kind::Certificate

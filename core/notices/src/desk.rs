@@ -1,5 +1,7 @@
 //! From what is wrong to who was told of it.
 
+mod alone;
+
 use alloc::borrow::ToOwned as _;
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -12,10 +14,11 @@ use skep_base::{Outbox, Rng, Time, WallTime};
 use crate::config::Config;
 use crate::draft::{Draft, Entries, under_way};
 use crate::incident::{
-    Incident, Kind, MAX_NOTICES, MAX_TARGETS, MAX_TEXT_BYTES, Notice, Scope, Sighting, cut,
+    Incident, Kind, MAX_NOTICES, MAX_STEP, MAX_TARGETS, MAX_TEXT_BYTES, MAX_TOLD, Notice, Scope,
+    Sighting, cut,
 };
 use crate::letter::{Letter, MAX_ITEMS};
-use crate::post::{self, Figures};
+use crate::post::{self, Book, Figures};
 
 /// Entries of incidents that are over which are kept though there is room: what happened lately.
 const MAX_PAST: usize = MAX_NOTICES / 2;
@@ -52,7 +55,13 @@ pub enum Input {
         sightings: Vec<Sighting>,
     },
     /// The entries of the catalog, all of them, with their revisions.
-    Entries(Vec<(u64, Notice)>),
+    Entries {
+        /// Those that say something.
+        notices: Vec<(u64, Notice)>,
+        /// Those of incidents of a known kind that say nothing that can be read: they are
+        /// overwritten where the incident is seen, and keep nobody from being told.
+        unreadable: Vec<(u64, Incident)>,
+    },
     /// What this node has to do with them.
     Office(Office),
     /// What became of an [`Output::Write`].
@@ -100,7 +109,7 @@ pub enum Output {
     Write {
         /// Comes back in [`Input::Wrote`].
         ticket: Ticket,
-        /// At most 16 entries.
+        /// At most 16 entries, and of [`crate::MAX_CHANGES_BYTES`].
         changes: Vec<Change>,
     },
     /// Hand a letter over. [`Input::Posted`] says what became of it.
@@ -140,6 +149,9 @@ struct Writing {
     /// Whether it surely happened.
     happened: bool,
     until: Time,
+    /// What it uses up if it happens: letters of targets, and dropped incidents to be told of.
+    claimed: Vec<String>,
+    dropped: u64,
 }
 
 /// The notification desk of one node.
@@ -155,6 +167,8 @@ pub struct Desk {
     /// What was seen and is not any more, since when.
     unseen: BTreeMap<Incident, Time>,
     entries: Entries,
+    /// Revisions of entries that say nothing.
+    unreadable: BTreeMap<Incident, u64>,
     /// What this node tells by itself.
     own: Entries,
     posts: Vec<post::Post>,
@@ -183,6 +197,7 @@ impl Desk {
             seen: BTreeMap::new(),
             unseen: BTreeMap::new(),
             entries: Entries::new(),
+            unreadable: BTreeMap::new(),
             own: Entries::new(),
             posts,
             writing: None,
@@ -201,10 +216,7 @@ impl Desk {
                 self.wall = (now, wall);
                 self.look(now, sightings);
             }
-            Input::Entries(entries) => {
-                let entries = entries.into_iter().take(2 * MAX_NOTICES);
-                self.entries = entries.map(|it| (it.1.incident.clone(), it)).collect::<Entries>();
-            }
+            Input::Entries { notices, unreadable } => self.read(notices, unreadable),
             Input::Office(office) => {
                 if office != Office::Alone {
                     self.alone_since = None;
@@ -245,7 +257,7 @@ impl Desk {
                 self.tidy(now, &mut draft);
             }
             let entries = core::mem::take(&mut self.entries);
-            self.deliver(now, &entries, writes.then_some(&mut draft), out);
+            self.deliver(now, Book::Flock, &entries, writes.then_some(&mut draft), out);
             self.entries = entries;
         }
         self.write(now, draft, out);
@@ -256,9 +268,9 @@ impl Desk {
         assert!(self.own.len() <= MAX_NOTICES, "what is told alone is bounded");
         assert!(self.seen.len() <= MAX_NOTICES, "what is seen is bounded");
         assert!(self.unseen.len() <= 3 * MAX_NOTICES, "what is not seen any more is bounded");
+        assert!(self.entries.len() <= 2 * MAX_NOTICES, "what is remembered is bounded");
         for post in &self.posts {
-            let both = post.in_flight.is_some() && post.in_flight == post.taken;
-            assert!(!both, "what was taken is not handed over again");
+            post.check();
         }
     }
 
@@ -287,6 +299,34 @@ impl Desk {
         let (at, wall) = self.wall;
         let since = u64::try_from(now.since(at).as_millis()).unwrap_or(0);
         WallTime::from_unix_ms(wall.unix_ms.saturating_add(since))
+    }
+
+    fn read(&mut self, notices: Vec<(u64, Notice)>, unreadable: Vec<(u64, Incident)>) {
+        self.entries.clear();
+        self.unreadable.clear();
+        for (revision, mut notice) in notices.into_iter().take(2 * MAX_NOTICES) {
+            if !notice.is_plain() {
+                self.unreadable.insert(notice.incident, revision);
+                continue;
+            }
+            // There is room for all of this node's targets: what is told must be noted.
+            let mut room = MAX_TOLD - MAX_TARGETS;
+            let posts = &self.posts;
+            notice.told.retain(|target, _| {
+                let ours = posts.iter().any(|post| post.target == *target);
+                room -= usize::from(!ours && room > 0);
+                ours || room > 0
+            });
+            self.entries.insert(notice.incident.clone(), (revision, notice));
+        }
+        let unreadable = unreadable.into_iter().take(2 * MAX_NOTICES);
+        self.unreadable.extend(unreadable.map(|(revision, incident)| (incident, revision)));
+    }
+
+    /// The revision of an entry, whatever it says.
+    fn revision(&self, incident: &Incident) -> Option<u64> {
+        let known = self.entries.get(incident).map(|(revision, _)| *revision);
+        known.or_else(|| self.unreadable.get(incident).copied())
     }
 
     fn look(&mut self, now: Time, sightings: Vec<Sighting>) {
@@ -333,20 +373,27 @@ impl Desk {
                 self.wake_at(at);
                 continue;
             }
-            let known = self.entries.get(&sighting.incident).cloned();
-            let Some((revision, notice)) = known else {
-                if self.entries.len() + draft.len() >= MAX_NOTICES {
-                    self.drop(sighting.incident, out);
-                } else {
-                    let notice = self.opened(now, &sighting);
-                    draft.put(None, notice);
+            let revision = self.revision(&sighting.incident);
+            let known = self.entries.get(&sighting.incident).map(|(_, notice)| notice.clone());
+            let own = self.own.contains_key(&sighting.incident);
+            let notice = match known {
+                None if self.entries.len() + draft.len() >= MAX_NOTICES => {
+                    if !own {
+                        self.drop(sighting.incident, out);
+                    }
+                    continue;
                 }
-                continue;
+                None if own => self.hands_over(&sighting.incident),
+                None => Some(self.opened(now, &sighting)),
+                Some(notice) if notice.is_open() || notice.incident.kind.is_momentary() => continue,
+                // Those who are still being told of the one before hear that it is over first.
+                Some(notice) if own && !self.is_settled(&notice) => None,
+                Some(_) if own => self.hands_over(&sighting.incident),
+                Some(notice) => Some(self.reopened(now, notice, &sighting)),
             };
-            if notice.is_open() || notice.incident.kind.is_momentary() {
-                continue;
+            if let Some(notice) = notice {
+                draft.put(revision, notice);
             }
-            draft.put(Some(revision), self.reopened(now, notice, &sighting));
         }
         self.close(now, draft);
     }
@@ -391,11 +438,28 @@ impl Desk {
     /// It is so again. While somebody is still being told that it was over, it goes on as the same
     /// occurrence: a letter under way must stay what it is.
     fn reopened(&mut self, now: Time, notice: Notice, sighting: &Sighting) -> Notice {
-        let told = |told: &crate::Told| told.letter.is_none() && told.step == notice.step;
-        if notice.told.values().all(told) && !notice.told.is_empty() {
+        let told = self.is_settled(&notice) && !notice.told.is_empty();
+        if told || notice.step >= MAX_STEP {
             return self.opened(now, sighting);
         }
-        Notice { step: notice.step + 1, closed: None, seen_by: self.config.me.clone(), ..notice }
+        let mut notice = Notice { step: notice.step + 1, closed: None, ..notice };
+        if notice.told.values().all(|told| told.letter.is_none()) {
+            notice.what.clone_from(&sighting.what);
+            notice.hint.clone_from(&sighting.hint);
+            notice.seen_by.clone_from(&self.config.me);
+        }
+        notice
+    }
+
+    /// Whether all whom the master tells know all of it, as far as they were told of any.
+    fn is_settled(&self, notice: &Notice) -> bool {
+        let all = self.entries.get(&Incident::new(Kind::Targets, "all"));
+        let is_told = |target: &str| {
+            all.is_none_or(|(_, all)| all.what.split(", ").any(|name| name == target))
+        };
+        notice.told.iter().all(|(target, told)| {
+            !is_told(target) || (told.letter.is_none() && told.step == notice.step)
+        })
     }
 
     fn drop(&mut self, incident: Incident, out: &mut Outbox<Output>) {
@@ -415,21 +479,26 @@ impl Desk {
             let incident = Incident::new(Kind::Targets, "all");
             let known = self.entries.get(&incident);
             if known.is_none_or(|(_, notice)| notice.what != what) && !draft.is_full() {
-                let revision = known.map(|(revision, _)| *revision);
+                let revision = self.revision(&incident);
                 let sighting = Sighting { incident, what, hint: String::new() };
                 draft.put(revision, self.opened(now, &sighting));
             }
         }
+        let wall = self.wall_now(now);
         let mut past: Vec<(WallTime, u64, Incident)> = Vec::new();
         for (revision, notice) in self.entries.values() {
             let over = !notice.is_open() && notice.incident.kind != Kind::Targets;
             if over && !self.is_busy(notice) && !self.seen.contains_key(&notice.incident) {
                 let since = notice.closed.unwrap_or(notice.opened);
+                // A target of another master's may still be being told: its letter must stay whole.
+                let under_way = notice.told.values().any(|told| told.letter.is_some());
+                if under_way && wall.since(since) <= self.config.keep {
+                    continue;
+                }
                 past.push((since, *revision, notice.incident.clone()));
             }
         }
         past.sort();
-        let wall = self.wall_now(now);
         let surplus = past.len().saturating_sub(MAX_PAST);
         let surplus = surplus.max((self.entries.len() + MAX_ITEMS).saturating_sub(MAX_NOTICES));
         for (at, (since, revision, incident)) in past.into_iter().enumerate() {
@@ -447,15 +516,15 @@ impl Desk {
         if self.dropped.1 == 0 || busy || draft.is_full() {
             return;
         }
-        let revision = known.map(|(revision, _)| *revision);
-        let what = format!(
-            "{} incidents were not noted, for {MAX_NOTICES} wait already",
-            core::mem::take(&mut self.dropped.1)
-        );
+        let revision = self.revision(&incident);
+        let dropped = self.dropped.1;
+        let what = format!("{dropped} incidents were not noted, for {MAX_NOTICES} wait already");
         let hint = "look at `skep flock` and `skep members`; see why targets take no letters with \
                     `skep notify ls`"
             .to_owned();
-        draft.put(revision, self.opened(now, &Sighting { incident, what, hint }));
+        if draft.put(revision, self.opened(now, &Sighting { incident, what, hint })) {
+            draft.dropped = dropped;
+        }
     }
 
     /// Whether a target of this node is being told of it, or will be.
@@ -470,17 +539,19 @@ impl Desk {
     fn deliver(
         &mut self,
         now: Time,
+        book: Book,
         entries: &Entries,
         mut draft: Option<&mut Draft>,
         out: &mut Outbox<Output>,
     ) {
+        let held = if book == Book::Own { self.handing_over() } else { Vec::new() };
         for at in 0..self.posts.len() {
             let post = &mut self.posts[at];
             if post.in_flight.is_some() {
                 continue;
             }
             if let Some(name) = under_way(entries, &post.target) {
-                if post.taken.as_ref() == Some(&name) {
+                if post.of(book).taken.as_ref() == Some(&name) {
                     if let Some(draft) = &mut draft {
                         draft.mark(entries, &post.target, &name);
                     }
@@ -493,22 +564,23 @@ impl Desk {
                         (claim.letter == name).then_some((notice, claim))
                     });
                     let letter = Letter::of(&name, items);
-                    post.in_flight = Some(name);
+                    post.in_flight = Some((book, name));
                     let target = post.target.clone();
                     out.push(Output::Post(Post { target, letter }));
                 }
                 continue;
             }
-            post.taken = None;
+            post.of(book).taken = None;
             let due = entries.values().filter(|(_, notice)| post.is_due(notice));
+            let due = due.filter(|(_, notice)| !held.contains(&notice.incident));
             let mut due: Vec<&(u64, Notice)> = due.collect();
             if due.is_empty() {
-                post.due_since = None;
+                post.of(book).due_since = None;
                 continue;
             }
             due.sort_by_key(|(_, notice)| (notice.opened, &notice.incident));
             due.truncate(MAX_ITEMS);
-            let claims = post.claims_at(now, &self.config);
+            let claims = post.claims_at(now, book, &self.config);
             if claims > now {
                 self.wake_at(claims);
                 continue;
@@ -516,67 +588,9 @@ impl Desk {
             if let Some(draft) = &mut draft
                 && draft.claim(&due, &post.target)
             {
-                post.claimed(now, &self.config);
+                draft.claimed.push(post.target.clone());
             }
         }
-    }
-
-    /// What this node tells by itself, as it has had no master for some time.
-    fn tell_by_itself(&mut self, now: Time, out: &mut Outbox<Output>) {
-        let since = self.alone_since.map(|since| since + self.config.alone_after);
-        let alone = since.is_some_and(|at| at <= now) && !self.posts.is_empty();
-        if let Some(at) = since.filter(|at| *at > now) {
-            self.wake_at(at);
-        }
-        if alone {
-            // What the flock is, everybody in it sees: only what is this node's own is told.
-            let own = self.seen.values().filter(|it| it.1.incident.kind.scope() != Scope::Flock);
-            let seen: Vec<Sighting> = own.map(|(_, it)| it.clone()).collect();
-            for sighting in seen {
-                // What the flock knows already, its targets are told of, or will be.
-                let known = self.entries.get(&sighting.incident);
-                if known.is_some_and(|(_, notice)| notice.is_open())
-                    || self.own.contains_key(&sighting.incident)
-                {
-                    continue;
-                }
-                if self.own.len() < MAX_NOTICES {
-                    let notice = self.opened(now, &sighting);
-                    self.own.insert(sighting.incident, (0, notice));
-                } else {
-                    self.drop(sighting.incident, out);
-                }
-            }
-        }
-        if self.own.is_empty() {
-            return;
-        }
-        let mut own = core::mem::take(&mut self.own);
-        let wall = self.wall_now(now);
-        for (incident, (_, notice)) in &mut own {
-            let over = !alone || self.gone_since(now, incident).is_some();
-            if over && notice.is_open() {
-                notice.step += 1;
-                notice.closed = Some(wall);
-            }
-        }
-        // What nobody was told of and is over needs no letter.
-        own.retain(|_, (_, notice)| {
-            notice.is_open() || (!notice.told.is_empty() && self.is_busy(notice))
-        });
-        loop {
-            let mut draft = Draft::default();
-            self.deliver(now, &own, Some(&mut draft), out);
-            if draft.is_empty() {
-                break;
-            }
-            for (incident, change) in draft.changes {
-                if let Some(notice) = change.1 {
-                    own.insert(incident, (0, notice));
-                }
-            }
-        }
-        self.own = own;
     }
 
     fn posted(
@@ -588,12 +602,13 @@ impl Desk {
         out: &mut Outbox<Output>,
     ) {
         let Some(post) = self.posts.iter_mut().find(|post| post.target == *target) else { return };
-        if post.in_flight.as_ref() != Some(&letter) {
+        let Some((book, _)) = post.in_flight.as_ref().filter(|(_, name)| *name == letter) else {
             return;
-        }
+        };
+        let book = *book;
         match outcome {
             Ok(()) => {
-                post.took(letter.clone());
+                post.took(book, letter.clone());
                 out.push(Output::Event(Event::Told { target: target.into(), letter }));
             }
             Err(why) => {
@@ -622,34 +637,49 @@ impl Desk {
         }
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
-        let changes: Vec<Change> = draft
-            .changes
+        let Draft { changes, claimed, dropped } = draft;
+        let changes: Vec<Change> = changes
             .into_iter()
             .map(|(incident, (expect, notice))| Change { incident, expect, notice })
             .collect();
         let expects = changes.iter().map(|it| (it.incident.clone(), it.expect)).collect();
         let until = now + WRITE_PATIENCE;
-        self.writing = Some(Writing { ticket, expects, happened: false, until });
+        self.writing = Some(Writing { ticket, expects, happened: false, until, claimed, dropped });
         self.wake_at(until);
         out.push(Output::Write { ticket, changes });
     }
 
     fn wrote(&mut self, now: Time, ticket: Ticket, happened: bool) {
         let Some(writing) = self.writing.as_mut().filter(|it| it.ticket == ticket) else { return };
-        writing.happened = happened;
-        if !happened {
+        if happened && !writing.happened {
+            writing.happened = true;
+            self.use_up(now);
+        } else if !happened {
             self.writing = None;
             self.write_after = now + WRITE_AGAIN;
         }
     }
 
+    /// What was written counts from here on: had it been refused, no letter would have gone out.
+    fn use_up(&mut self, now: Time) {
+        let Some(writing) = &mut self.writing else { return };
+        for target in core::mem::take(&mut writing.claimed) {
+            if let Some(post) = self.posts.iter_mut().find(|post| post.target == target) {
+                post.claimed(now, Book::Flock, &self.config);
+            }
+        }
+        self.dropped.1 = self.dropped.1.saturating_sub(core::mem::take(&mut writing.dropped));
+    }
+
     /// A write is done with when the entries show it.
     fn settle_write(&mut self, now: Time) {
         let Some(writing) = &self.writing else { return };
-        let shown = writing.expects.iter().all(|(incident, expect)| {
-            self.entries.get(incident).map(|(revision, _)| *revision) != *expect
-        });
+        let shown =
+            writing.expects.iter().all(|(incident, expect)| self.revision(incident) != *expect);
         if (writing.happened && shown) || writing.until <= now {
+            if shown {
+                self.use_up(now);
+            }
             self.writing = None;
         } else {
             let until = writing.until;

@@ -15,6 +15,18 @@ pub const MAX_SUBJECT_BYTES: usize = 128;
 pub const MAX_TEXT_BYTES: usize = 320;
 /// Targets that a node can have. Each adds to every entry how far it was told.
 pub const MAX_TARGETS: usize = 8;
+/// Targets of which an entry tells: also those of earlier masters that were configured otherwise.
+pub const MAX_TOLD: usize = 4 * MAX_TARGETS;
+/// Longest name of a target.
+pub const MAX_TARGET_BYTES: usize = 32;
+/// Longest name of a letter: that of one incident, its occurrence and its step.
+pub const MAX_LETTER_BYTES: usize = 200;
+/// Longest name of an occurrence.
+pub const MAX_ID_BYTES: usize = 64;
+/// Longest name of the node that saw it: as long as any node's.
+pub const MAX_SEEN_BY_BYTES: usize = 200;
+/// How often an incident may have opened and closed: what a peer says beyond it is no incident.
+pub const MAX_STEP: u32 = 1 << 30;
 
 /// Who sees incidents of a kind, and so says when they are over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,10 +130,13 @@ pub struct Incident {
 }
 
 impl Incident {
-    /// An incident, its subject cut to what fits.
+    /// An incident, its subject cut to what fits and with nothing in it that the name of an entry
+    /// may not have.
     #[must_use]
     pub fn new(kind: Kind, subject: &str) -> Self {
-        Self { kind, subject: cut(&subject.to_ascii_lowercase(), MAX_SUBJECT_BYTES) }
+        let plain = |c: char| if is_plain(c) { c } else { '-' };
+        let subject: String = subject.to_ascii_lowercase().chars().map(plain).collect();
+        Self { kind, subject: cut(&subject, MAX_SUBJECT_BYTES) }
     }
 
     /// From the name of an entry.
@@ -152,11 +167,14 @@ pub struct Sighting {
 }
 
 impl Sighting {
-    /// A sighting, its sentences cut to what fits.
+    /// A sighting, its sentences one line each and cut to what fits.
     #[must_use]
     pub fn new(kind: Kind, subject: &str, what: &str, hint: &str) -> Self {
-        let incident = Incident::new(kind, subject);
-        Self { incident, what: cut(what, MAX_TEXT_BYTES), hint: cut(hint, MAX_TEXT_BYTES) }
+        let line = |text: &str| {
+            let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            cut(&line, MAX_TEXT_BYTES)
+        };
+        Self { incident: Incident::new(kind, subject), what: line(what), hint: line(hint) }
     }
 }
 
@@ -211,6 +229,49 @@ impl Notice {
         self.step % 2 == 1 && !self.incident.kind.is_momentary()
     }
 
+    /// Whether every part of it is within its bound and of plain characters, as this build writes
+    /// it: names of letters become headers, and sixteen entries must fit into a command.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        let name =
+            |text: &str, max: usize| (1..=max).contains(&text.len()) && text.chars().all(is_plain);
+        let line = |text: &str, max: usize| text.len() <= max && !text.contains(char::is_control);
+        let told = |(target, told): (&String, &Told)| {
+            let letter = told.letter.as_ref();
+            name(target, MAX_TARGET_BYTES)
+                && told.step <= MAX_STEP
+                && letter.is_none_or(|claim| {
+                    name(&claim.letter, MAX_LETTER_BYTES) && claim.step <= MAX_STEP
+                })
+        };
+        name(&self.id, MAX_ID_BYTES)
+            && name(&self.incident.subject, MAX_SUBJECT_BYTES)
+            && line(&self.what, MAX_TEXT_BYTES)
+            && line(&self.hint, MAX_TEXT_BYTES)
+            && line(&self.seen_by, MAX_SEEN_BY_BYTES)
+            && (1..=MAX_STEP).contains(&self.step)
+            && self.told.len() <= MAX_TOLD
+            && self.told.iter().all(told)
+    }
+
+    /// Bytes that it takes in a command at most, with its name and what is expected of it.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let told = |(target, told): (&String, &Told)| {
+            let letter = told.letter.as_ref();
+            let claim = letter.map_or(0, |claim| claim_weight(target, &claim.letter));
+            target.len() + STEP_WEIGHT + claim
+        };
+        let told: usize = self.told.iter().map(told).sum();
+        let texts = [&self.id, &self.what, &self.hint, &self.seen_by, &self.incident.subject];
+        ENTRY_WEIGHT + texts.iter().map(|text| text.len()).sum::<usize>() + told
+    }
+
+    /// Bytes that the removal of an entry takes in a command at most.
+    pub(crate) const fn gone_weight(incident: &Incident) -> usize {
+        ENTRY_WEIGHT + incident.subject.len()
+    }
+
     /// Whether a target is to be told of it. One that was never told that it began need not hear
     /// that it is over, where another was told both.
     #[must_use]
@@ -220,10 +281,24 @@ impl Notice {
         }
         match self.told.get(target) {
             Some(told) => told.step < self.step,
-            None if self.is_open() => true,
+            None if self.is_open() || self.incident.kind.is_momentary() => true,
             None => self.told.values().all(|told| told.step < self.step),
         }
     }
+}
+
+const fn is_plain(c: char) -> bool {
+    c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_')
+}
+
+/// What names of fields, lengths, numbers and an entry's kind take of a command at most.
+const ENTRY_WEIGHT: usize = 256;
+/// What a step takes besides the target's name.
+pub(crate) const STEP_WEIGHT: usize = 16;
+
+/// What a claim takes at most.
+pub(crate) const fn claim_weight(target: &str, letter: &str) -> usize {
+    target.len() + letter.len() + 48
 }
 
 /// The beginning of a text, whole characters.

@@ -7,8 +7,7 @@ use skep_base::{Digest, WallTime};
 
 use crate::incident::{Claim, Incident, Notice};
 
-/// Incidents in one letter, and entries that one command changes: so many of the longest fit into a
-/// command of 32 KiB.
+/// Incidents in one letter, and entries that one command changes, where their bytes fit into it.
 pub(crate) const MAX_ITEMS: usize = 16;
 
 /// One incident in a letter.

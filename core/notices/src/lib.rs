@@ -42,8 +42,10 @@ mod watch;
 
 pub use config::{Config, ConfigError};
 pub use desk::{Change, Desk, Event, Input, Office, Output, Post, Ticket};
+pub use draft::MAX_CHANGES_BYTES;
 pub use incident::{
-    Claim, Incident, Kind, MAX_NOTICES, MAX_SUBJECT_BYTES, MAX_TARGETS, MAX_TEXT_BYTES, Notice,
+    Claim, Incident, Kind, MAX_ID_BYTES, MAX_LETTER_BYTES, MAX_NOTICES, MAX_SEEN_BY_BYTES,
+    MAX_STEP, MAX_SUBJECT_BYTES, MAX_TARGET_BYTES, MAX_TARGETS, MAX_TEXT_BYTES, MAX_TOLD, Notice,
     Scope, Sighting, Told,
 };
 pub use letter::{Item, Letter};

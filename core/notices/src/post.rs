@@ -27,16 +27,33 @@ pub struct Figures {
     pub again: Option<Time>,
 }
 
+/// Where a letter's incidents stand: no letter has incidents of both, and what is claimed, taken
+/// or due of one says nothing of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Book {
+    /// Among the entries of the catalog.
+    Flock,
+    /// With this node alone.
+    Own,
+}
+
+/// How far what stands in one book was told.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Progress {
+    /// The letter that was taken, where that is not noted yet.
+    pub(crate) taken: Option<String>,
+    /// Since when something is due.
+    pub(crate) due_since: Option<Time>,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Post {
     pub(crate) target: String,
     kinds: Vec<Kind>,
-    /// The letter that is being handed over now.
-    pub(crate) in_flight: Option<String>,
-    /// The letter that it took, where that is not noted yet.
-    pub(crate) taken: Option<String>,
-    /// Since when something is due to it.
-    pub(crate) due_since: Option<Time>,
+    /// The letter that is being handed over now: one at a time, of whichever book.
+    pub(crate) in_flight: Option<(Book, String)>,
+    flock: Progress,
+    own: Progress,
     /// Not before this, after failures.
     pub(crate) next: Time,
     pub(crate) figures: Figures,
@@ -51,8 +68,8 @@ impl Post {
             target,
             kinds,
             in_flight: None,
-            taken: None,
-            due_since: None,
+            flock: Progress::default(),
+            own: Progress::default(),
             next: now,
             figures: Figures::default(),
             tries: 0,
@@ -66,24 +83,32 @@ impl Post {
         wanted && notice.is_due(&self.target)
     }
 
+    /// How far a book was told.
+    pub(crate) const fn of(&mut self, book: Book) -> &mut Progress {
+        match book {
+            Book::Flock => &mut self.flock,
+            Book::Own => &mut self.own,
+        }
+    }
+
     /// When what is due may be claimed: gathered for long enough, and not too fast.
-    pub(crate) fn claims_at(&mut self, now: Time, config: &Config) -> Time {
-        let since = *self.due_since.get_or_insert(now);
+    pub(crate) fn claims_at(&mut self, now: Time, book: Book, config: &Config) -> Time {
+        let since = *self.of(book).due_since.get_or_insert(now);
         let credit = config.interval() * (BURST - 1);
         let earned = Time::from_nanos(self.paid.as_nanos().saturating_sub(nanos(credit)));
         (since + config.gather).max(earned)
     }
 
     /// A letter was claimed.
-    pub(crate) fn claimed(&mut self, now: Time, config: &Config) {
-        self.due_since = None;
+    pub(crate) fn claimed(&mut self, now: Time, book: Book, config: &Config) {
+        self.of(book).due_since = None;
         self.paid = self.paid.max(now) + config.interval();
     }
 
     /// A letter was handed over.
-    pub(crate) fn took(&mut self, letter: String) -> bool {
+    pub(crate) fn took(&mut self, book: Book, letter: String) -> bool {
         self.in_flight = None;
-        self.taken = Some(letter);
+        self.of(book).taken = Some(letter);
         self.tries = 0;
         self.figures.taken += 1;
         self.figures.again = None;
@@ -107,6 +132,16 @@ impl Post {
         let since = self.figures.failing.take().map(|(since, _)| since);
         self.figures.failing = Some((since.unwrap_or(now), why));
         since.is_none()
+    }
+
+    /// What must hold between calls.
+    pub(crate) fn check(&self) {
+        let Some((book, letter)) = &self.in_flight else { return };
+        let of = match book {
+            Book::Flock => &self.flock,
+            Book::Own => &self.own,
+        };
+        assert!(of.taken.as_ref() != Some(letter), "what was taken is not handed over again");
     }
 }
 

@@ -1,3 +1,4 @@
+mod late;
 mod lines;
 mod net;
 mod queue;

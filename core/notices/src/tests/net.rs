@@ -11,8 +11,8 @@ use core::time::Duration;
 use skep_base::{Outbox, Rng, Time, WallTime};
 
 use crate::{
-    Change, Config, Desk, Event, Incident, Input, Kind, Letter, Notice, Office, Output, Post,
-    Sighting, Ticket,
+    Change, Config, Desk, Event, Incident, Input, Kind, Letter, MAX_CHANGES_BYTES, Notice, Office,
+    Output, Post, Scope, Sighting, Ticket,
 };
 
 /// What was handed to a target.
@@ -39,7 +39,21 @@ pub(super) struct Net {
     pub(super) dies_after: Option<usize>,
     /// A write of the master that dies then may have happened.
     pub(super) dies_having_written: bool,
+    /// How long a target takes to say that it took a letter, and a master what became of a write.
+    pub(super) takes: Duration,
+    /// Writes that come to nothing from now on, though nothing stands against them.
+    pub(super) refuses: usize,
+    /// How far each occurrence had come that was ever in an entry.
+    pub(super) ever: BTreeMap<(Incident, String), u32>,
+    /// Entries that say nothing, with their revisions.
+    garbled: BTreeMap<Incident, u64>,
+    /// What each of them said.
+    pub(super) ever_said: BTreeSet<(Incident, String)>,
     waiting: Vec<(String, Output)>,
+    later: BTreeMap<(Time, u64), (String, Input)>,
+    answers: u64,
+    /// Letters that each desk knows to be taken, by target.
+    known: BTreeSet<(String, String, String)>,
     config: Config,
     seed: u64,
 }
@@ -59,7 +73,15 @@ impl Net {
             events: Vec::new(),
             dies_after: None,
             dies_having_written: false,
+            takes: Duration::ZERO,
+            refuses: 0,
+            ever: BTreeMap::new(),
+            garbled: BTreeMap::new(),
+            ever_said: BTreeSet::new(),
             waiting: Vec::new(),
+            later: BTreeMap::new(),
+            answers: 0,
+            known: BTreeSet::new(),
             config,
             seed: 7,
         };
@@ -87,6 +109,8 @@ impl Net {
     pub(super) fn kill(&mut self, node: &str) {
         self.desks.remove(node);
         self.waiting.retain(|(of, _)| of != node);
+        self.later.retain(|_, (of, _)| of != node);
+        self.known.retain(|(of, ..)| of != node);
         if self.master.as_deref() == Some(node) {
             self.master = None;
         }
@@ -99,6 +123,20 @@ impl Net {
 
     pub(super) fn is_right(&mut self, kind: Kind, subject: &str) {
         self.wrong.remove(&(kind, subject.into()));
+        self.tell_all();
+    }
+
+    /// Somebody writes an entry that nobody can read.
+    pub(super) fn garbles(&mut self, kind: Kind, subject: &str) {
+        self.revision += 1;
+        self.garbled.insert(Incident::new(kind, subject), self.revision);
+        self.tell_all();
+    }
+
+    /// Somebody writes an entry, past every desk.
+    pub(super) fn forges(&mut self, notice: Notice) {
+        self.revision += 1;
+        self.entries.insert(notice.incident.clone(), (self.revision, notice));
         self.tell_all();
     }
 
@@ -117,7 +155,16 @@ impl Net {
                 .desks
                 .iter()
                 .filter_map(|(node, desk)| desk.deadline().map(|(at, _)| (at, node.clone())));
-            let Some((at, node)) = due.min().filter(|(at, _)| *at <= end) else { break };
+            let due = due.min().filter(|(at, _)| *at <= end);
+            let answer = self.later.keys().next().copied().filter(|(at, _)| *at <= end);
+            if let Some(key) = answer.filter(|key| due.as_ref().is_none_or(|(at, _)| key.0 <= *at))
+            {
+                self.now = self.now.max(key.0);
+                let answered = self.later.remove(&key);
+                answered.into_iter().for_each(|(node, input)| self.answer(&node, input));
+                continue;
+            }
+            let Some((at, node)) = due else { break };
             assert!(at >= self.now || self.now <= end, "time goes on");
             self.now = self.now.max(at);
             self.feed(&node, |desk, now, out| desk.tick(now, out));
@@ -129,6 +176,10 @@ impl Net {
     pub(super) fn names(&self, target: &str) -> BTreeSet<String> {
         let of = self.arrived.iter().filter(|it| it.target == target);
         of.map(|it| it.letter.name.clone()).collect()
+    }
+
+    pub(super) fn wall(&self) -> WallTime {
+        WallTime::from_unix_ms(self.now.as_nanos() / 1_000_000)
     }
 
     /// In how many letters of different names each step of each incident came to a target.
@@ -156,13 +207,13 @@ impl Net {
             Some(_) => Office::Served,
             None => Office::Alone,
         };
-        let own = |kind: Kind| matches!(kind, Kind::Certificate | Kind::DiskFailed);
+        let own = |kind: Kind| kind.scope() != Scope::Flock;
         let sees = |(kind, subject): &&(Kind, String)| !own(*kind) || subject == node;
         let sighting = |(kind, subject): &(Kind, String)| {
             Sighting::new(*kind, subject, &format!("{subject} is wrong"), "do something")
         };
         let sightings: Vec<Sighting> = self.wrong.iter().filter(sees).map(sighting).collect();
-        let wall = WallTime::from_unix_ms(self.now.as_nanos() / 1_000_000);
+        let wall = self.wall();
         self.feed(node, |desk, now, out| desk.handle(now, Input::Office(office), out));
         self.feed(node, |desk, now, out| {
             desk.handle(now, Input::Sees { wall, sightings }, out);
@@ -171,8 +222,10 @@ impl Net {
     }
 
     fn show(&mut self, node: &str) {
-        let entries: Vec<(u64, Notice)> = self.entries.values().cloned().collect();
-        self.feed(node, |desk, now, out| desk.handle(now, Input::Entries(entries), out));
+        let notices: Vec<(u64, Notice)> = self.entries.values().cloned().collect();
+        let unreadable = self.garbled.iter().map(|(it, revision)| (*revision, it.clone()));
+        let entries = Input::Entries { notices, unreadable: unreadable.collect() };
+        self.feed(node, |desk, now, out| desk.handle(now, entries, out));
     }
 
     fn feed(&mut self, node: &str, what: impl FnOnce(&mut Desk, Time, &mut Outbox<Output>)) {
@@ -213,42 +266,66 @@ impl Net {
             Output::Post(Post { target, letter }) => {
                 self.attempts.push((self.now, target.clone()));
                 let name = letter.name.clone();
+                let known = (node.to_owned(), target.clone(), name.clone());
+                assert!(!self.known.contains(&known), "{known:?} was taken, and is sent again");
                 let outcome = if self.away.contains(&target) {
                     Err("nobody listens there".to_owned())
                 } else {
                     self.arrived.push(Arrived { at: self.now, target: target.clone(), letter });
                     Ok(())
                 };
-                let posted = Input::Posted { target, letter: name, outcome };
-                self.feed(node, |desk, now, out| desk.handle(now, posted, out));
+                self.answer_later(node, Input::Posted { target, letter: name, outcome });
             }
             Output::Event(event) => self.events.push(event),
         }
     }
 
     fn wrote(&mut self, node: &str, ticket: Ticket, changes: &[Change]) {
-        let happened = self.master.is_some() && self.write(changes);
-        let wrote = Input::Wrote { ticket, happened };
-        self.feed(node, |desk, now, out| desk.handle(now, wrote, out));
+        let refused = self.refuses > 0;
+        self.refuses = self.refuses.saturating_sub(1);
+        let happened = self.master.is_some() && !refused && self.write(changes);
+        self.answer_later(node, Input::Wrote { ticket, happened });
         let nodes: Vec<String> = self.desks.keys().cloned().collect();
         for node in nodes {
             self.show(&node);
         }
     }
 
+    fn answer_later(&mut self, node: &str, input: Input) {
+        if self.takes.is_zero() {
+            return self.answer(node, input);
+        }
+        self.answers += 1;
+        self.later.insert((self.now + self.takes, self.answers), (node.into(), input));
+    }
+
+    fn answer(&mut self, node: &str, input: Input) {
+        if let Input::Posted { target, letter, outcome: Ok(()) } = &input {
+            self.known.insert((node.into(), target.clone(), letter.clone()));
+        }
+        self.feed(node, |desk, now, out| desk.handle(now, input, out));
+    }
+
     /// As a catalog does: all of it, if every entry is as was expected.
     fn write(&mut self, changes: &[Change]) -> bool {
         assert!(changes.len() <= 16, "it fits into a command");
+        let weight = changes.iter().filter_map(|it| it.notice.as_ref()).map(Notice::weight);
+        assert!(weight.sum::<usize>() <= MAX_CHANGES_BYTES, "its bytes as well");
         let holds = |change: &Change| {
-            self.entries.get(&change.incident).map(|(revision, _)| *revision) == change.expect
+            let known = self.entries.get(&change.incident).map(|(revision, _)| *revision);
+            known.or_else(|| self.garbled.get(&change.incident).copied()) == change.expect
         };
         if !changes.iter().all(holds) {
             return false;
         }
         self.revision += 1;
         for change in changes {
+            self.garbled.remove(&change.incident);
             match &change.notice {
                 Some(notice) => {
+                    let occurrence = (notice.incident.clone(), notice.id.clone());
+                    self.ever.insert(occurrence, notice.step);
+                    self.ever_said.insert((notice.incident.clone(), notice.what.clone()));
                     let entry = (self.revision, notice.clone());
                     self.entries.insert(change.incident.clone(), entry);
                 }
