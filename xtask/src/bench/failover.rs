@@ -2,8 +2,8 @@
 //!
 //! Agents run on this machine with TLS on, timers as they come, and a catalog on disk. What is cut
 //! off, or parted, sits on hosts of `testing/lab`. The peer, where it is installed, is etcd with
-//! three members and Debian's defaults: written to in the same rhythm, struck in the same way. Beside
-//! a host that is cut off stands keepalived.
+//! three members and Debian's defaults: written to in the same rhythm, struck in the same
+//! way. Beside a host that is cut off stands keepalived.
 //!
 //! | part | measures |
 //! |---|---|

@@ -120,9 +120,7 @@ fn holders(hosts: &[Host], address: Ipv4Addr) -> Result<Vec<bool>> {
 
 /// Debian's example with the interval it has by default.
 fn config(address: Ipv4Addr, priority: u8) -> String {
-    format!(
-        "vrrp_instance V {{\n    state BACKUP\n    interface eth0\n    virtual_router_id 51\n    \
-         priority {priority}\n    advert_int 1\n    virtual_ipaddress {{\n        {address}/16\n    \
-         }}\n}}\n"
-    )
+    let shared = format!("    virtual_ipaddress {{\n        {address}/16\n    }}\n");
+    let own = format!("    virtual_router_id 51\n    priority {priority}\n    advert_int 1\n");
+    format!("vrrp_instance V {{\n    state BACKUP\n    interface eth0\n{own}{shared}}}\n")
 }
