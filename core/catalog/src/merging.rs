@@ -130,6 +130,14 @@ impl Catalog {
         let from = Some(Source { lineage: foreign.lineage, index: foreign.index });
         let mut changed = Vec::new();
         for Write { key, put, .. } in command.writes {
+            // Who was told of what is no wish of anybody's: nobody need decide about it, and what
+            // is said here stays. Which of their revisions it stands for is noted all the same, or
+            // no later command that names it would have happened, whatever else it changes.
+            if key.kind() == Kind::NOTICE && self.is_changed_here(&key, &foreign) {
+                self.stand_for(at, &key, from);
+                changed.push(key);
+                continue;
+            }
             // What an entry said already made no version there, and no revision that a later
             // write expects.
             let there = self.foreign_view(&key, &foreign);
@@ -145,10 +153,6 @@ impl Catalog {
                 put,
             };
             if let Some(logged) = self.contradicted(&key, &foreign, ours.put.as_ref()) {
-                // Who was told of what is no wish of anybody's: nobody need decide about it.
-                if key.kind() == Kind::NOTICE {
-                    continue;
-                }
                 let version = Version { revision: foreign.index, stamp: foreign.stamp, ..ours };
                 let conflict = Conflict { key, version };
                 let Version { who, when, .. } = conflict.version.clone();
@@ -163,6 +167,13 @@ impl Catalog {
             }
         }
         Outcome::Applied { changed }
+    }
+
+    /// Has what an entry says stand for a version of the other flock's.
+    fn stand_for(&mut self, at: (u64, Stamp), key: &Key, from: Option<Source>) {
+        let Some(newest) = self.slot(key).and_then(Slot::newest) else { return };
+        let ours = Version { revision: at.0, stamp: at.1, from, ..newest.clone() };
+        self.write(key, ours);
     }
 
     /// What the other flock had wanted of an entry before it came to want what is there is logged
@@ -215,15 +226,20 @@ impl Catalog {
     /// Where what another flock wanted of an entry is logged, if this one changed it as well, and
     /// to something else.
     fn contradicted(&self, key: &Key, foreign: &Foreign, put: Option<&Payload>) -> Option<Key> {
-        let slot = self.slot(key)?;
+        let same = self.slot(key)?.live().map(|(_, payload)| payload) == put;
+        let contradicts = self.is_changed_here(key, foreign) && !same;
+        contradicts.then(|| logged_as(foreign.lineage, key)).flatten()
+    }
+
+    /// Whether this flock changed an entry since the fork, or may have.
+    fn is_changed_here(&self, key: &Key, foreign: &Foreign) -> bool {
+        let Some(slot) = self.slot(key) else { return false };
         let foreign_too =
             |version: &Version| version.from.is_some_and(|from| from.lineage == foreign.lineage);
         let after = |version: &Version| version.revision > foreign.common;
         let versions = slot.versions();
         let unknown = slot.is_cut() && versions.iter().all(after);
-        let ours = versions.iter().any(|version| after(version) && !foreign_too(version));
-        let same = slot.live().map(|(_, payload)| payload) == put;
-        if (ours || unknown) && !same { logged_as(foreign.lineage, key) } else { None }
+        unknown || versions.iter().any(|version| after(version) && !foreign_too(version))
     }
 }
 

@@ -116,6 +116,8 @@ pub struct Happened {
 pub struct Watch {
     config: WatchConfig,
     seen: Option<Seen>,
+    /// The last flock that it was in: who does not vote knows of none while it has no master.
+    flock: Option<FlockSeen>,
     /// The master that was told of last.
     master: Option<NodeName>,
     parted: BTreeSet<NodeName>,
@@ -134,6 +136,7 @@ impl Watch {
         Self {
             config,
             seen: None,
+            flock: None,
             master: None,
             parted: BTreeSet::new(),
             lost: BTreeSet::new(),
@@ -147,7 +150,7 @@ impl Watch {
     pub fn handle(&mut self, now: Time, seen: Seen, out: &mut Outbox<Happened>) {
         let before = self.seen.take().unwrap_or_default();
         self.gather(now, &before, &seen);
-        self.flock(&before, &seen, out);
+        self.flock(&seen, out);
         if before.role != seen.role && !before.role.is_empty() {
             out.push(Happened { before: Some(before.role.into()), ..of(What::RoleChanged) });
         }
@@ -236,9 +239,9 @@ impl Watch {
     }
 
     /// Whether the node's flock is another.
-    fn flock(&mut self, before: &Seen, seen: &Seen, out: &mut Outbox<Happened>) {
+    fn flock(&mut self, seen: &Seen, out: &mut Outbox<Happened>) {
         let Some(flock) = &seen.flock else { return };
-        let Some(was) = &before.flock else {
+        let Some(was) = self.flock.replace(flock.clone()) else {
             out.push(of(What::Formed));
             return;
         };
@@ -247,7 +250,7 @@ impl Watch {
         }
         let forked = flock.parent == Some(was.lineage);
         let what = if forked { What::Formed } else { What::Merged };
-        out.push(Happened { before: Some(was.name.clone()), ..of(what) });
+        out.push(Happened { before: Some(was.name), ..of(what) });
     }
 }
 

@@ -69,6 +69,43 @@ fn who_was_told_of_what_is_no_conflict() {
     assert!(!export(&ours).contains("web-1"), "a backup has none of it");
 }
 
+/// What a master notes of its letters comes in commands of several entries.
+#[test]
+fn who_was_told_on_the_other_side_is_known_though_this_one_noted_something_as_well() {
+    let (one, two) = ("notice/on-hold.web-1", "notice/on-hold.web-2");
+    let mut base = Catalog::new();
+    for name in [one, two] {
+        set(&mut base, name, Some("open"));
+    }
+    let mut ours = base.clone();
+    let mut theirs = Flock::of(&base);
+    set(&mut ours, one, Some("told here"));
+    let both = |theirs: &mut Flock, expect: Option<(u64, u64)>, value: &str, happens: bool| {
+        let live = |name: &str| theirs.catalog.live(&key(name)).unwrap().0.revision;
+        let (first, second) = expect.unwrap_or_else(|| (live(one), live(two)));
+        let index = theirs.catalog.index() + 1;
+        let bytes = command(alloc::vec![
+            write(one, Expect::Revision(first), Some(value)),
+            write(two, Expect::Revision(second), Some(value)),
+        ]);
+        theirs.log.push((index, bytes.clone()));
+        let outcome = theirs.catalog.apply(index, OTHER, Origin::Own, &bytes);
+        assert_eq!(matches!(outcome, Outcome::Applied { .. }), happens, "{value}: {outcome:?}");
+    };
+    both(&mut theirs, None, "claimed", true);
+    // Refused there, for one of the two had gone on: it must not be half there here.
+    both(&mut theirs, Some((1, 3)), "refused", false);
+    both(&mut theirs, None, "told", true);
+    both(&mut theirs, None, "over", true);
+    theirs.hand_over(&mut ours, base.index());
+    assert_eq!(says(&ours, one).as_deref(), Some("told here"));
+    assert_eq!(says(&ours, two).as_deref(), Some("over"));
+    assert_eq!(conflicts(&ours), []);
+    let root = ours.root();
+    theirs.hand_over(&mut ours, base.index());
+    assert_eq!(ours.root(), root, "another that has it hands it over as well");
+}
+
 #[test]
 fn both_sides_changes_are_there_or_in_the_conflict_log() {
     let mut base = Catalog::new();

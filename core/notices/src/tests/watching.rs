@@ -146,6 +146,34 @@ fn a_part_that_founds_itself_again_forms_and_one_that_goes_on_in_another_merges(
     assert_eq!(whats(&events), [What::Merged, What::MasterChanged]);
 }
 
+/// What a node that does not vote sees while the flock has no master.
+fn in_no_flock(present: &str) -> Seen {
+    Seen { flock: None, ..seen(1, "", present) }
+}
+
+#[test]
+fn a_node_that_knows_of_no_flock_while_there_is_no_master_is_in_the_same_one_afterwards() {
+    let mut story = Story::new();
+    story.sees(seen(1, "a", "a b c"));
+    story.after(MINUTE);
+    assert_eq!(story.sees(in_no_flock("b c")), []);
+    assert_eq!(whats(&story.sees(seen(1, "b", "b c"))), [What::MasterChanged]);
+}
+
+#[test]
+fn a_flock_that_is_another_after_such_a_time_formed_or_merged_and_its_last_name_is_told() {
+    for (parent, what) in [(Some(1), What::Formed), (None, What::Merged)] {
+        let mut story = Story::new();
+        story.sees(seen(1, "a", "a b c"));
+        assert_eq!(story.sees(in_no_flock("a b c")), []);
+        let mut other = seen(2, "b", "a b c");
+        other.flock.as_mut().unwrap().parent = parent;
+        let events = story.sees(other);
+        assert_eq!(whats(&events), [what, What::MasterChanged]);
+        assert_eq!(events[0].before, Some("flock-1".to_owned()));
+    }
+}
+
 #[test]
 fn a_role_is_told_when_it_changes() {
     let mut story = Story::new();
