@@ -4,7 +4,7 @@ use std::io::BufRead as _;
 
 use anyhow::{Context as _, bail};
 use skep_base::NodeName;
-use skep_control::api::{Code, ImportCatalog, ManageFlock, Recovery, Refusal};
+use skep_control::api::{Code, ImportCatalog, Imported, ManageFlock, Recovery, Refusal};
 use skep_control::{Client, ClientError};
 
 use super::{Screen, connect};
@@ -45,6 +45,9 @@ pub(super) async fn flock(args: FlockArgs, screen: &mut Screen<'_>) -> anyhow::R
 
 /// Says what would be lost, asks, founds, and imports: each only where the one before allows it.
 async fn recover(args: FlockRecover, screen: &mut Screen<'_>) -> anyhow::Result<Exit> {
+    if args.json.json && !args.yes && !args.dry_run {
+        bail!("nothing is done: with --json nobody is asked; give --yes to mean it, or --dry-run");
+    }
     let client = connect(&args.socket).await?;
     let file = match &args.from {
         Some(path) => Some(
@@ -57,51 +60,80 @@ async fn recover(args: FlockRecover, screen: &mut Screen<'_>) -> anyhow::Result<
     let how = ImportCatalog { replace: args.replace, dry_run: true };
     if let Some(text) = &file {
         let planned = client.import_catalog(how, text.clone()).await?;
-        if !args.json.json {
-            screen.text(&render::imported(&planned, true))?;
-        }
+        say(&args, screen, || render::imported(&planned, true))?;
     }
     let recovery = client.flock_recovery().await?;
     let led = client.flock().await?.management.master;
-    let import_alone = file.is_some() && led.is_some();
     if args.dry_run {
         screen.answer(args.json, &recovery, |recovery, _| render::recovery(recovery))?;
         return Ok(Exit::Done);
     }
-    match led.filter(|_| import_alone) {
+    let mut done = Recovered { recovery, founded: None, imported: None };
+    match led.filter(|_| file.is_some()) {
         Some(master) => {
-            screen.text(&format!(
-                "The flock has a master, {master}: nothing is founded, the file is imported.\n"
-            ))?;
-            confirm(args.yes, &recovery.node, screen)?;
+            say(&args, screen, || {
+                format!(
+                    "The flock has a master, {master}: nothing is founded, the file is imported.\n"
+                )
+            })?;
+            confirm(args.yes, &done.recovery.node, screen)?;
         }
-        None => found(&client, &recovery, args.yes, screen).await?,
+        None => done.founded = Some(found(&client, &done.recovery, &args, screen).await?),
     }
-    let Some(text) = file else { return Ok(Exit::Done) };
-    let how = ImportCatalog { dry_run: false, ..how };
-    let imported = client.import_catalog(how, text).await.context(
-        "the file is not imported yet: once `skep flock` shows a master, `skep catalog import` \
-         does it",
-    )?;
-    screen.answer(args.json, &imported, |imported, _| render::imported(imported, false))?;
-    Ok(if imported.stopped.is_some() { Exit::Failed } else { Exit::Done })
+    let mut exit = Exit::Done;
+    if let Some(text) = file {
+        let how = ImportCatalog { dry_run: false, ..how };
+        let imported = client.import_catalog(how, text).await.context(
+            "the file is not imported yet: once `skep flock` shows a master, `skep catalog \
+             import` does it",
+        )?;
+        say(&args, screen, || render::imported(&imported, false))?;
+        exit = if imported.stopped.is_some() { Exit::Failed } else { Exit::Done };
+        done.imported = Some(imported);
+    }
+    if args.json.json {
+        screen.answer(args.json, &done, |_, _| String::new())?;
+    }
+    Ok(exit)
+}
+
+/// What `skep flock recover --json` says, once, at its end.
+#[derive(serde::Serialize)]
+struct Recovered {
+    /// As it was before.
+    recovery: Recovery,
+    /// What the agent said, where it founded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    founded: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    imported: Option<Imported>,
+}
+
+/// Says something to a person.
+fn say(
+    args: &FlockRecover,
+    screen: &mut Screen<'_>,
+    text: impl FnOnce() -> String,
+) -> anyhow::Result<()> {
+    if args.json.json { Ok(()) } else { screen.text(&text()) }
 }
 
 async fn found(
     client: &Client,
     recovery: &Recovery,
-    yes: bool,
+    args: &FlockRecover,
     screen: &mut Screen<'_>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<String> {
     if let Some(why) = &recovery.refused {
         let refusal = Refusal::new(Code::Refused, format!("nothing is founded: {why}"));
         let refusal = refusal.hint("see `skep flock`; to restore entries, `skep catalog import`");
         return Err(ClientError::Refused(refusal).into());
     }
-    screen.text(&render::recovery(recovery))?;
-    confirm(yes, &recovery.node, screen)?;
+    say(args, screen, || render::recovery(recovery))?;
+    confirm(args.yes, &recovery.node, screen)?;
     let accepted = client.manage_flock(&ManageFlock::Recover).await?;
-    screen.text(&format!("{}\n", accepted.message))
+    say(args, screen, || format!("{}\n", accepted.message))?;
+    Ok(accepted.message)
 }
 
 /// Lets a person say that it is meant, and on which node.

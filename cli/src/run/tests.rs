@@ -284,6 +284,32 @@ async fn a_file_is_imported_into_what_was_founded_for_it_or_into_the_flock_that_
 }
 
 #[tokio::test]
+async fn a_recovery_for_a_program_says_all_of_it_in_one_object_and_asks_nobody() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[setting.motd]\nvalue = 1\n").unwrap();
+    let from = file.path().to_str().unwrap();
+    let cases: [(&[&str], u32); 3] =
+        [(&["--force", "--yes"], 1), (&["--from", from, "--yes"], 101), (&["--force"], 0)];
+    for (words, wanted) in cases {
+        let orders = std::sync::Arc::default();
+        let words: Vec<&str> =
+            ["flock", "recover", "--json"].iter().chain(words).copied().collect();
+        let (text, end) = skep(&words, lonely(std::sync::Arc::clone(&orders))).await;
+        assert_eq!(orders.load(std::sync::atomic::Ordering::Relaxed), wanted, "{words:?}");
+        if wanted == 0 {
+            let error = format!("{:#}", end.unwrap_err());
+            assert!(text.is_empty() && error.contains("nothing is done"), "{text:?} {error}");
+            continue;
+        }
+        assert_eq!(end.unwrap(), Exit::Done);
+        let said: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(said["founded"], "founded", "{text}");
+        assert_eq!(said["recovery"]["node"], "web-1", "{text}");
+        assert_eq!(said["imported"]["set"][0].is_string(), wanted == 101, "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_recovery_beside_a_master_is_refused_and_says_what_to_do() {
     let answer = |request| match request {
         Request::FlockRecovery(reply) => {
