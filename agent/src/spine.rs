@@ -120,7 +120,7 @@ pub enum Request {
         /// Which letter.
         letter: String,
         /// Why it was not taken.
-        outcome: Result<(), String>,
+        outcome: Result<(), skep_notices::Untaken>,
     },
     /// The name of somebody who asked is known.
     Called {

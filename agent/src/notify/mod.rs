@@ -19,8 +19,9 @@ use skep_base::{NodeId, NodeName, Outbox, Rng, Time};
 use skep_catalog::{Command, Expect, Kind, Wish, Write};
 use skep_control::api::{EventKind, NotifyTested, Problem, TestNotify};
 use skep_control::{Reply, api};
-use skep_notices::{Change, Desk, Event, FlockSeen, Input, Office, Output, Seen, Ticket};
+use skep_notices::{Change, Desk, Event, FlockSeen, Input, Office, Output, Seen, Ticket, Untaken};
 use skep_runner::Runner;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::catalog::Waiting;
@@ -29,6 +30,7 @@ use crate::spine::{Request, Spine};
 use crate::status::millis;
 use entry::Entry;
 use letters::Parcel;
+use send::Failure;
 pub(crate) use shown::metrics;
 
 /// How often it is looked at what is wrong where nothing seems to have happened: certificates age,
@@ -58,6 +60,8 @@ pub(crate) struct Notify {
     wrote: Vec<(Ticket, bool)>,
     /// Letters that are being handed over; they end with this.
     posting: BTreeMap<String, AbortOnDropHandle<()>>,
+    /// Tests that somebody waits for; they end with this.
+    testing: JoinSet<()>,
 }
 
 impl Notify {
@@ -82,6 +86,7 @@ impl Notify {
             entries_changed: true,
             wrote: Vec::new(),
             posting: BTreeMap::new(),
+            testing: JoinSet::new(),
         }
     }
 
@@ -270,8 +275,11 @@ impl Spine {
         let task = tokio::spawn(async move {
             // One that breaks off has failed as any other, and is tried again.
             let outcome = AbortOnDropHandle::new(tokio::spawn(delivery)).await;
-            let outcome = outcome.unwrap_or_else(|error| Err((error.to_string(), "")));
-            let outcome = outcome.map(drop).map_err(|(why, _)| why);
+            let broke_off = |error: JoinError| Err(Failure::new(error.to_string(), ""));
+            let outcome = outcome.unwrap_or_else(broke_off);
+            let outcome = outcome
+                .map(|said| tracing::info!(%target, letter = %letter.name, "{said}"))
+                .map_err(|Failure { why, for_good, .. }| Untaken { why, for_good });
             let posted = Request::Posted { target, letter: letter.name, outcome };
             if requests.send(posted).await.is_err() {
                 tracing::trace!("the agent has ended");
@@ -285,7 +293,7 @@ impl Spine {
         &mut self,
         target: String,
         letter: String,
-        outcome: Result<(), String>,
+        outcome: Result<(), Untaken>,
     ) {
         let now = self.clock.now();
         let Some(notify) = &mut self.notify else { return };
@@ -307,6 +315,14 @@ impl Spine {
                 let hint = "it is tried again and again; `skep notify test` says more".to_owned();
                 self.note(EventKind::Problem { message, hint: Some(hint) });
             }
+            Event::GivenUp { target, letter, why } => {
+                let message = format!(
+                    "target {target} refused {letter} for a day, and gets it no more: {why}"
+                );
+                tracing::warn!("{message}");
+                let hint = "what was in it is in `skep notify ls`; later letters go out".to_owned();
+                self.note(EventKind::Problem { message, hint: Some(hint) });
+            }
             Event::Dropped { incident } => {
                 let message = format!("incident {incident} is not noted: there are too many");
                 tracing::warn!("{message}");
@@ -317,8 +333,8 @@ impl Spine {
     }
 
     /// Tries all targets, or one; answers when each has answered.
-    pub(crate) fn test_notify(&self, test: TestNotify, reply: Reply<Vec<NotifyTested>>) {
-        let Some(notify) = &self.notify else { return };
+    pub(crate) fn test_notify(&mut self, test: TestNotify, reply: Reply<Vec<NotifyTested>>) {
+        let Some(notify) = &mut self.notify else { return };
         let wanted = |name: &String| test.target.as_ref().is_none_or(|only| only == name);
         let targets: Vec<(String, Target)> = notify
             .targets
@@ -338,10 +354,12 @@ impl Spine {
         }
         let parcel = Parcel::test(&notify.bloc, notify.me.as_str(), self.clock.wall());
         let runner = notify.runner.clone();
-        tokio::spawn(async move {
+        while notify.testing.try_join_next().is_some() {}
+        notify.testing.spawn(async move {
             let tries = targets.into_iter().map(|(name, target)| {
                 let (runner, parcel) = (runner.clone(), parcel.clone());
-                tokio::spawn(async move { try_target(name, &target, &runner, &parcel).await })
+                let test = async move { try_target(name, &target, &runner, &parcel).await };
+                AbortOnDropHandle::new(tokio::spawn(test))
             });
             let tries: Vec<_> = tries.collect();
             let mut tested = Vec::new();
@@ -366,11 +384,12 @@ async fn try_target(
     let outcome = tokio::time::timeout(TEST_PATIENCE, send::deliver(target, runner, parcel)).await;
     let outcome = outcome.unwrap_or_else(|_| {
         let why = format!("no answer within {} s", TEST_PATIENCE.as_secs());
-        Err((why, "it may answer later: a letter about an incident is waited for longer"))
+        let hint = "it may answer later: a letter about an incident is waited for longer";
+        Err(Failure::new(why, hint))
     });
     let (taken, said, hint) = match outcome {
         Ok(said) => (true, said, None),
-        Err((why, hint)) => (false, why, Some(hint.to_owned())),
+        Err(Failure { why, hint, .. }) => (false, why, Some(hint.to_owned())),
     };
     let took_ms = millis(began.elapsed());
     let (way, place) = (target.way().to_owned(), target.place());

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use skep_notify::NotifyError;
 use skep_runner::Runner;
 
 use super::letters::Parcel;
@@ -10,23 +11,42 @@ use crate::config::high::Command;
 use crate::config::telling::{Run, Target};
 use crate::hooks::{carry_out, job};
 
+/// What to do where a program failed.
+const NO_SENDMAIL: &str = "is a mail system installed, and its program where it says?";
+const NO_COMMAND: &str = "run the command by hand: 0 means that it took the letter";
 /// How long a local mail system may take to put a mail into its queue.
 const SENDMAIL_TIME: Duration = Duration::from_secs(60);
 
-/// What was answered; or why it was not taken, and what to do.
+/// Why a letter was not taken.
+pub(super) struct Failure {
+    pub(super) why: String,
+    /// What to do.
+    pub(super) hint: &'static str,
+    /// Whether the target refuses this letter, and not only now.
+    pub(super) for_good: bool,
+}
+
+impl Failure {
+    pub(super) const fn new(why: String, hint: &'static str) -> Self {
+        Self { why, hint, for_good: false }
+    }
+}
+
+impl From<NotifyError> for Failure {
+    fn from(error: NotifyError) -> Self {
+        Self { why: error.in_full(), hint: error.hint(), for_good: error.is_for_good() }
+    }
+}
+
+/// What was answered; or why it was not taken.
 pub(super) async fn deliver(
     target: &Target,
     runner: &Runner,
     parcel: &Parcel,
-) -> Result<String, (String, &'static str)> {
+) -> Result<String, Failure> {
     match target {
-        Target::Smtp(mail) => {
-            mail.send(&parcel.message).await.map_err(|error| (error.in_full(), error.hint()))
-        }
-        Target::Webhook(hook) => hook
-            .post(&parcel.message.id, parcel.json.clone())
-            .await
-            .map_err(|error| (error.in_full(), error.hint())),
+        Target::Smtp(mail) => Ok(mail.send(&parcel.message).await?),
+        Target::Webhook(hook) => Ok(hook.post(&parcel.message.id, parcel.json.clone()).await?),
         Target::Sendmail { program, from, to } => {
             let run = Run {
                 command: addressed(program, from, to),
@@ -36,12 +56,12 @@ pub(super) async fn deliver(
             let mail = Bytes::from(parcel.message.to_bytes(from, to));
             let took = carry_out(runner, job(&run, Vec::new(), mail)).await;
             took.map(|took| format!("took it into its queue after {} ms", took.as_millis()))
-                .map_err(|why| (why, "is a mail system installed, and its program where it says?"))
+                .map_err(|why| Failure::new(why, NO_SENDMAIL))
         }
         Target::Command(run) => {
             let took = carry_out(runner, job(run, variables(parcel), parcel.json.clone())).await;
             took.map(|took| format!("ended well after {} ms", took.as_millis()))
-                .map_err(|why| (why, "run the command by hand: 0 means that it took the letter"))
+                .map_err(|why| Failure::new(why, NO_COMMAND))
         }
     }
 }

@@ -22,6 +22,9 @@ use crate::post::{self, Book, Figures};
 
 /// Entries of incidents that are over which are kept though there is room: what happened lately.
 const MAX_PAST: usize = MAX_NOTICES / 2;
+/// A letter that a target refuses for good for so long is given up: it would keep all later ones
+/// from it for ever. A day, so that somebody can mend what it is refused for.
+const REFUSED_FOR: Duration = Duration::from_secs(24 * 3600);
 /// A proposal that came to nothing is looked at again after so long.
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
 /// A proposal whose answer or effect is not seen for so long is taken for lost: entries say what
@@ -78,8 +81,17 @@ pub enum Input {
         /// Which letter.
         letter: String,
         /// Whether it was taken; or why it was not.
-        outcome: Result<(), String>,
+        outcome: Result<(), Untaken>,
     },
+}
+
+/// Why a letter was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Untaken {
+    /// For people.
+    pub why: String,
+    /// Whether the target says that it will never take this letter.
+    pub for_good: bool,
 }
 
 /// One entry shall say something else.
@@ -127,6 +139,15 @@ pub enum Event {
         target: String,
         /// Which letter.
         letter: String,
+    },
+    /// A target has refused a letter for so long that it gets it no more: later ones wait for it.
+    GivenUp {
+        /// Which target.
+        target: String,
+        /// Which letter.
+        letter: String,
+        /// Why.
+        why: String,
     },
     /// A target takes nothing; it is tried again and again.
     Failing {
@@ -252,6 +273,9 @@ impl Desk {
         if writes {
             self.note(now, &mut draft, out);
         }
+        if writes && self.office == Office::Served && self.is_wanted() {
+            self.tell_of_dropped(now, &mut draft);
+        }
         if self.office == Office::Master {
             if writes {
                 self.tidy(now, &mut draft);
@@ -357,7 +381,7 @@ impl Desk {
     /// What is opened and closed among the entries.
     fn note(&mut self, now: Time, draft: &mut Draft, out: &mut Outbox<Output>) {
         let master = self.office == Office::Master;
-        let wanted = master || self.entries.keys().any(|known| known.kind == Kind::Targets);
+        let wanted = master || self.is_wanted();
         let sightings: Vec<(Time, Sighting)> = self.seen.values().cloned().collect();
         for (since, sighting) in sightings {
             let ours = match sighting.incident.kind.scope() {
@@ -396,6 +420,11 @@ impl Desk {
             }
         }
         self.close(now, draft);
+    }
+
+    /// Whether anybody is told of what a node notes that is not the master.
+    fn is_wanted(&self) -> bool {
+        self.entries.keys().any(|known| known.kind == Kind::Targets)
     }
 
     fn close(&mut self, now: Time, draft: &mut Draft) {
@@ -512,8 +541,11 @@ impl Desk {
     fn tell_of_dropped(&mut self, now: Time, draft: &mut Draft) {
         let incident = Incident::new(Kind::Dropped, &self.config.me);
         let known = self.entries.get(&incident);
-        let busy = known.is_some_and(|(_, notice)| self.is_busy(notice));
-        if self.dropped.1 == 0 || busy || draft.is_full() {
+        let busy = known.is_some_and(|(_, notice)| {
+            self.is_busy(notice) || notice.told.is_empty() || !self.is_settled(notice)
+        });
+        let full = known.is_none() && self.entries.len() >= MAX_NOTICES + MAX_ITEMS;
+        if self.dropped.1 == 0 || busy || full || draft.is_full() {
             return;
         }
         let revision = self.revision(&incident);
@@ -598,7 +630,7 @@ impl Desk {
         now: Time,
         target: &str,
         letter: String,
-        outcome: Result<(), String>,
+        outcome: Result<(), Untaken>,
         out: &mut Outbox<Output>,
     ) {
         let Some(post) = self.posts.iter_mut().find(|post| post.target == *target) else { return };
@@ -611,8 +643,13 @@ impl Desk {
                 post.took(book, letter.clone());
                 out.push(Output::Event(Event::Told { target: target.into(), letter }));
             }
-            Err(why) => {
+            Err(Untaken { why, for_good }) => {
                 let why = cut(&why, MAX_TEXT_BYTES);
+                if for_good && post.refused_for(now, &letter) >= REFUSED_FOR {
+                    post.gives_up(book, letter.clone());
+                    let (target, why) = (target.to_owned(), why.clone());
+                    out.push(Output::Event(Event::GivenUp { target, letter, why }));
+                }
                 if post.failed(now, why.clone(), &self.config, &mut self.rng) {
                     out.push(Output::Event(Event::Failing { target: target.into(), why }));
                 }

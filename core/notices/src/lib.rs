@@ -41,7 +41,7 @@ mod post;
 mod watch;
 
 pub use config::{Config, ConfigError};
-pub use desk::{Change, Desk, Event, Input, Office, Output, Post, Ticket};
+pub use desk::{Change, Desk, Event, Input, Office, Output, Post, Ticket, Untaken};
 pub use draft::MAX_CHANGES_BYTES;
 pub use incident::{
     Claim, Incident, Kind, MAX_ID_BYTES, MAX_LETTER_BYTES, MAX_NOTICES, MAX_SEEN_BY_BYTES,

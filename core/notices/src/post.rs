@@ -58,6 +58,8 @@ pub(crate) struct Post {
     pub(crate) next: Time,
     pub(crate) figures: Figures,
     tries: u32,
+    /// The letter that it refused for good, and when it did so first.
+    refused: Option<(String, Time)>,
     /// When all that was sent would have been sent at the highest rate.
     paid: Time,
 }
@@ -73,6 +75,7 @@ impl Post {
             next: now,
             figures: Figures::default(),
             tries: 0,
+            refused: None,
             paid: now,
         }
     }
@@ -110,9 +113,25 @@ impl Post {
         self.in_flight = None;
         self.of(book).taken = Some(letter);
         self.tries = 0;
+        self.refused = None;
         self.figures.taken += 1;
         self.figures.again = None;
         self.figures.failing.take().is_some()
+    }
+
+    /// It refuses a letter for good: for how long by now.
+    pub(crate) fn refused_for(&mut self, now: Time, letter: &str) -> Duration {
+        let (_, since) = match self.refused.take().filter(|(name, _)| name == letter) {
+            Some(same) => self.refused.insert(same),
+            None => self.refused.insert((letter.into(), now)),
+        };
+        now.since(*since)
+    }
+
+    /// It gets a letter no more, though it has not taken it.
+    pub(crate) fn gives_up(&mut self, book: Book, letter: String) {
+        self.refused = None;
+        self.of(book).taken = Some(letter);
     }
 
     /// It could not be. Says whether it is the first time.

@@ -76,6 +76,8 @@ pub enum NotifyError {
         server: String,
         /// What it said.
         said: String,
+        /// Whether it will not take it another time either, as it says.
+        for_good: bool,
     },
     /// The target is none.
     #[error("{0}")]
@@ -103,6 +105,12 @@ impl NotifyError {
             Self::Refused { .. } => "the server's own log says more; check sender and receivers",
             Self::Target(_) => "correct the configuration, and restart the agent",
         }
+    }
+
+    /// Whether the letter itself is refused, and not only now.
+    #[must_use]
+    pub const fn is_for_good(&self) -> bool {
+        matches!(self, Self::Refused { for_good: true, .. })
     }
 
     /// The error and what stands behind it, in one line.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use lettre::address::Envelope;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
+use lettre::transport::smtp::response::Response;
 use lettre::transport::smtp::{AsyncSmtpTransport, Error, SMTP_PORT, SUBMISSION_PORT};
 use lettre::{Address, AsyncTransport as _, Tokio1Executor};
 
@@ -82,10 +83,41 @@ impl Mail {
         // Files are read where that may take its time.
         let transport = tokio::task::spawn_blocking(move || mail.transport()).await;
         let transport = transport.map_err(|error| NotifyError::Target(error.to_string()))??;
-        let response = transport.send_raw(&envelope, &bytes).await;
-        let response = response.map_err(|error| self.explained(&error))?;
-        let said: Vec<&str> = response.message().collect();
-        Ok(format!("{} {}", response.code(), said.join(" ")).trim().to_owned())
+        match transport.send_raw(&envelope, &bytes).await {
+            Ok(response) => Ok(words(&response)),
+            Err(error) if error.is_permanent() && self.to.len() > 1 => {
+                self.send_to_each(&transport, &envelope, &bytes).await
+            }
+            Err(error) => Err(self.explained(&error)),
+        }
+    }
+
+    /// One receiver that is refused for good keeps no other from being told. Where one is to be
+    /// tried again, all are: who has it already knows it by its Message-ID.
+    async fn send_to_each(
+        &self,
+        transport: &AsyncSmtpTransport<Tokio1Executor>,
+        envelope: &Envelope,
+        bytes: &[u8],
+    ) -> Result<String, NotifyError> {
+        let (mut taken, mut refused) = (Vec::new(), Vec::new());
+        for to in envelope.to() {
+            let one = Envelope::new(envelope.from().cloned(), vec![to.clone()]);
+            let one = one.map_err(|error| NotifyError::Target(error.to_string()))?;
+            match transport.send_raw(&one, bytes).await {
+                Ok(response) => taken.push(words(&response)),
+                Err(error) if error.is_permanent() => refused.push((to, error)),
+                Err(error) => return Err(self.explained(&error)),
+            }
+        }
+        match (taken.pop(), refused.as_slice()) {
+            (Some(said), refused) => {
+                let names: Vec<String> = refused.iter().map(|(to, _)| to.to_string()).collect();
+                Ok(format!("{said}; refused for {}", names.join(", ")))
+            }
+            (None, [(_, error), ..]) => Err(self.explained(error)),
+            (None, []) => Err(NotifyError::Target("the mail has no receiver".to_owned())),
+        }
     }
 
     fn envelope(&self) -> Result<Envelope, NotifyError> {
@@ -149,15 +181,20 @@ impl Mail {
         } else if error.is_tls() || said.contains("certificate") {
             NotifyError::Tls { server, why: said }
         } else if error.is_permanent() || error.is_transient() {
-            NotifyError::Refused { server, said }
+            NotifyError::Refused { server, said, for_good: error.is_permanent() }
         } else if error.is_timeout() {
             NotifyError::Slow { server, seconds: PATIENCE.as_secs() / 2 }
         } else if error.is_client() {
-            NotifyError::Refused { server, said }
+            NotifyError::Refused { server, said, for_good: false }
         } else {
             NotifyError::Unreachable { server, why: said }
         }
     }
+}
+
+fn words(response: &Response) -> String {
+    let said: Vec<&str> = response.message().collect();
+    format!("{} {}", response.code(), said.join(" ")).trim().to_owned()
 }
 
 /// Whether a text is a mail address, and nothing besides.

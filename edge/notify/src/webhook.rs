@@ -179,7 +179,11 @@ async fn ask(
     let said = String::from_utf8_lossy(&body);
     let said: String = said.trim().chars().take(MAX_SAID_CHARS).collect();
     let said = format!("answered {status} {said}");
-    Err(NotifyError::Refused { server: server.to_owned(), said: said.trim_end().to_owned() })
+    // A client's error is one the next time as well, but for those that say that it is early.
+    let early = matches!(status.as_u16(), 408 | 425 | 429);
+    let for_good = status.is_client_error() && !early;
+    let said = said.trim_end().to_owned();
+    Err(NotifyError::Refused { server: server.to_owned(), said, for_good })
 }
 
 /// A URL in its parts.

@@ -145,6 +145,26 @@ async fn a_mail_server_takes_letters_in_each_way_that_it_may_be_spoken_to() {
 }
 
 #[tokio::test]
+async fn a_receiver_that_is_refused_for_good_keeps_no_other_from_being_told() {
+    let Some(mut receivers) = Receivers::or_skip() else { return };
+    let to = |names: &[&str]| names.iter().map(|name| format!("{name}@example.org")).collect();
+    let mail = |receivers: &Receivers, names: &[&str]| Mail {
+        to: to(names),
+        ..receivers.mail("x@example.org", Encryption::None)
+    };
+    let said = mail(&receivers, &["ops", "nobody", "team"]).send(&message("x")).await.unwrap();
+    assert!(said.contains("number 7; refused for nobody@example.org"), "{said}");
+    for name in ["ops", "team"] {
+        let arrived = receivers.arrived();
+        assert!(arrived.contains(&format!("\"to\": [\"{name}@example.org\"]")), "{arrived}");
+    }
+    let error = mail(&receivers, &["nobody", "nobody-else"]).send(&message("x")).await.unwrap_err();
+    assert!(error.is_for_good(), "{error}");
+    let error = mail(&receivers, &["nobody", "later"]).send(&message("x")).await.unwrap_err();
+    assert!(!error.is_for_good(), "it may be taken another time: {error}");
+}
+
+#[tokio::test]
 async fn what_a_mail_server_has_against_a_letter_is_said_with_a_way_out() {
     let Some(receivers) = Receivers::or_skip() else { return };
     let send = async |mail: Mail| mail.send(&message("x")).await.unwrap_err();

@@ -10,8 +10,8 @@ use core::time::Duration;
 
 use crate::tests::net::Net;
 use crate::{
-    Claim, Config, Incident, Kind, MAX_ID_BYTES, MAX_LETTER_BYTES, MAX_SEEN_BY_BYTES, MAX_STEP,
-    MAX_TARGET_BYTES, MAX_TEXT_BYTES, MAX_TOLD, Notice, Told,
+    Claim, Config, Event, Incident, Kind, MAX_ID_BYTES, MAX_LETTER_BYTES, MAX_NOTICES,
+    MAX_SEEN_BY_BYTES, MAX_STEP, MAX_TARGET_BYTES, MAX_TEXT_BYTES, MAX_TOLD, Notice, Told,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -301,4 +301,57 @@ fn an_entry_beyond_any_bound_is_none() {
         net.run(HOUR);
         assert_eq!(told(&net, "ops"), [step(&incident.to_string(), 1)]);
     }
+}
+
+#[test]
+fn a_letter_that_is_refused_for_good_for_a_day_keeps_no_later_one_waiting() {
+    let mut net = two_targets(&["a", "b"]);
+    net.away.insert("ops".into());
+    net.refusing.insert("ops".into());
+    net.is_wrong(Kind::GivenUp, "x");
+    net.run(23 * HOUR);
+    net.is_wrong(Kind::GivenUp, "y");
+    let given_up = |net: &Net| {
+        let of = |it: &&Event| matches!(it, Event::GivenUp { target, .. } if target == "ops");
+        net.events.iter().filter(of).count()
+    };
+    assert_eq!(given_up(&net), 0);
+    net.run(90 * MINUTE);
+    assert_eq!(given_up(&net), 1, "{:?}", net.events);
+    net.away.clear();
+    net.run(HOUR);
+    assert_eq!(told(&net, "ops"), [step("given-up.y", 1)]);
+    assert_eq!(told(&net, "chat"), [step("given-up.x", 1), step("given-up.y", 1)]);
+}
+
+#[test]
+fn a_letter_that_merely_cannot_be_handed_over_is_never_given_up() {
+    let mut net = two_targets(&["a", "b"]);
+    net.away.insert("ops".into());
+    net.is_wrong(Kind::GivenUp, "x");
+    net.run(100 * HOUR);
+    net.away.clear();
+    net.run(HOUR);
+    assert_eq!(told(&net, "ops"), [step("given-up.x", 1)]);
+}
+
+#[test]
+fn what_a_node_could_not_have_noted_is_told_though_another_is_master() {
+    let mut net = two_targets(&["a", "b"]);
+    for target in ["ops", "chat"] {
+        net.away.insert(target.into());
+    }
+    // With the entry that says who is told there are as many as are remembered.
+    for node in 0..MAX_NOTICES - 1 {
+        net.wrong.insert((Kind::OnHold, format!("n{node:03}")));
+    }
+    net.tell_all();
+    net.run(HOUR);
+    net.is_wrong(Kind::Certificate, "b");
+    net.run(HOUR);
+    assert_eq!(net.desks["b"].dropped(), 1);
+    net.away.clear();
+    net.run(48 * HOUR);
+    let told = told(&net, "ops");
+    assert!(told.contains(&step("dropped.b", 1)), "{told:?}");
 }

@@ -12,7 +12,7 @@ use skep_base::{Outbox, Rng, Time, WallTime};
 
 use crate::{
     Change, Config, Desk, Event, Incident, Input, Kind, Letter, MAX_CHANGES_BYTES, Notice, Office,
-    Output, Post, Scope, Sighting, Ticket,
+    Output, Post, Scope, Sighting, Ticket, Untaken,
 };
 
 /// What was handed to a target.
@@ -32,6 +32,8 @@ pub(super) struct Net {
     pub(super) wrong: BTreeSet<(Kind, String)>,
     /// Targets that take nothing now.
     pub(super) away: BTreeSet<String>,
+    /// Those of them that say that they never will take what they got.
+    pub(super) refusing: BTreeSet<String>,
     pub(super) arrived: Vec<Arrived>,
     pub(super) attempts: Vec<(Time, String)>,
     pub(super) events: Vec<Event>,
@@ -68,6 +70,7 @@ impl Net {
             master: None,
             wrong: BTreeSet::new(),
             away: BTreeSet::new(),
+            refusing: BTreeSet::new(),
             arrived: Vec::new(),
             attempts: Vec::new(),
             events: Vec::new(),
@@ -269,7 +272,8 @@ impl Net {
                 let known = (node.to_owned(), target.clone(), name.clone());
                 assert!(!self.known.contains(&known), "{known:?} was taken, and is sent again");
                 let outcome = if self.away.contains(&target) {
-                    Err("nobody listens there".to_owned())
+                    let for_good = self.refusing.contains(&target);
+                    Err(Untaken { why: "nobody listens there".to_owned(), for_good })
                 } else {
                     self.arrived.push(Arrived { at: self.now, target: target.clone(), letter });
                     Ok(())
