@@ -87,6 +87,7 @@ mod tests {
             stamp,
             term: 1,
             strength: Strength::Weak,
+            descends: false,
             parent: None,
             acknowledged: true,
             master: None,

@@ -14,8 +14,9 @@ use skep_base::{Outbox, Time};
 use crate::disk::After;
 use crate::event::{Output, Token};
 use crate::group::Group;
-use crate::id::{Judgement, Stamp};
+use crate::id::{Judgement, Role, Stamp};
 use crate::machine::Managers;
+use crate::merge::order;
 use crate::message::Message;
 use crate::stored::Write;
 
@@ -89,6 +90,41 @@ impl Managers {
             self.stamp_refused(now, seen);
         } else if let Some(master) = self.known_master() {
             self.send(master, &Message::OrderRefused { lineage, seen }, out);
+        }
+    }
+
+    /// Nodes of this master's flock may have seen a stamp that its own does not pass, of a flock
+    /// that ended with nothing to hand over: they would refuse all that comes under this one. What
+    /// they announce says so. Not everybody announces: so the last stamp of a flock that leads no
+    /// merge with this one is remembered until it is gone.
+    pub(crate) fn pass_what_was_seen(&mut self, now: Time) {
+        let (Some(ours), Some(group)) = (self.flock_claim(now), &self.group) else {
+            return;
+        };
+        let stamp = group.stamp();
+        let refuses = |seen: &Stamp| {
+            seen.judge(stamp) == Judgement::Refuse && stamp.judge(*seen) != Judgement::TooFar
+        };
+        let (mut seen, mut met) = (Vec::new(), self.met);
+        for claim in self.nodes.values().filter(|it| it.present).filter_map(|it| it.claim.as_ref())
+        {
+            let Some(flock) = &claim.flock else { continue };
+            if flock.lineage == ours.lineage {
+                let ended = claim.ended.iter().any(|(_, into)| *into == ours.lineage);
+                seen.extend(Some(claim.seen).filter(|_| ended));
+            } else if claim.role == Role::Master && order(flock) < order(&ours) {
+                met = Some(flock.stamp).filter(refuses).or(met);
+            }
+        }
+        self.met = met.filter(refuses);
+        let there = |met: &Stamp| self.masters().any(|(_, flock)| flock.fork == met.fork);
+        seen.extend(self.met.filter(|met| !there(met)));
+        #[cfg(test)]
+        if crate::plant::is(crate::plant::Bug::PassesNobody) {
+            return;
+        }
+        if let Some(seen) = seen.into_iter().filter(refuses).max_by_key(|seen| seen.epoch) {
+            self.stamp_refused(now, seen);
         }
     }
 

@@ -58,6 +58,7 @@ mod message;
 mod outcast;
 #[cfg(test)]
 mod plant;
+mod proof;
 mod pump;
 mod status;
 mod storage;

@@ -17,8 +17,9 @@ use crate::group::Group;
 use crate::id::{Epoch, Lineage, Role, Stamp};
 use crate::lonely::Lonely;
 use crate::master::Mastership;
-use crate::merge::Giver;
+use crate::merge::{Giver, Question};
 use crate::message::{Claim, Engine as Packet, EngineBody, MAX_NAMED, Message};
+use crate::proof::Proofs;
 use crate::stored::{CorruptStore, Restored, State, Write};
 use crate::strict::Given;
 
@@ -115,6 +116,9 @@ pub struct Managers {
     pub(crate) given: Option<Given>,
     /// This node was master, and lost its majority.
     pub(crate) deposed: bool,
+    /// The last stamp of another flock that this one's does not pass.
+    pub(crate) met: Option<Stamp>,
+    pub(crate) proofs: Proofs,
 }
 
 impl Managers {
@@ -184,6 +188,8 @@ impl Managers {
             checkpoint_asked: 0,
             given: None,
             deposed: false,
+            met: None,
+            proofs: Proofs::default(),
         };
         managers.recall_leases(now);
         Ok(managers)
@@ -404,8 +410,9 @@ impl Managers {
             Message::GoneToo { lineage, fork, term, master } => {
                 self.gone_too(now, from, About { of: (lineage, fork), term, master });
             }
-            Message::MergeAsk { from: lineage, session, into, points } => {
-                self.merge_asked(from, (lineage, session), into, &points, out);
+            Message::MergeAsk { from: lineage, session, into, points, led } => {
+                let question = Question { from, lineage, session, points, led };
+                self.merge_asked(now, question, into, out);
             }
             Message::MergeGrant { session, into, common, next, .. } => {
                 self.merge_granted(now, from, session, into, (common, next), out);
@@ -420,6 +427,15 @@ impl Managers {
             Message::AuthorityAsk(ask) => self.authority_asked(now, from, ask, out),
             Message::AuthorityGiven { lineage, round } => {
                 self.authority_given(from, lineage, round);
+            }
+            Message::StrengthAsk { lineage, nonce } => {
+                self.strength_asked(from, lineage, nonce, out);
+            }
+            Message::StrengthGiven { lineage, nonce } => {
+                self.strength_given(now, from, lineage, nonce, out);
+            }
+            Message::MergeDoubted { session, into, .. } => {
+                self.merge_doubted(now, from, session, into);
             }
             Message::OrderRefused { lineage, seen } => {
                 if self.history_of() == Some(lineage) {

@@ -8,7 +8,6 @@ use skep_base::{NodeId, Outbox, Time};
 
 use crate::config::{MAX_ENTRY_BYTES, MAX_IMAGE_BYTES, MAX_PROPOSALS};
 use crate::event::{DiskFault, Event, Output, Refusal, Token};
-use crate::group::Group;
 use crate::id::{Judgement, Stamp, Strength};
 use crate::machine::{Managers, Node, newest};
 use crate::message::Message;
@@ -64,6 +63,8 @@ pub(crate) struct Mastership {
     pub(crate) refused: Option<Time>,
     pending: VecDeque<Pending>,
     sync_proposed: Option<u64>,
+    /// Who joins the sync set by what was proposed.
+    joining: Vec<NodeId>,
     sync_since: u64,
     left: BTreeMap<NodeId, Time>,
     noted: BTreeSet<NodeId>,
@@ -98,6 +99,7 @@ impl Mastership {
             refused: None,
             pending: VecDeque::new(),
             sync_proposed: None,
+            joining: Vec::new(),
             sync_since: 0,
             left: BTreeMap::new(),
             noted: BTreeSet::new(),
@@ -133,18 +135,24 @@ impl Mastership {
     }
 }
 
-impl Group {
-    /// Up to where everything is on every disk of the sync set.
-    pub(crate) fn safe_everywhere(&self) -> u64 {
-        let matched = |node: &NodeId| {
-            let raft = self.raft_of(*node);
-            raft.map_or(0, |raft| self.engine.matched(raft))
-        };
-        self.meta.sync.members.iter().map(matched).min().unwrap_or(0)
-    }
-}
-
 impl Managers {
+    /// Up to where everything is on every disk of the sync set, and of those that are about to join
+    /// it: when that is decided they lack nothing that was acknowledged.
+    pub(crate) fn safe_everywhere(&self) -> u64 {
+        let (Some(group), Some(mastership)) = (&self.group, &self.mastership) else {
+            return 0;
+        };
+        let matched = |node: &NodeId| {
+            let raft = group.raft_of(*node);
+            raft.map_or(0, |raft| group.engine.matched(raft))
+        };
+        let proposed = mastership.sync_proposed.is_some_and(|at| at > group.applied.0);
+        #[cfg(test)]
+        let proposed = proposed && !crate::plant::is(crate::plant::Bug::NoJoiners);
+        let joining = mastership.joining.iter().filter(|_| proposed);
+        group.meta.sync.members.iter().chain(joining).map(matched).min().unwrap_or(0)
+    }
+
     /// Everything the engine's leader has to see to.
     pub(crate) fn lead(&mut self, now: Time, out: &mut Outbox<Output>) {
         let Some(group) = &mut self.group else {
@@ -174,6 +182,7 @@ impl Managers {
                 self.manage_voters(now, out);
                 self.manage_roster(now, out);
                 self.decide_to_yield(now, out);
+                self.pass_what_was_seen(now);
             }
         }
     }
@@ -355,12 +364,13 @@ impl Managers {
                 && left.is_none_or(|at| now.since(*at) >= REJOIN_AFTER)
         };
         let joining: Vec<NodeId> = voters.iter().copied().filter(rejoins).collect();
-        members.extend(joining);
+        members.extend(&joining);
         members.sort_unstable();
         if members != *before {
             let version = group.newest_sync().version + 1;
             let record = Record::Sync(SyncSet { version, members });
             mastership.sync_proposed = group.engine.propose(&record);
+            mastership.joining = joining;
         }
     }
 
@@ -431,15 +441,14 @@ impl Managers {
         if self.lease(now).is_none() {
             return;
         }
-        let pledged = self.is_pledged();
+        let strong = self.is_strong(now);
+        let safe = self.safe_everywhere();
         let (Some(group), Some(mastership)) = (&self.group, &mut self.mastership) else {
             return;
         };
-        let safe = group.safe_everywhere();
         #[cfg(test)]
         let safe = if crate::plant::is(crate::plant::Bug::NoSyncSet) { u64::MAX } else { safe };
         let upto = safe.min(group.applied.0);
-        let strong = group.meta.strong && mastership.witnessed && pledged;
         let strength = if strong { Strength::Strong } else { Strength::Weak };
         while let Some(pending) = mastership.pending.pop_front_if(|it| it.index <= upto) {
             let Pending { index, token, stamp, .. } = pending;

@@ -13,6 +13,7 @@ use crate::group::Group;
 use crate::id::{Generation, Lineage};
 use crate::machine::Managers;
 use crate::message::{FlockClaim, Item, MAX_POINTS, Message};
+use crate::proof::Proof;
 use crate::stored::{ALL_ITEMS, Chain, Holder, Record};
 
 /// Bytes of changes in one message; with one change over it, that one alone.
@@ -23,12 +24,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The order in which flocks lead a merge, the greatest first. It is total, and every part of it
 /// only grows while a master masters, so that two never yield to each other.
-pub(crate) fn order(
-    flock: &FlockClaim,
-) -> (bool, bool, bool, Reverse<Generation>, u8, Reverse<Lineage>) {
+pub(crate) fn order(flock: &FlockClaim) -> Order {
+    order_as(flock, flock.strong)
+}
+
+type Order = (bool, bool, bool, Reverse<Generation>, u8, Reverse<Lineage>);
+
+/// The same for a flock of which it is another question whether it is strong.
+pub(crate) fn order_as(flock: &FlockClaim, strong: bool) -> Order {
     (
         flock.acknowledged,
-        flock.strong,
+        strong,
         !flock.rebooted,
         Reverse(flock.generation),
         flock.mastership,
@@ -36,12 +42,23 @@ pub(crate) fn order(
     )
 }
 
+/// A history's question whether it may merge into this one.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) from: NodeId,
+    pub(crate) lineage: Lineage,
+    pub(crate) session: u64,
+    pub(crate) points: Vec<(u64, Chain)>,
+    /// Its master asks it.
+    pub(crate) led: bool,
+}
+
 /// A history that is being handed over to another.
 #[derive(Debug)]
 pub(crate) struct Giver {
     pub(crate) into: Lineage,
-    to: NodeId,
-    session: u64,
+    pub(crate) to: NodeId,
+    pub(crate) session: u64,
     pub(crate) since: Time,
     /// When the other side last answered.
     heard: Time,
@@ -60,6 +77,14 @@ enum Phase {
     },
     /// Everything is over there: the history ends by its own decision.
     Ending,
+}
+
+impl Giver {
+    /// Whether the other side has not granted anything yet: what was promised to this history is
+    /// still its.
+    pub(crate) fn asks(&self) -> bool {
+        self.phase == Phase::Asking
+    }
 }
 
 impl Group {
@@ -163,7 +188,9 @@ impl Managers {
             return;
         };
         let better = self.masters().filter(|(_, flock)| {
-            flock.lineage != ours.lineage && !flock.merging && order(flock) > order(&ours)
+            let (theirs, our) = self.strengths(now, flock, &ours);
+            let leads = order_as(flock, theirs) > order_as(&ours, our);
+            flock.lineage != ours.lineage && !flock.merging && leads
         });
         let Some((to, into)) = foremost(better).map(|(node, flock)| (node, flock.lineage)) else {
             return;
@@ -238,7 +265,10 @@ impl Managers {
         }
         let (to, from, session, into) = (giver.to, group.meta.lineage, giver.session, giver.into);
         let message = match giver.phase {
-            Phase::Asking => Message::MergeAsk { from, session, into, points: group.points() },
+            Phase::Asking => {
+                let (points, led) = (group.points(), self.is_master());
+                Message::MergeAsk { from, session, into, points, led }
+            }
             Phase::Giving { common, next } => {
                 let (items, last) = batch(group, giver, common, next);
                 Message::Items { from, session, into, first: next, items, last }
@@ -253,23 +283,39 @@ impl Managers {
 
     pub(crate) fn merge_asked(
         &mut self,
-        from: NodeId,
-        (lineage, session): (Lineage, u64),
+        now: Time,
+        question: Question,
         into: Lineage,
-        points: &[(u64, Chain)],
         out: &mut Outbox<Output>,
     ) {
+        let Question { from, lineage, session, .. } = question;
         let ours = self.history_of() == Some(into) && lineage != into;
-        let Some(group) = self.group.as_ref().filter(|_| ours && self.is_master()) else {
+        if !ours || !self.is_master() {
+            return;
+        }
+        match self.prove(now, question, out) {
+            Proof::Given(question) => self.grant_merge(question, out),
+            Proof::Sought => self.send(from, &Message::MergeWait { from: lineage, into }, out),
+            Proof::Failed => {
+                self.send(from, &Message::MergeDoubted { from: lineage, session, into }, out);
+            }
+        }
+    }
+
+    /// Lets another history merge into this master's, from where it was before, if it was.
+    pub(crate) fn grant_merge(&self, question: Question, out: &mut Outbox<Output>) {
+        let Question { from, lineage, session, points, .. } = question;
+        let Some(group) = self.group.as_ref().filter(|_| self.is_master()) else {
             return;
         };
+        let into = group.meta.lineage;
         if self.giver.is_some() {
             self.send(from, &Message::MergeWait { from: lineage, into }, out);
             return;
         }
         let holder = Holder { node: from, lineage, session };
         let next = group.next_item(holder);
-        let common = points.iter().copied().filter(|point| group.has_point(*point));
+        let common = points.into_iter().filter(|point| group.has_point(*point));
         let common = common.map(|(index, _)| index).max().unwrap_or(0);
         let message = if next == ALL_ITEMS {
             Message::ItemsTaken { from: lineage, session, into, next, done: true }
@@ -358,13 +404,14 @@ impl Managers {
 
     /// Confirms what was taken over once it is as safe as an acknowledged write.
     pub(crate) fn taken(&mut self, out: &mut Outbox<Output>) {
+        let safe = self.safe_everywhere();
         let (Some(group), Some(mastership)) = (&self.group, &mut self.mastership) else {
             return;
         };
         if mastership.taking.is_empty() {
             return;
         }
-        let upto = group.safe_everywhere().min(group.applied.0);
+        let upto = safe.min(group.applied.0);
         let into = group.meta.lineage;
         let mut safe = Vec::new();
         mastership.taking.retain(|holder, (next, index)| {

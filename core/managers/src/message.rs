@@ -55,8 +55,9 @@ pub(crate) enum Message {
     Gone { lineage: Lineage, fork: ForkId, term: u64, master: NodeId },
     /// It is.
     GoneToo { lineage: Lineage, fork: ForkId, term: u64, master: NodeId },
-    /// May my history merge into yours? `points` are places of it, newest first.
-    MergeAsk { from: Lineage, session: u64, into: Lineage, points: Vec<(u64, Chain)> },
+    /// May my history merge into yours? `points` are places of it, newest first; `led` says whether
+    /// its master asks, or a former manager that holds it.
+    MergeAsk { from: Lineage, session: u64, into: Lineage, points: Vec<(u64, Chain)>, led: bool },
     /// It may, from the item `next` on; `common` is the newest place both have.
     MergeGrant { from: Lineage, session: u64, into: Lineage, common: u64, next: u64 },
     /// Not now: one of the two is merging already, or the order is another.
@@ -71,6 +72,13 @@ pub(crate) enum Message {
     AuthorityAsk(AuthorityAsk),
     /// It is given, and promised on disk.
     AuthorityGiven { lineage: Lineage, round: u64 },
+    /// Another history would merge into this one because it is strong. Is your newest promise a
+    /// stamp of it? `nonce` is that merge's session.
+    StrengthAsk { lineage: Lineage, nonce: u64 },
+    /// It is, on disk.
+    StrengthGiven { lineage: Lineage, nonce: u64 },
+    /// Most of the roster did not confirm that `into` is strong: in this merge it counts as weak.
+    MergeDoubted { from: Lineage, session: u64, into: Lineage },
 }
 
 /// An engine message.
@@ -250,7 +258,10 @@ impl Message {
             | Self::ItemsTaken { .. }
             | Self::OrderRefused { .. }
             | Self::AuthorityAsk(_)
-            | Self::AuthorityGiven { .. } => true,
+            | Self::AuthorityGiven { .. }
+            | Self::StrengthAsk { .. }
+            | Self::StrengthGiven { .. }
+            | Self::MergeDoubted { .. } => true,
         };
         bounded.then_some(message)
     }
@@ -350,7 +361,13 @@ pub fn samples() -> Vec<(&'static str, Bytes)> {
         ("gone-too", Message::GoneToo { lineage, fork, term, master }),
         (
             "merge-ask",
-            Message::MergeAsk { from: lineage, session: 6, into, points: vec![(8, Chain(0xAB))] },
+            Message::MergeAsk {
+                from: lineage,
+                session: 6,
+                into,
+                points: vec![(8, Chain(0xAB))],
+                led: true,
+            },
         ),
         (
             "merge-grant",
@@ -378,6 +395,9 @@ pub fn samples() -> Vec<(&'static str, Bytes)> {
             Message::AuthorityAsk(AuthorityAsk { lineage, stamp, version: 2, base: 1, round: 5 }),
         ),
         ("authority-given", Message::AuthorityGiven { lineage, round: 5 }),
+        ("strength-ask", Message::StrengthAsk { lineage, nonce: 6 }),
+        ("strength-given", Message::StrengthGiven { lineage, nonce: 6 }),
+        ("merge-doubted", Message::MergeDoubted { from: lineage, session: 6, into }),
     ];
     let engine = sample_packets().into_iter();
     let mut all: Vec<_> = engine.chain(messages).map(|(name, it)| (name, it.to_bytes())).collect();

@@ -18,6 +18,14 @@ pub(crate) enum Bug {
     TwoLeases,
     /// Orders are carried out before their stamp is on disk.
     ForgetfulFence,
+    /// A history is taken at its word that it is strong.
+    NoConfirmations,
+    /// A master does not pass the stamps of flocks that ended in its own.
+    PassesNobody,
+    /// A promise of the roster is taken for one when another was given since.
+    StalePromises,
+    /// Who is about to join the sync set may lack what was acknowledged.
+    NoJoiners,
 }
 
 thread_local! {

@@ -82,8 +82,9 @@ impl Managers {
 
     fn group_view(&self, now: Time, group: &Group) -> FlockView {
         let master = self.known_master();
-        let witnessed = self.mastership.as_ref().is_none_or(|mastership| mastership.witnessed);
-        let strong = group.meta.strong && witnessed;
+        let authority = self.authority(now, group.meta.lineage);
+        let leads = self.is_master();
+        let strong = if leads { self.is_strong(now) } else { authority.holder.is_some() };
         let place = |place: &Place| {
             let present = place.node == self.me.id
                 || self.nodes.get(&place.node).is_some_and(|known| known.present);
@@ -107,6 +108,7 @@ impl Managers {
             stamp: group.stamp(),
             term: group.engine.term(),
             strength: if strong { Strength::Strong } else { Strength::Weak },
+            descends: group.meta.strong,
             parent: group.meta.parent,
             acknowledged: group.meta.acknowledged,
             master,
@@ -120,7 +122,7 @@ impl Managers {
             sync_version: group.meta.sync.version,
             lease_until: self.lease(now),
             master_since: self.mastership.as_ref().filter(|it| it.stamped).map(|it| it.since),
-            authority: self.authority(now, group.meta.lineage),
+            authority,
         }
     }
 
@@ -160,7 +162,8 @@ impl Managers {
             generation: flock.generation,
             stamp: flock.stamp,
             term: 0,
-            strength: if flock.strong { Strength::Strong } else { Strength::Weak },
+            strength: if flock.strict { Strength::Strong } else { Strength::Weak },
+            descends: flock.strong,
             parent: flock.parent,
             acknowledged: flock.acknowledged,
             master: Some(master),

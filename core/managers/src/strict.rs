@@ -79,21 +79,39 @@ impl Leases {
         if self.under != (group.stamp(), group.meta.roster_version) {
             return None;
         }
+        group.newest_of_majority(&self.given)
+    }
+}
+
+impl Group {
+    /// Of times that belong to nodes of the roster the newest that a majority of it has passed; of
+    /// both rosters after a change.
+    pub(crate) fn newest_of_majority(&self, times: &BTreeMap<NodeId, Time>) -> Option<Time> {
         let newest = |roster: &mut dyn Iterator<Item = NodeId>| {
             let mut count = 0;
-            let mut sent: Vec<Time> = Vec::new();
+            let mut passed: Vec<Time> = Vec::new();
             for node in roster {
                 count += 1;
-                sent.extend(self.given.get(&node));
+                passed.extend(times.get(&node));
             }
-            sent.sort_unstable_by(|a, b| b.cmp(a));
-            sent.get(count / 2).copied()
+            passed.sort_unstable_by(|a, b| b.cmp(a));
+            passed.get(count / 2).copied()
         };
-        let now = newest(&mut group.meta.roster.iter().map(|place| place.node))?;
-        if group.meta.roster_before.is_empty() {
+        let now = newest(&mut self.meta.roster.iter().map(|place| place.node))?;
+        if self.meta.roster_before.is_empty() {
             return Some(now);
         }
-        Some(now.min(newest(&mut group.meta.roster_before.iter().copied())?))
+        Some(now.min(newest(&mut self.meta.roster_before.iter().copied())?))
+    }
+
+    /// Whom a master of a strong history asks for promises: its roster, after a change that before
+    /// it as well.
+    pub(crate) fn whole_roster(&self) -> Vec<NodeId> {
+        let mut nodes: Vec<NodeId> = self.meta.roster.iter().map(|place| place.node).collect();
+        nodes.extend(&self.meta.roster_before);
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes
     }
 }
 
@@ -110,12 +128,17 @@ impl Managers {
         (group.engine.leads() && until > now).then_some(until)
     }
 
-    /// Whether a majority of the roster has promised this master's stamp.
-    pub(crate) fn is_pledged(&self) -> bool {
-        let (Some(group), Some(mastership)) = (&self.group, &self.mastership) else {
-            return false;
-        };
-        mastership.leases.majority(group).is_some()
+    /// Whether what this master acknowledges now is strong: a majority of its roster noted the sync
+    /// set, and the newest promise of a majority is this master's stamp. That they gave another none
+    /// since is sure only while their leases last.
+    pub(crate) fn is_strong(&self, now: Time) -> bool {
+        let witnessed = self.mastership.as_ref().is_some_and(|it| it.witnessed);
+        #[cfg(test)]
+        if crate::plant::is(crate::plant::Bug::StalePromises) {
+            let promised = |group| self.mastership.as_ref()?.leases.majority(group);
+            return witnessed && self.group.as_ref().and_then(promised).is_some();
+        }
+        witnessed && self.strict_until(now).is_some()
     }
 
     /// For how long who gave a lease takes it for granted: longer than its holder may, also when
@@ -130,7 +153,9 @@ impl Managers {
         let (Some(group), Some(mastership)) = (&self.group, &mut self.mastership) else {
             return;
         };
-        if !group.meta.strong || mastership.lease_given_up || self.giver.is_some() {
+        // Whoever only asks to hand over may yet be asked itself, and by whom it is confirmed then.
+        let hands_over = self.giver.as_ref().is_some_and(|giver| !giver.asks());
+        if !group.meta.strong || mastership.lease_given_up || hands_over {
             return;
         }
         let leases = &mut mastership.leases;
@@ -152,12 +177,8 @@ impl Managers {
         let (lineage, stamp, version) = (meta.lineage, under.0, under.1);
         let (base, round) = (meta.roster_base, leases.round);
         let ask = AuthorityAsk { lineage, stamp, version, base, round };
-        let mut nodes: Vec<NodeId> = meta.roster.iter().map(|place| place.node).collect();
-        nodes.extend(&meta.roster_before);
-        nodes.sort_unstable();
-        nodes.dedup();
         let present = |node: &NodeId| self.nodes.get(node).is_some_and(|known| known.present);
-        for node in nodes.into_iter().filter(present) {
+        for node in group.whole_roster().into_iter().filter(present) {
             self.send(node, &Message::AuthorityAsk(ask), out);
         }
         self.authority_asked(now, self.me.id, ask, out);

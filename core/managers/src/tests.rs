@@ -3,6 +3,7 @@
 
 mod fence;
 mod flocks;
+mod meet;
 mod net;
 mod operator;
 mod seeds;

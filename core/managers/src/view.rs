@@ -53,8 +53,11 @@ pub struct FlockView {
     pub stamp: Stamp,
     /// The engine's election count; 0 on nodes that only follow.
     pub term: u64,
-    /// What its writes may rely on.
+    /// What its writes may rely on now: strong while the newest promise of most of its roster is
+    /// its master's stamp, and they noted the sync set.
     pub strength: Strength,
+    /// It descends from the founding with the token, and so may be strong.
+    pub descends: bool,
     /// From which history it was forked, and where.
     pub parent: Option<(Lineage, u64)>,
     /// Whether it ever acknowledged anything.

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use super::net::Net;
+use skep_base::Incarnation;
+
+use super::net::{Net, id};
 use crate::plant::{self, Bug};
-use crate::{Epoch, Stamp};
+use crate::{Eligibility, Epoch, Input, Stamp};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -53,6 +55,11 @@ fn whoever_refuses_tells_the_master_which_then_passes_it() {
     let mut net = obeying(72);
     let master = net.master();
     let host = net.up().find(|on| net.machine(*on).group.is_none()).unwrap();
+    // Not eligible, it announces nothing: nobody can know what it saw.
+    net.hosts[host].eligible = Eligibility::No;
+    let node = id(host);
+    let (eligible, incarnation) = (Eligibility::No, Incarnation(1));
+    net.give(host, Input::Member { node, incarnation, eligible, resources: 0 });
     let far = net.machine(master).order_stamp().unwrap();
     let far = Stamp { epoch: Epoch(far.epoch.0 + 1000), fork: crate::ForkId(77) };
     net.give_order(host, far);

@@ -97,6 +97,8 @@ pub(super) struct Net {
     cuts: BTreeSet<(usize, usize)>,
     tokens: u64,
     proposed: BTreeMap<u64, Bytes>,
+    /// The last place of each history that was acknowledged.
+    last_accepted: BTreeMap<Lineage, u64>,
     /// Everything that was acknowledged: the body, by whom, when.
     pub(super) acknowledged: Vec<(Bytes, usize, Time)>,
     /// What each history decided, place by place.
@@ -136,6 +138,7 @@ impl Net {
             cuts: BTreeSet::new(),
             tokens: 0,
             proposed: BTreeMap::new(),
+            last_accepted: BTreeMap::new(),
             acknowledged: Vec::new(),
             decided: BTreeMap::new(),
             raft_ids: BTreeMap::new(),
@@ -242,6 +245,11 @@ impl Net {
 
     pub(super) fn view(&self, on: usize) -> View {
         self.machine(on).status(local(self.now, self.hosts[on].drift))
+    }
+
+    /// Whether it asks another master to merge, or hands over.
+    pub(super) fn asks_to_merge(&self, on: usize) -> bool {
+        self.hosts[on].machine.as_ref().is_some_and(|machine| machine.giver.is_some())
     }
 
     pub(super) fn role(&self, on: usize) -> Role {

@@ -10,7 +10,7 @@ use crate::{Config, Role};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A flock of `count` that the first founded with the founding token.
-fn strong(count: usize, seed: u64) -> Net {
+pub(super) fn strong(count: usize, seed: u64) -> Net {
     let mut net = Net::with(count, seed, Config { strong_founder: true, ..Config::default() });
     net.start(0);
     net.run_until(10 * SECOND, |net| net.masters() == [0]);
@@ -19,7 +19,7 @@ fn strong(count: usize, seed: u64) -> Net {
     net
 }
 
-fn has_strict(net: &Net) -> bool {
+pub(super) fn has_strict(net: &Net) -> bool {
     net.up().any(|on| holds(net, on))
 }
 

@@ -65,6 +65,9 @@ pub(crate) const ALL: [Fault; 13] = [
     Fault::KilledMerge,
 ];
 
+/// How many pairs there are.
+pub(crate) const PAIRS: u64 = (ALL.len() * ALL.len()) as u64;
+
 /// The pair of a seed. So many seeds in a row as there are pairs play each of them once.
 pub(crate) fn pair_of(seed: u64) -> [Fault; 2] {
     let count = ALL.len() as u64;

@@ -3,7 +3,8 @@
 //! * At most one node may acknowledge in a (lineage, generation) at any instant.
 //! * The stamp on a disk never falls, and a node starts with no lower one.
 //! * A raft id is one node's, in one lineage, and never comes back once it was let go of.
-//! * Two strong generations never share a number.
+//! * Two strong generations never share a number, and at most one node of the bloc has strict
+//!   authority at any instant.
 //! * What is acknowledged is so under a stamp that a master held: semi-masters and holding nodes
 //!   acknowledge nothing.
 //! * What is acknowledged is on the disk of every live member of the sync set.
@@ -12,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use skep_base::Time;
 use skep_catalog::{Granted, Outcome};
-use skep_managers::{Generation, Kept, Lineage, RaftId, Role, Strength, Wait};
+use skep_managers::{Generation, Kept, Lineage, RaftId, Role, Wait};
 
 use crate::host::HostIx;
 use crate::report::Checker;
@@ -25,9 +26,12 @@ pub(crate) struct Mastership {
     pub(crate) generation: Generation,
     /// Epoch and fork.
     pub(crate) stamp: (u64, u64),
+    /// It descends from the founding.
     pub(crate) strong: bool,
     /// Until when it may acknowledge, in the world's time.
     pub(crate) lease: Option<Time>,
+    /// Until when it has strict authority.
+    pub(crate) strict: Option<Time>,
 }
 
 /// What was seen so far.
@@ -35,6 +39,10 @@ pub(crate) struct Mastership {
 pub(crate) struct Watch {
     /// Who may acknowledge for what, until when.
     leases: BTreeMap<HostIx, (Lineage, Generation, Time)>,
+    /// Who has strict authority, until when.
+    strict: BTreeMap<HostIx, Time>,
+    /// After how many calls somebody had it.
+    pub(crate) strict_calls: usize,
     /// Stamps under which a master acknowledged or could have.
     held: BTreeSet<(u64, u64)>,
     strong: BTreeMap<Generation, Lineage>,
@@ -61,6 +69,7 @@ impl Watch {
                 return Err(format!("there are two strong generations {generation}"));
             }
         }
+        self.holds(now, host, it.strict)?;
         let Some(until) = it.lease.filter(|until| *until > now) else {
             self.leases.remove(&host);
             return Ok(());
@@ -76,9 +85,22 @@ impl Watch {
         })
     }
 
+    /// A host says that it has strict authority, or has none.
+    fn holds(&mut self, now: Time, host: HostIx, until: Option<Time>) -> Result<(), String> {
+        self.strict.retain(|other, until| *other != host && *until > now);
+        let Some(until) = until.filter(|until| *until > now) else { return Ok(()) };
+        self.strict_calls += 1;
+        let other = self.strict.keys().next().copied();
+        self.strict.insert(host, until);
+        other.map_or(Ok(()), |other| {
+            Err(format!("{} and {} both have strict authority", other.0, host.0))
+        })
+    }
+
     /// A host says that it is no master, or says nothing any more.
     pub(crate) fn follows(&mut self, host: HostIx) {
         self.leases.remove(&host);
+        self.strict.remove(&host);
     }
 
     /// A disk is given something that is safe from a power cut at `at`.
@@ -169,8 +191,9 @@ impl World {
             lineage: flock.lineage,
             generation: flock.generation,
             stamp: (flock.stamp.epoch.0, flock.stamp.fork.0),
-            strong: flock.strength == Strength::Strong,
+            strong: flock.descends,
             lease: flock.lease_until.filter(|until| *until > local).map(lease),
+            strict: flock.authority.until.map(lease),
         });
         let now = self.now;
         let Some(watch) = &mut self.watch else { return };
@@ -256,6 +279,7 @@ mod tests {
             stamp: (1, lineage),
             strong: false,
             lease: Some(Time::from_millis(lease_ms)),
+            strict: None,
         }
     }
 
@@ -278,6 +302,19 @@ mod tests {
         late.leads(at(100), B, mastership(7, 200)).unwrap();
         let two = watch.leads(at(99), B, mastership(7, 200)).unwrap_err();
         assert!(two.contains("both hold the lease"), "{two}");
+    }
+
+    #[test]
+    fn two_that_have_strict_authority_at_once_are_seen() {
+        let mut watch = Watch::default();
+        let holds = |ms| Mastership { strict: Some(at(ms)), ..mastership(7, 10) };
+        watch.leads(at(20), A, holds(100)).unwrap();
+        watch.leads(at(60), A, holds(140)).unwrap();
+        watch.leads(at(141), B, Mastership { lineage: Lineage(8), ..holds(300) }).unwrap();
+        let two = watch.leads(at(299), A, holds(400)).unwrap_err();
+        assert!(two.contains("both have strict authority"), "{two}");
+        watch.follows(A);
+        watch.leads(at(299), B, Mastership { lineage: Lineage(8), ..holds(400) }).unwrap();
     }
 
     #[test]

@@ -7,8 +7,8 @@ use skep_managers::Role;
 use super::{Played, Scenario, flock, start_within_a_second, usual};
 use crate::host::HostIx;
 use crate::managed::clients::Clients;
-use crate::managed::faults::{Stage, pair_of};
-use crate::managed::rest::{agreed, role_of};
+use crate::managed::faults::{PAIRS, Stage, pair_of};
+use crate::managed::rest::{MANAGED_WITHIN, agreed, role_of};
 pub(super) use crate::managed::rest::{master_of, until_managed};
 use crate::managed::watch::Watch;
 use crate::plant::Bug;
@@ -53,7 +53,16 @@ fn managers(world: &mut World, n: usize) -> Played {
         let wrong = i64::try_from(world.rng.within(0..20_001)).unwrap_or(0) - 10_000;
         world.set_drift(*host, wrong);
     }
-    start_within_a_second(world, &hosts)?;
+    let strong = (world.seed / PAIRS).is_multiple_of(2);
+    if let Some(first) = world.founding_token.filter(|_| strong) {
+        world.start(first);
+        world.until(MANAGED_WITHIN, "founded", |world| {
+            master_of(world).map(drop).ok_or_else(|| "nobody founded".to_owned())
+        })?;
+    }
+    let others: Vec<HostIx> =
+        hosts.iter().copied().filter(|host| world.host(*host).process.is_none()).collect();
+    start_within_a_second(world, &others)?;
     let took = until_managed(world)?;
     world.measure("a master and two backups", took);
 
@@ -82,6 +91,10 @@ fn managers(world: &mut World, n: usize) -> Played {
     }
     let took = agreed(world)?;
     world.measure("agreed", took);
+    let strict = world.watch.as_ref().map_or(0, |watch| watch.strict_calls);
+    if strong && strict == 0 {
+        world.fail(Checker::Liveness, "nobody ever had strict authority".to_owned());
+    }
     if answered < LEAST_ANSWERED {
         world.fail(Checker::Liveness, format!("{answered} answers only"));
     }

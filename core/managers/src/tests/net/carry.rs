@@ -162,7 +162,7 @@ impl Net {
                 self.committed(on, index, stamp, origin, body);
             }
             Output::Accepted { token, index, strength, .. } => {
-                self.check_accepted(on, index);
+                self.check_accepted(on, index, strength);
                 let body = self.proposed[&token.0].clone();
                 self.hosts[on].accepted.insert(token.0, (index, strength));
                 self.acknowledged.push((body, on, now));
@@ -182,6 +182,9 @@ impl Net {
             Output::Pin(_) => {}
             Output::Event(event) => {
                 self.note(format!("{on} {event:?}"));
+                if matches!(event, Event::SyncSet { .. }) {
+                    self.check_joined(on);
+                }
                 self.hosts[on].events.push(event);
             }
             Output::Reject { from, reason } => self.hosts[on].rejects.push((from, reason)),

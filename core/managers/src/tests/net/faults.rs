@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::{Event_, Net, SILENCE, id};
+use crate::message::Message;
+use crate::strict::AuthorityAsk;
 use crate::*;
 
 impl Net {
@@ -53,6 +55,16 @@ impl Net {
             self.look_later(a, b);
             self.look_later(b, a);
         }
+    }
+
+    /// Somebody whom nobody else knows has this node promise it a stamp.
+    pub(in crate::tests) fn promise_another(&mut self, on: usize) {
+        let seen = self.view(on).seen;
+        let stamp = Stamp { epoch: Epoch(seen.epoch.0 + 5), fork: ForkId(77) };
+        let (version, base) = (1 << 20, 1 << 20);
+        let ask = AuthorityAsk { lineage: Lineage(7), stamp, version, base, round: 1 };
+        let (from, body) = (id(200), Message::AuthorityAsk(ask).to_bytes());
+        self.give(on, Input::Message { from, body });
     }
 
     pub(in crate::tests) fn split(&mut self, part: &[usize]) {
