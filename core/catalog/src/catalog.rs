@@ -11,7 +11,7 @@ use skep_wire::{decode, encode};
 use crate::command::{Command, Expect, Payload, Write};
 use crate::key::Key;
 use crate::merging::{Part, Parts};
-use crate::slot::{OVERHEAD, Slot, Stamp, Version};
+use crate::slot::{OVERHEAD, Slot, Source, Stamp, Version};
 
 /// Entries that a catalog holds. Every node holds all of them.
 pub const MAX_ENTRIES: usize = 32_768;
@@ -294,6 +294,15 @@ impl Catalog {
             let Some((_, oldest)) = self.removed.first().cloned() else { return };
             self.take(&oldest);
             self.bucket_mut(&oldest).hash();
+        }
+    }
+
+    /// The version of this revision is another flock's as well.
+    pub(crate) fn came_too(&mut self, key: &Key, revision: u64, from: Source) {
+        if let Some(mut slot) = self.take(key) {
+            slot.came_too(revision, from);
+            self.place(key.clone(), slot);
+            self.bucket_mut(key).hash();
         }
     }
 

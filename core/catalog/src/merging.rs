@@ -130,6 +130,11 @@ impl Catalog {
         let from = Some(Source { lineage: foreign.lineage, index: foreign.index });
         let mut changed = Vec::new();
         for Write { key, put, .. } in command.writes {
+            // What both had before they parted is theirs as well as ours, and as old as it was.
+            if self.inherits(&key, &foreign, put.as_ref()) {
+                changed.push(key);
+                continue;
+            }
             // Who was told of what is no wish of anybody's: nobody need decide about it, and what
             // is said here stays. Which of their revisions it stands for is noted all the same, or
             // no later command that names it would have happened, whatever else it changes.
@@ -174,6 +179,23 @@ impl Catalog {
         let Some(newest) = self.slot(key).and_then(Slot::newest) else { return };
         let ours = Version { revision: at.0, stamp: at.1, from, ..newest.clone() };
         self.write(key, ours);
+    }
+
+    /// Notes of a version that is here already, decided under the same mastership at the same
+    /// index, that the other flock had it too. One that was founded from a copy of the catalog
+    /// cannot say where the two parted.
+    fn inherits(&mut self, key: &Key, foreign: &Foreign, put: Option<&Payload>) -> bool {
+        let same = |version: &Version| {
+            let place = (version.revision, version.stamp.fork);
+            let theirs = (foreign.index, foreign.stamp.fork);
+            place == theirs && version.from.is_none() && version.put.as_ref() == put
+        };
+        let there = self.slot(key).is_some_and(|slot| slot.versions().iter().any(same));
+        if there {
+            let from = Source { lineage: foreign.lineage, index: foreign.index };
+            self.came_too(key, foreign.index, from);
+        }
+        there
     }
 
     /// What the other flock had wanted of an entry before it came to want what is there is logged

@@ -102,6 +102,13 @@ impl Slot {
         }
     }
 
+    /// The version of this revision is another flock's as well.
+    pub(crate) fn came_too(&mut self, revision: u64, from: Source) {
+        for version in self.versions.iter_mut().filter(|it| it.revision == revision) {
+            version.from = Some(from);
+        }
+    }
+
     /// All versions that are kept, the newest last.
     #[must_use]
     pub fn versions(&self) -> &[Version] {

@@ -3,7 +3,7 @@
 //!
 //! Strong leads before weak. But who lost its roster to another part knows nothing of what that
 //! part promised since, and would lead because of what it was once. So where nothing but its
-//! strength lets a history lead, its master asks its roster, with the session of the merge as nonce,
+//! strength lets a history lead, its master asks its roster, with the merge's session as nonce,
 //! whether their newest promise is a stamp of it. It has [`PROOF_FOR`] to find a majority. If it
 //! finds none it counts as weak in that merge, and says so to the other, which then weighs the two
 //! again, as this one does: nothing else in the order changes, so that one of them yields. The

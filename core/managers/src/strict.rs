@@ -128,9 +128,9 @@ impl Managers {
         (group.engine.leads() && until > now).then_some(until)
     }
 
-    /// Whether what this master acknowledges now is strong: a majority of its roster noted the sync
-    /// set, and the newest promise of a majority is this master's stamp. That they gave another none
-    /// since is sure only while their leases last.
+    /// Whether what this master acknowledges now is strong: a majority of its roster noted the
+    /// sync set, and the newest promise of a majority is this master's stamp. That they gave
+    /// another none since is sure only while their leases last.
     pub(crate) fn is_strong(&self, now: Time) -> bool {
         let witnessed = self.mastership.as_ref().is_some_and(|it| it.witnessed);
         #[cfg(test)]

@@ -176,6 +176,34 @@ fn a_whole_catalog_comes_in_parts_and_says_the_same() {
     }
 }
 
+/// A part that founds itself from its copy of the catalog does not know where the two parted, and
+/// hands over all of it. What both had is as old as it was: who expects its revision still may.
+#[test]
+fn what_both_had_before_they_parted_stays_as_old_as_it_was() {
+    let mut ours = Catalog::new();
+    set(&mut ours, "setting/both", Some("as ever"));
+    set(&mut ours, "setting/theirs", Some("as ever"));
+    let before = ours.live(&key("setting/both")).unwrap().0.revision;
+    let there = ours.live(&key("setting/theirs")).unwrap().0.revision;
+    let mut theirs = Flock::of(&ours);
+    set(&mut ours, "setting/ours", Some("since"));
+    let state = theirs.catalog.to_bytes();
+    let (lineage, index) = (LINEAGE, theirs.catalog.index());
+    let expect = Expect::Revision(there);
+    theirs.want(OTHER, "setting/theirs", expect, Some("changed"));
+    let at = ours.index() + 1;
+    let whole = Origin::ForeignState { lineage, index, part: 0, parts: 1, common: 0 };
+    ours.apply(at, STAMP, whole, &state);
+    ours.check();
+    theirs.hand_over(&mut ours, 0);
+    let (version, _) = ours.live(&key("setting/both")).unwrap();
+    assert_eq!(version.revision, before, "{version:?}");
+    let (version, _) = ours.live(&key("setting/theirs")).unwrap();
+    assert!(version.revision > at, "{version:?}");
+    assert_eq!(says(&ours, "setting/theirs").as_deref(), Some("changed"));
+    assert!(conflicts(&ours).is_empty(), "{:?}", conflicts(&ours));
+}
+
 #[test]
 fn what_was_refused_where_it_was_decided_does_not_happen_here() {
     let mut base = Catalog::new();
