@@ -31,6 +31,7 @@ fn view() -> View {
         stamp: seen,
         term: 3,
         strength: Strength::Weak,
+        descends: false,
         parent: None,
         acknowledged: true,
         master: Some(id(1)),
