@@ -197,17 +197,17 @@ impl Spine {
     pub(crate) fn watch_flock(&mut self, seen: Seen) {
         let now = self.clock.now();
         let mut out = Outbox::new();
+        let (present, role) = (count(seen.present.len()), seen.role);
+        let flock = seen.flock.clone().unwrap_or_default();
         if let Some(hooks) = &mut self.hooks {
-            hooks.watch.handle(now, seen.clone(), &mut out);
+            hooks.watch.handle(now, seen, &mut out);
         }
-        let present = count(seen.present.len());
-        let flock = seen.flock.unwrap_or_default();
         for Happened { what, nodes, count: number, before } in out.drain() {
             let change = FlockChange {
                 flock: Some(flock.name.clone()).filter(|name| !name.is_empty()),
                 generation: flock.generation,
                 master: flock.master.clone(),
-                role: seen.role.to_owned(),
+                role: role.to_owned(),
                 present,
                 nodes,
                 count: count(number),

@@ -22,6 +22,8 @@ use crate::post::{self, Book, Figures};
 
 /// Entries of incidents that are over which are kept though there is room: what happened lately.
 const MAX_PAST: usize = MAX_NOTICES / 2;
+/// An incident that is over is kept for so long though its clock says that it was over long ago.
+const OVER_AT_LEAST: Duration = Duration::from_secs(3600);
 /// A letter that a target refuses for good for so long is given up: it would keep all later ones
 /// from it for ever. A day, so that somebody can mend what it is refused for.
 const REFUSED_FOR: Duration = Duration::from_secs(24 * 3600);
@@ -187,6 +189,8 @@ pub struct Desk {
     seen: BTreeMap<Incident, (Time, Sighting)>,
     /// What was seen and is not any more, since when.
     unseen: BTreeMap<Incident, Time>,
+    /// Entries of incidents that are over, and since when this desk knows that.
+    over: BTreeMap<Incident, Time>,
     entries: Entries,
     /// Revisions of entries that say nothing.
     unreadable: BTreeMap<Incident, u64>,
@@ -217,6 +221,7 @@ impl Desk {
             wall: (now, WallTime::from_unix_ms(0)),
             seen: BTreeMap::new(),
             unseen: BTreeMap::new(),
+            over: BTreeMap::new(),
             entries: Entries::new(),
             unreadable: BTreeMap::new(),
             own: Entries::new(),
@@ -514,6 +519,9 @@ impl Desk {
             }
         }
         let wall = self.wall_now(now);
+        self.over.retain(|incident, _| {
+            self.entries.get(incident).is_some_and(|(_, notice)| !notice.is_open())
+        });
         let mut past: Vec<(WallTime, u64, Incident)> = Vec::new();
         for (revision, notice) in self.entries.values() {
             let over = !notice.is_open() && notice.incident.kind != Kind::Targets;
@@ -531,7 +539,10 @@ impl Desk {
         let surplus = past.len().saturating_sub(MAX_PAST);
         let surplus = surplus.max((self.entries.len() + MAX_ITEMS).saturating_sub(MAX_NOTICES));
         for (at, (since, revision, incident)) in past.into_iter().enumerate() {
-            if at < surplus || wall.since(since) > self.config.keep {
+            // The clock is that of whoever closed it, and may be days away from this node's.
+            let known = now.since(*self.over.entry(incident.clone()).or_insert(now));
+            let long = wall.since(since) > self.config.keep && known > OVER_AT_LEAST;
+            if at < surplus || long || known > self.config.keep {
                 draft.remove(revision, &incident);
             }
         }

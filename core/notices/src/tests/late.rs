@@ -8,6 +8,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use skep_base::WallTime;
+
 use crate::tests::net::Net;
 use crate::{
     Claim, Config, Event, Incident, Kind, MAX_ID_BYTES, MAX_LETTER_BYTES, MAX_NOTICES,
@@ -354,4 +356,23 @@ fn what_a_node_could_not_have_noted_is_told_though_another_is_master() {
     net.run(48 * HOUR);
     let told = told(&net, "ops");
     assert!(told.contains(&step("dropped.b", 1)), "{told:?}");
+}
+
+#[test]
+fn what_another_nodes_clock_says_was_over_long_ago_is_remembered_for_a_while() {
+    let mut net = two_targets(&["a"]);
+    let all = Told { step: 2, letter: None };
+    let told = ["ops", "chat"].map(|target| (target.to_owned(), all.clone()));
+    let (opened, closed) = (WallTime::from_unix_ms(1), Some(WallTime::from_unix_ms(2)));
+    let notice = Notice { opened, closed, step: 2, told: told.into(), ..longest(&net, 'x', 0) };
+    // By this desk's clock both were weeks ago.
+    net.now = net.now + 1000 * HOUR;
+    net.forges(notice);
+    net.run(30 * MINUTE);
+    net.tell_all();
+    assert_eq!(net.notices().len(), 2, "it, and who is told");
+    net.run(HOUR);
+    net.tell_all();
+    net.run(MINUTE);
+    assert_eq!(net.notices().len(), 1);
 }
