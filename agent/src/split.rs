@@ -104,8 +104,8 @@ mod tests {
             authority,
         };
         let (waits, others, holding) = (Vec::new(), Vec::new(), Vec::new());
-        let (role, eligible, unwell) = (Role::Host, Vec::new(), Vec::new());
-        View { role, flock: Some(flock), waits, seen: stamp, others, holding, eligible, unwell }
+        let (role, eligible) = (Role::Host, Vec::new());
+        View { role, flock: Some(flock), waits, seen: stamp, others, holding, eligible }
     }
 
     fn of(roster: usize, there: usize) -> View {

@@ -281,9 +281,6 @@ impl Facts<'_> {
         if place.held {
             return Some("by an operator's order it manages nothing until it is released");
         }
-        if place.present && self.view.unwell.contains(&place.node) {
-            return Some("it says that it is not well, and manages nothing until it is");
-        }
         let holds = place.present && self.view.holding.contains(&place.node);
         holds.then_some(
             "it has a history that nobody has compared with another yet, and manages nothing \

@@ -56,13 +56,8 @@ impl Managers {
         let mut eligible: Vec<NodeId> = claims.chain(own).collect();
         eligible.sort_unstable();
         eligible.dedup();
-        let unwell = self.nodes.iter().filter(|(_, known)| {
-            known.present && known.claim.as_ref().is_some_and(|claim| !claim.well)
-        });
-        let own = (!self.well || self.disk.failed.is_some()).then_some(self.me.id);
-        let unwell = unwell.map(|(node, _)| *node).chain(own).collect();
         let (waits, seen) = (self.waits(), self.state.seen);
-        View { role: self.role, flock, waits, seen, others, holding, eligible, unwell }
+        View { role: self.role, flock, waits, seen, others, holding, eligible }
     }
 
     /// What of its flock's history comes to this node, and whether it decides: of

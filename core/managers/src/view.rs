@@ -25,8 +25,6 @@ pub struct View {
     pub holding: Vec<NodeId>,
     /// Present nodes, perhaps this one, that say that they may be managers, lowest first.
     pub eligible: Vec<NodeId>,
-    /// Present nodes, perhaps this one, that say that they are not well enough to manage (DVM-10).
-    pub unwell: Vec<NodeId>,
 }
 
 /// The part that this node has in its flock's history.

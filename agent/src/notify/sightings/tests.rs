@@ -49,8 +49,7 @@ fn view() -> View {
     };
     let (waits, others) = (Vec::new(), Vec::new());
     let (holding, eligible) = (Vec::new(), (1..=4).map(id).collect());
-    let (role, unwell) = (Role::Master, Vec::new());
-    View { role, flock: Some(flock), waits, seen, others, holding, eligible, unwell }
+    View { role: Role::Master, flock: Some(flock), waits, seen, others, holding, eligible }
 }
 
 /// Facts in which all four nodes are present and known by their names.
@@ -159,15 +158,11 @@ fn who_was_never_known_by_name_is_noted_by_number_until_it_has_one() {
 fn a_node_that_holds_by_itself_is_on_hold_as_one_that_an_operator_held() {
     let mut view = view();
     view.holding = vec![id(3)];
-    // It says so whatever else it is, and an operator's word goes before its own.
-    view.unwell = vec![id(2), id(4)];
     view.flock.as_mut().unwrap().roster[3].held = true;
     let all = roster(&facts(&view));
-    assert_eq!(names(&all), ["on-hold.web-2", "on-hold.web-3", "on-hold.web-4"]);
-    assert!(all[0].what.contains("it is not well"), "{}", all[0].what);
-    assert!(all[1].what.contains("a history that nobody has compared"), "{}", all[1].what);
-    assert!(all[2].what.contains("an operator's order"), "{}", all[2].what);
-    view.unwell.clear();
+    assert_eq!(names(&all), ["on-hold.web-3", "on-hold.web-4"]);
+    assert!(all[0].what.contains("a history that nobody has compared"), "{}", all[0].what);
+    assert!(all[1].what.contains("an operator's order"), "{}", all[1].what);
     // It is away: what it held when it was last heard of is nothing that is so now.
     view.flock.as_mut().unwrap().roster[2].present = false;
     assert_eq!(names(&roster(&facts(&view))), ["on-hold.web-4"]);
