@@ -100,7 +100,7 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     let (requests, inbox) = mpsc::channel(REQUEST_QUEUE);
     let me = me(&info, (nonce, stored), clock, addresses.clone());
     let (cursors, clock_went_back) = (found.cursors.clone(), found.clock_went_back);
-    let problems = found.problems.clone();
+    let (problems, noted) = (found.problems.clone(), found.noted);
     let keys = clients::keys_in(&found.log, info.id);
     let managers = managers(&config, &info, clock, found.managers.clone())?;
     let born = birth(me, random()?, &identity, found, managers);
@@ -143,6 +143,7 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     );
     spine.found_on_disk(problems);
     spine.rules_of(&config);
+    spine.baseline.noted = noted;
     let runner = commands.runner().clone();
     spine.hooks = Some(hooks(&config, &info.node, (&requests, runner.clone())));
     let rng = Rng::seeded(random()?);
@@ -151,6 +152,7 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     let exports = exports(&config, &info.node, (&requests, commands, bodies))?;
     let cursors = spine.open_exports(exports, cursors).await;
     spine.open_cursors(cursors).await;
+    let measured_addresses = told_addresses.clone();
     let discovery = Discovery {
         join: config.join.clone(),
         identity: identity.clone(),
@@ -160,6 +162,7 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
         rng: Rng::seeded(random()?),
     };
     let mut tasks = discovery.start();
+    tasks.extend(start_measuring(&config, clock, &measured_addresses, &requests));
     let watching = watch_addresses(config.clone(), listening, requests.clone(), tell_addresses);
     tasks.push(tokio::spawn(watching));
     let wall = Arc::new(move || clock.wall());
@@ -181,6 +184,19 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     wind_down(tasks, &stop_control, served).await;
     tracing::info!("stopped");
     ended
+}
+
+/// Measures what this host has to spare, unless the configuration says it or nobody asks.
+fn start_measuring(
+    config: &Config,
+    clock: Clock,
+    listens: &watch::Receiver<Vec<Address>>,
+    requests: &mpsc::Sender<Request>,
+) -> Option<JoinHandle<()>> {
+    let asked = config.managers.eligible != Eligibility::No && config.managers.resources.is_none();
+    let sensors = skep_sensors::Sensors::new(&config.node.state_dir);
+    let measure = crate::spare::measure(sensors, clock, listens.clone(), requests.clone());
+    asked.then(|| tokio::spawn(measure))
 }
 
 fn start_rollout(
@@ -455,7 +471,9 @@ fn fit(config: &Config, info: &CertInfo) -> skep_node::Fit {
     let named = info.roles.contains(skep_identity::Role::Manager);
     let may = named || !config.managers.by_certificate;
     let eligible = if may { config.managers.eligible } else { Eligibility::No };
-    skep_node::Fit { eligible, ..skep_node::Fit::default() }
+    let usual = skep_node::Fit::default();
+    let resources = config.managers.resources.unwrap_or(usual.resources);
+    skep_node::Fit { eligible, resources, ..usual }
 }
 
 /// The managers, as they were. What cannot be read is never guessed at: the node does not start.
@@ -465,7 +483,7 @@ fn managers(
     clock: Clock,
     kept: skep_managers::Restored,
 ) -> anyhow::Result<Box<Managers>> {
-    let skep_node::Fit { eligible, resources } = fit(config, info);
+    let skep_node::Fit { eligible, resources, .. } = fit(config, info);
     let me = skep_managers::Me { id: info.id, eligible, resources };
     let rng = Rng::seeded(random()?);
     let managers = Managers::new(me, config.managers.timers.clone(), kept, rng, clock.now());

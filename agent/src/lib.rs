@@ -17,6 +17,7 @@
 
 pub mod answer;
 pub mod authority;
+mod baseline;
 pub mod boot;
 mod catalog;
 pub mod certificates;
@@ -41,8 +42,10 @@ pub mod problems;
 pub mod reach;
 mod recovery;
 pub mod renewal;
+mod retired;
 pub mod rollout;
 pub mod routed;
+mod spare;
 pub mod spine;
 pub mod split;
 pub mod status;

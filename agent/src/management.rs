@@ -1,8 +1,12 @@
 //! Who manages the flock, as the control API shows it, and what happened among the managers.
 
-use skep_base::{NodeId, NodeName};
-use skep_control::api::{Authority, EventKind, Management, OtherFlock, Split, Standing, Wait};
-use skep_managers::{Event, Output, Token, Waiting};
+use std::time::Duration;
+
+use skep_base::{NodeId, NodeName, Time};
+use skep_control::api::{
+    Absence, Authority, EventKind, Management, OtherFlock, Seen, Spare, Split, Standing, Wait,
+};
+use skep_managers::{Event, Output, Role, Token, Waiting};
 
 use crate::spine::Spine;
 use crate::status::{count, millis};
@@ -16,6 +20,7 @@ impl Spine {
         let view = self.node.management(now);
         let flock = view.flock.as_ref();
         let names = |nodes: &[NodeId]| nodes.iter().filter_map(|id| self.node_name(*id)).collect();
+        let since = |at: Time| millis(now.since(at));
         let standing = |place: &skep_managers::RosterView| {
             Some(Standing {
                 node: self.node_name(place.node)?,
@@ -26,6 +31,11 @@ impl Spine {
                 witness: place.witness,
                 held: place.held,
                 given_up: place.given_up,
+                resources_now: self.node.fit(place.node).map(|fit| fit.resources),
+                parts: self.parts_of(place.node),
+                held_since_ms: place.held_since.map(since),
+                unwell_since_ms: place.unwell.map(since),
+                seen: seen_of(now, place),
             })
         };
         let other = |other: &skep_managers::OtherFlock| OtherFlock {
@@ -64,11 +74,18 @@ impl Spine {
     pub(crate) fn rules_of(&mut self, config: &crate::config::Config) {
         self.generators = crate::topology::generators(config);
         self.split = config.managers.split;
+        self.state_dir.clone_from(&config.node.state_dir);
     }
 
     /// Whether a wave may be started here now.
     pub(crate) fn split_ruling(&self) -> Split {
         self.split.rule(&self.node.management(self.clock.now()))
+    }
+
+    fn parts_of(&self, node: NodeId) -> Option<Spare> {
+        let skep_managers::Parts { network, processor, memory, disk } =
+            self.node.fit(node)?.parts?;
+        Some(Spare { network, processor, memory, disk })
     }
 
     fn node_name(&self, node: NodeId) -> Option<NodeName> {
@@ -105,6 +122,9 @@ impl Spine {
                 tracing::info!("{what}");
                 self.note(EventKind::Managers { what });
                 self.look_soon();
+                if matches!(event, Event::RoleChanged { to: Role::Retired, .. }) {
+                    self.write_what_it_has();
+                }
             }
             other => tracing::debug!(?other, "nobody here asked for this"),
         }
@@ -140,9 +160,35 @@ impl Spine {
             Event::Absorbed { lineage, changes } => {
                 format!("the flock of lineage {lineage} merged into this one, {changes} changes")
             }
+            Event::Retired { alone } => format!(
+                "this manager met no eligible node for {}: it retires, and manages nothing until \
+                 it does",
+                span(*alone)
+            ),
             Event::CheckpointRefused { bytes } => {
                 format!("a checkpoint of {bytes} bytes is too long: the managers' log grows")
             }
         }
+    }
+}
+
+/// When a node of the roster was there, as this one saw it.
+fn seen_of(now: Time, place: &skep_managers::RosterView) -> Seen {
+    let seen = place.seen;
+    Seen {
+        since_ms: millis(now.since(seen.since)),
+        absences: seen.absences,
+        away_ms: millis(seen.away),
+        last: seen.returned.map(|(back, long)| Absence {
+            ended_ms: millis(now.since(back)),
+            lasted_ms: millis(long),
+        }),
+    }
+}
+
+fn span(span: Duration) -> String {
+    match span.as_secs() {
+        seconds if seconds < 2 * 3600 => format!("{seconds} s"),
+        seconds => format!("{} h", seconds / 3600),
     }
 }

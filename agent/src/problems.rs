@@ -18,7 +18,7 @@ const EXPIRES_SOON: Duration = Duration::from_secs(3 * 24 * 3600);
 const REACH_CA: &str = "make sure that a node which serves the CA can be reached";
 /// A wall clock that shows a time so long before the certificate was made is wrong, and not merely
 /// another than the CA's.
-const CLOCK_BEHIND: Duration = Duration::from_secs(300);
+pub(crate) const CLOCK_BEHIND: Duration = Duration::from_secs(300);
 
 impl Spine {
     /// Keeps what was found on the disk at the start among the problems of this life.
@@ -92,6 +92,7 @@ impl Spine {
             hint: Some("its updates are kept and tried again; see docs/export.md".into()),
             since_ms: millis(now.since(since)),
         }));
+        problems.extend(self.retirement());
         problems.extend(self.notify.iter().flat_map(|notify| notify.problems(now)));
         problems
     }

@@ -129,6 +129,13 @@ pub enum Request {
         /// What he asked.
         request: Box<skep_control::Request>,
     },
+    /// What this host has to spare was measured, and others should know.
+    Spare {
+        /// In all, 0 to 1000.
+        resources: u16,
+        /// Of what it is made.
+        parts: skep_managers::Parts,
+    },
     /// Note an event.
     Note(EventKind),
     /// Stop.
@@ -186,6 +193,10 @@ pub struct Spine {
     pub bulk_links: BTreeMap<skep_transport::LinkId, NodeId>,
     /// Who is given pieces of large bodies.
     pub giving: crate::giving::Giving,
+    /// Whether this node is well enough to manage.
+    pub(crate) baseline: crate::baseline::Baseline,
+    /// Where this node keeps what it keeps.
+    pub(crate) state_dir: std::path::PathBuf,
     /// What is done about new waves in a part of the flock.
     pub split: crate::split::Split,
     /// Commands that compute the topologies of groups in place of the built-in way.
@@ -337,6 +348,8 @@ impl Spine {
             computing: Vec::new(),
             computed: BTreeMap::new(),
             generators: BTreeMap::new(),
+            baseline: crate::baseline::Baseline::default(),
+            state_dir: std::path::PathBuf::new(),
             split: crate::split::Split::default(),
             addresses,
             version,
@@ -475,6 +488,7 @@ impl Spine {
             self.hand_round_trips();
         }
         self.look_at_dates();
+        self.look_at_baseline();
         self.node.tick(self.clock.now(), &mut self.out);
         self.carry_out().await;
     }
@@ -549,6 +563,9 @@ impl Spine {
                 self.posted(target, letter, outcome).await;
             }
             Request::Called { who, request } => self.answer_called(who, *request).await,
+            Request::Spare { resources, parts } => {
+                self.feed(Input::Spare { resources, parts }).await;
+            }
             Request::Note(kind) => self.note(kind),
             Request::Stop(farewell) => self.stopping = Some(farewell),
         }

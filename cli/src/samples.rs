@@ -2,12 +2,12 @@
 
 use skep_base::{BlocName, Digest, NodeId, NodeName, WallTime};
 use skep_control::api::{
-    AgentState, Authority, CaStatus, Catalog, CatalogEntry, Certificate, Check, Cursor, Entry,
-    Event, EventKind, Field, Flock, Founding, Group, Health, Image, ImageDetail, Link, LinkKind,
-    Management, Member, Metric, MetricKind, OverlayBasis, Presence, Problem, Recovery, RoundTrip,
-    RttBasis, Split, Standing, Status, Subscriber, SyncMember, Text, Topology, TopologyDecree,
-    TopologyEdge, TopologyFailure, TopologyFigures, TopologySite, Wait, Wave, WaveDetail, WaveId,
-    WaveNode, WaveState, WaveStep,
+    Absence, AgentState, Authority, CaStatus, Catalog, CatalogEntry, Certificate, Check, Cursor,
+    Entry, Event, EventKind, Field, Flock, Founding, Group, Health, Image, ImageDetail, Link,
+    LinkKind, Management, Member, Metric, MetricKind, OverlayBasis, Presence, Problem, Recovery,
+    RoundTrip, RttBasis, Seen, Spare, Split, Standing, Status, Subscriber, SyncMember, Text,
+    Topology, TopologyDecree, TopologyEdge, TopologyFailure, TopologyFigures, TopologySite, Wait,
+    Wave, WaveDetail, WaveId, WaveNode, WaveState, WaveStep,
 };
 
 const NOW: u64 = 1_790_000_000_000;
@@ -106,6 +106,17 @@ pub(crate) fn management() -> Management {
         witness: false,
         held: node == "old-1",
         given_up: false,
+        resources_now: present.then_some(if node == "web-1" { 600 } else { 500 }),
+        parts: present.then_some(Spare { network: 600, processor: 410, memory: 620, disk: 900 }),
+        held_since_ms: (node == "old-1").then_some(3_700_000),
+        unwell_since_ms: (node == "queen-1").then_some(61_000),
+        seen: Seen {
+            since_ms: 7_200_000,
+            absences: u32::from(availability < 1000),
+            away_ms: if availability < 1000 { 754_000 } else { 0 },
+            last: (node == "queen-1")
+                .then_some(Absence { ended_ms: 7_200_000, lasted_ms: 754_000 }),
+        },
     };
     Management {
         role: "backup".into(),

@@ -141,14 +141,31 @@ fn the_catalog_fits_a_terminal() {
     shown(
         &render::roster(&samples::management().roster, true, TERMINAL),
         &expect![[r#"
-        NODE     STANDING  RESOURCES  AVAILABILITY  STATE
-        web-1         500        500          1000  present
-        queen-1       495        500           990  present
-        old-1          10        500            20  silent, on hold
+            NODE     STANDING  RESOURCES  NETWORK  CPU  MEMORY  DISK  AVAILABIL  STATE
+                                                                      ITY
+            web-1         500        500      600  410     620   900       1000  present
+            queen-1       495        500      600  410     620   900        990  present,
+                                                                                 not well
+            old-1          10        500        -    -       -     -         20  silent,
+                                                                                 on hold
 
-        Standing is resources times availability, each of 1000. Availability falls
-        while a node is away and grows back slowly.
-    "#]],
+            web-1: there for 2 h
+              never away
+              says 600 of resources now, which counts when its stay is over
+            queen-1: there for 2 h
+              away once, 12 min 34 s in all, last for 12 min 34 s until 2 h ago
+              not well for 1 min 1 s: `skep events` there says why
+            old-1: away for 2 h
+              away once, 12 min 34 s in all
+              on hold by an operator's word for 1 h 1 min or more
+
+            Standing is resources times availability, each of 1000. Of resources
+            network and cpu count four times what memory and disk do; a node tells them
+            in steps of 100, or as its configuration says. Availability gains 50 in each
+            stay of `min_stay` that the node was there, loses up to a quarter in one that
+            it missed, and half when it loses an office. Absences are those that this
+            node saw since its agent started.
+        "#]],
     );
 }
 
@@ -251,13 +268,15 @@ fn a_certificate_authority_is_one_page() {
     shown(
         &render::ca(&samples::ca(), TERMINAL),
         &expect![[r#"
-        bloc         example
-        fingerprint  41bc440d885f79459ff60c452768aec41914018dd4c01f41454f8403b2ebd12e
-        holds until  2036-09-18 14:13:20 UTC
-        nodes        5 with a certificate that holds
-        invitations  2 neither used nor expired
-        requests     12 granted, 1 refused since the agent started
-    "#]],
+            bloc         example
+            fingerprint  41bc440d885f79459ff60c452768aec41914018dd4c01f41454f8403b2ebd12e
+            holds until  2036-09-18 14:13:20 UTC
+            founding     number 1, token given to web-1 on 2026-09-21 14:13:20 UTC, to be
+                         used until 2026-09-28 14:13:20 UTC
+            nodes        5 with a certificate that holds
+            invitations  2 neither used nor expired
+            requests     12 granted, 1 refused since the agent started
+        "#]],
     );
 }
 

@@ -230,6 +230,8 @@ pub struct Managers {
     pub eligible: skep_managers::Eligibility,
     /// Only with the role `manager` in its certificate.
     pub by_certificate: bool,
+    /// What it has to spare, 0 to 1000; measured where none.
+    pub resources: Option<u16>,
     /// How long what is waited for.
     pub timers: skep_managers::Config,
     /// Whether new waves start in a part of the flock.

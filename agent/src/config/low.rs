@@ -197,12 +197,16 @@ sections! {
     Managers {
         eligible: Maybe<Eligible>,
         profile: Maybe<Profile>,
+        resources: Maybe<u32>,
         backup_silent: Maybe<Span>,
         backup_reached: Maybe<Span>,
         given_up: Maybe<Span>,
         alone: Maybe<Span>,
         orphaned: Maybe<Span>,
         orphaned_holding: Maybe<Span>,
+        min_stay: Maybe<Span>,
+        better_for: Maybe<Span>,
+        solitude: Maybe<Span>,
         split: Maybe<Split>,
     }
     Hooks {

@@ -23,6 +23,7 @@ pub(super) const fn role_word(role: Role) -> &'static str {
         Role::Master => "master",
         Role::SemiMaster => "semi-master",
         Role::Holding => "holding",
+        Role::Retired => "retired",
     }
 }
 
@@ -152,6 +153,11 @@ impl Spine {
             let hint = "bring one of them back; with three eligible nodes a new generation is \
                         founded by itself: `skep flock` says what is waited for";
             all.push(Sighting::new(Kind::SemiMastery, me, &what, hint));
+        } else if view.role == Role::Retired {
+            let what = format!("{me} was a manager, met nobody for days, and manages nothing");
+            let hint =
+                "mend its network: it takes part again by itself, and hands over what it has";
+            all.push(Sighting::new(Kind::Retired, me, &what, hint));
         } else if office == Office::Alone && speaks(view, self.node.present(), self.node.id()) {
             // Of those that see one another one speaks.
             let present = self.node.present().len();
@@ -280,6 +286,9 @@ impl Facts<'_> {
     fn on_hold(&self, place: &RosterView) -> Option<&'static str> {
         if place.held {
             return Some("by an operator's order it manages nothing until it is released");
+        }
+        if place.present && place.unwell.is_some() {
+            return Some("it says that it is not well, and manages nothing until it is");
         }
         let holds = place.present && self.view.holding.contains(&place.node);
         holds.then_some(

@@ -82,27 +82,88 @@ fn waits(management: &Management) -> impl Iterator<Item = (&'static str, String)
 /// The roster, best first.
 #[must_use]
 pub fn roster(roster: &[Standing], explain: bool, style: Style) -> String {
+    if roster.is_empty() {
+        return "No roster is kept here: ask the master, its backups or its learners, which \
+                `skep flock` lists.\n"
+            .to_owned();
+    }
     let mut table = style.table(&["node", "standing", "state"]);
     if explain {
-        table = style.table(&["node", "standing", "resources", "availability", "state"]);
+        let parts = ["resources", "network", "cpu", "memory", "disk", "availability", "state"];
+        table = style.table(&[&["node", "standing"][..], &parts].concat());
     }
     for place in roster {
         let (state, colour) = state(place);
         let mut row = vec![style.cell(&place.node, None), right(place.standing)];
         if explain {
-            row.extend([right(place.resources), right(place.availability)]);
+            row.push(right(place.resources));
+            let parts = place.parts.map(|it| [it.network, it.processor, it.memory, it.disk]);
+            match parts {
+                Some(parts) => row.extend(parts.map(right)),
+                None => row.extend(["-"; 4].map(right)),
+            }
+            row.push(right(place.availability));
         }
         row.push(style.cell(state, Some(colour)));
         table.add_row(row);
     }
     let mut text = finish(table, &[0, 1]);
     if explain {
+        text.push('\n');
+        for place in roster {
+            let _written = writeln!(text, "{}: {}", place.node, reasons(place).join("\n  "));
+        }
         text.push_str(
-            "\nStanding is resources times availability, each of 1000. Availability falls\n\
-             while a node is away and grows back slowly.\n",
+            "\nStanding is resources times availability, each of 1000. Of resources\n\
+             network and cpu count four times what memory and disk do; a node tells them\n\
+             in steps of 100, or as its configuration says. Availability gains 50 in each\n\
+             stay of `min_stay` that the node was there, loses up to a quarter in one that\n\
+             it missed, and half when it loses an office. Absences are those that this\n\
+             node saw since its agent started.\n",
         );
     }
     text
+}
+
+/// Why a node stands where it stands.
+fn reasons(place: &Standing) -> Vec<String> {
+    let seen = place.seen;
+    let mut reasons = vec![if place.present {
+        format!("there for {}", human::span(seen.since_ms))
+    } else {
+        format!("away for {}", human::span(seen.since_ms))
+    }];
+    if seen.absences > 0 {
+        let times = if seen.absences == 1 { "once" } else { "times" };
+        let count = if seen.absences == 1 { String::new() } else { format!("{} ", seen.absences) };
+        let mut text = format!("away {count}{times}, {} in all", human::span(seen.away_ms));
+        if let Some(last) = seen.last {
+            let (long, ago) = (human::span(last.lasted_ms), human::span(last.ended_ms));
+            let _written = write!(text, ", last for {long} until {ago} ago");
+        }
+        reasons.push(text);
+    } else {
+        reasons.push("never away".to_owned());
+    }
+    match place.resources_now {
+        Some(now) if now != place.resources => {
+            reasons
+                .push(format!("says {now} of resources now, which counts when its stay is over"));
+        }
+        Some(_) if place.parts.is_none() => {
+            reasons.push("its resources are set, or not told yet".to_owned());
+        }
+        Some(_) | None => {}
+    }
+    if let Some(since) = place.held_since_ms {
+        let since = human::span(since);
+        reasons.push(format!("on hold by an operator's word for {since} or more"));
+    }
+    if let Some(since) = place.unwell_since_ms {
+        let since = human::span(since);
+        reasons.push(format!("not well for {since}: `skep events` there says why"));
+    }
+    reasons
 }
 
 /// What a recovery would mean, before anybody agrees to it.
@@ -135,7 +196,12 @@ pub fn recovery(recovery: &Recovery) -> String {
 fn state(place: &Standing) -> (String, Color) {
     let mut words = Vec::new();
     words.push(if place.present { "present" } else { "silent" });
-    let flags = [(place.witness, "witness"), (place.held, "on hold"), (place.given_up, "given up")];
+    let flags = [
+        (place.witness, "witness"),
+        (place.held, "on hold"),
+        (place.unwell_since_ms.is_some(), "not well"),
+        (place.given_up, "given up"),
+    ];
     words.extend(flags.iter().filter(|(is, _)| *is).map(|(_, word)| *word));
     let colour = if place.present { Color::Green } else { Color::Red };
     (words.join(", "), colour)

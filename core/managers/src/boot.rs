@@ -34,7 +34,7 @@ impl Managers {
     /// Whether an engine message ends the hold: the live master's does.
     pub(crate) fn resumes(
         &mut self,
-        _now: Time,
+        now: Time,
         packet: &Packet,
         _out: &mut Outbox<Output>,
     ) -> bool {
@@ -48,6 +48,7 @@ impl Managers {
         let resumes = from_master && packet.term >= group.engine.term();
         if resumes {
             self.boot = None;
+            self.end_solitude(now);
             self.why = "the live master confirmed it";
         }
         resumes

@@ -57,8 +57,13 @@ pub struct Config {
     pub orphaned_holding: Duration,
     /// A lone eligible node waits this long for a flock to join before it founds its own.
     pub found_after: Duration,
-    /// A node on the roster keeps its place for this long before a better one takes it.
+    /// Between two looks at how much a node of the roster was there and has to spare; and a backup
+    /// keeps its office for this long before a better one takes it.
     pub min_stay: Duration,
+    /// So long a node must stand clearly better than a backup before it takes its office.
+    pub better_for: Duration,
+    /// A manager that reaches no eligible node for this long retires (DVM-18).
+    pub solitude: Duration,
     /// Between two announcements of this node; the first goes at once.
     pub announce_every: Duration,
     /// How long a lease of a majority of the roster gives strict authority. Who follows a holder
@@ -92,6 +97,8 @@ impl Default for Config {
             orphaned_holding: Duration::from_secs(60),
             found_after: ms(1500),
             min_stay: Duration::from_secs(600),
+            better_for: Duration::from_secs(1200),
+            solitude: Duration::from_secs(3 * 24 * 3600),
             announce_every: ms(200),
             strict_lease: ms(3000),
             retry: ms(500),
@@ -112,6 +119,7 @@ impl Config {
             alone: Duration::from_secs(60),
             orphaned: Duration::from_secs(60),
             orphaned_holding: Duration::from_secs(300),
+            better_for: Duration::from_secs(3600),
             ..Self::default()
         }
     }
@@ -148,6 +156,9 @@ impl Config {
                 "orphaned-holding",
                 "is shorter than orphaned",
             ),
+            (self.min_stay >= self.backup_silent, "min-stay", "is shorter than backup-silent"),
+            (self.better_for >= self.backup_silent, "better-for", "is shorter than backup-silent"),
+            (self.solitude >= self.alone, "solitude", "is shorter than alone"),
             (self.strict_lease >= self.election_max, "strict-lease", "is shorter than an election"),
             (self.found_after >= self.retry, "found-after", "is shorter than a retry"),
             (self.checkpoint_entries >= 100, "checkpoint-entries", "is below 100"),

@@ -1,6 +1,7 @@
 //! What may happen to the managers of a node, and what they want done.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -471,6 +472,12 @@ pub enum Event {
         lineage: Lineage,
         /// How many of its changes were handed over.
         changes: u64,
+    },
+    /// This manager met nobody for so long that it manages nothing until it does (DVM-18). What it
+    /// has is on its disk; the host makes it readable as well.
+    Retired {
+        /// How long it was alone, in all its lives since it last met anybody.
+        alone: Duration,
     },
     /// A checkpoint was too long and is not used; the log cannot be cut.
     CheckpointRefused {

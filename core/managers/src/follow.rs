@@ -194,6 +194,7 @@ impl Managers {
         let group = Group::new(self.lives, &self.config, &voter, image, &[], rng);
         self.group = group;
         self.boot = None;
+        self.end_solitude(now);
         self.enrolled = None;
         self.incoming = None;
         self.mastership = None;

@@ -37,6 +37,7 @@ pub(crate) enum Effect {
     Nothing,
     Stamped { master: NodeId },
     SyncSet,
+    Placed { node: NodeId, held: bool },
     Catalog { stamp: Stamp, origin: Origin, body: Bytes },
     Absorbed { lineage: Lineage, changes: u64 },
     Ended { into: Lineage },
@@ -204,7 +205,7 @@ impl Group {
             }
             Record::Roster(place) => {
                 self.set_place(place);
-                Effect::Nothing
+                Effect::Placed { node: place.node, held: place.held }
             }
             Record::RosterGone(node) => {
                 if self.meta.roster.iter().any(|place| place.node == node) {

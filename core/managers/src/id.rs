@@ -138,6 +138,8 @@ pub enum Role {
     SemiMaster,
     /// A former or restarted manager that keeps its log until it is told what became of the flock.
     Holding,
+    /// A manager that met nobody for days: it keeps its log and does nothing (DVM-18).
+    Retired,
 }
 
 impl fmt::Display for Role {
@@ -149,6 +151,7 @@ impl fmt::Display for Role {
             Self::Master => "master",
             Self::SemiMaster => "semi-master",
             Self::Holding => "holding",
+            Self::Retired => "retired",
         })
     }
 }

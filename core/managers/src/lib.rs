@@ -60,6 +60,9 @@ mod outcast;
 mod plant;
 mod proof;
 mod pump;
+mod resources;
+mod solitude;
+mod standing;
 mod status;
 mod storage;
 mod stored;
@@ -82,5 +85,6 @@ pub use id::{
 };
 pub use machine::{Managers, Me};
 pub use message::{MAX_MESSAGE_BYTES, is_announcement, is_message, samples};
+pub use resources::{Counters, Gauge, LinkCounters, Parts, USUAL_RESOURCES};
 pub use stored::{CorruptStore, Cut, ImageChange, Kept, Restored, StoredEntry, Write, can_read};
-pub use view::{Authority, FlockView, OtherFlock, Part, RosterView, View, Wait, Waiting};
+pub use view::{Authority, FlockView, OtherFlock, Part, RosterView, Seen, View, Wait, Waiting};

@@ -1,6 +1,7 @@
 //! The machine: its state, which handler an input goes to, and how the engine is kept going.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 use skep_base::{Incarnation, NodeId, Outbox, Rng, Time};
@@ -20,6 +21,7 @@ use crate::master::Mastership;
 use crate::merge::{Giver, Question};
 use crate::message::{Claim, Engine as Packet, EngineBody, MAX_NAMED, Message};
 use crate::proof::Proofs;
+use crate::solitude::Alone;
 use crate::stored::{CorruptStore, Restored, State, Write};
 use crate::strict::Given;
 
@@ -53,6 +55,13 @@ pub(crate) struct Node {
     pub(crate) claim: Option<Claim>,
     /// When that came.
     pub(crate) claimed: Time,
+    /// How long it was away between the times that it was present, and how often.
+    pub(crate) away: Duration,
+    pub(crate) absences: u32,
+    /// When it last came back, and how long it had been away.
+    pub(crate) returned: Option<(Time, Duration)>,
+    /// Since when it says that its baseline is not well.
+    pub(crate) unwell: Option<Time>,
 }
 
 /// The managers of one node.
@@ -75,6 +84,8 @@ pub struct Managers {
     pub(crate) highest: Epoch,
     pub(crate) started: Time,
     pub(crate) well: bool,
+    /// Since when it is not.
+    pub(crate) unwell: Option<Time>,
     pub(crate) boot: Option<Boot>,
     /// The flock came back from a restart of all its managers.
     pub(crate) rebooted: bool,
@@ -119,6 +130,10 @@ pub struct Managers {
     /// The last stamp of another flock that this one's does not pass.
     pub(crate) met: Option<Stamp>,
     pub(crate) proofs: Proofs,
+    /// It is a manager and meets nobody.
+    pub(crate) alone: Option<Alone>,
+    /// Since when a node of the roster is on hold by an operator's word, as far as this life knows.
+    pub(crate) held_since: BTreeMap<NodeId, Time>,
 }
 
 impl Managers {
@@ -159,6 +174,7 @@ impl Managers {
             expelled: BTreeSet::new(),
             started: now,
             well: true,
+            unwell: None,
             boot,
             rebooted: false,
             mastership: None,
@@ -190,6 +206,8 @@ impl Managers {
             deposed: false,
             met: None,
             proofs: Proofs::default(),
+            alone: None,
+            held_since: BTreeMap::new(),
         };
         managers.recall_leases(now);
         Ok(managers)
@@ -241,7 +259,8 @@ impl Managers {
         if self.disk.failed.is_some() {
             return None;
         }
-        let engine = self.group.is_some().then_some((self.next_tick, "the engine's tick"));
+        let works = self.group.is_some() && !self.is_retired();
+        let engine = works.then_some((self.next_tick, "the engine's tick"));
         let look = self.looks().then_some((self.next_tick, "looks for a flock"));
         let announce = self.announce_due.map(|at| (at, "an announcement is due"));
         [engine, look, announce].into_iter().flatten().min()
@@ -299,6 +318,10 @@ impl Managers {
             heard: None,
             claim: None,
             claimed: now,
+            away: Duration::ZERO,
+            absences: 0,
+            returned: None,
+            unwell: None,
         }))
     }
 
@@ -320,6 +343,12 @@ impl Managers {
         // Another life of a node is the end of the one before, whatever its links say.
         known.refused |= known.present && incarnation > known.incarnation;
         if !known.present {
+            // Before it was first present it was not away, but unknown.
+            if known.absences > 0 {
+                let away = now.since(known.since);
+                known.away += away;
+                known.returned = Some((now, away));
+            }
             known.since = now;
         }
         known.incarnation = incarnation;
@@ -330,8 +359,11 @@ impl Managers {
 
     fn absent(&mut self, now: Time, node: NodeId) {
         if let Some(known) = self.node(now, node) {
+            if known.present {
+                known.absences = known.absences.saturating_add(1);
+                known.since = now;
+            }
             known.present = false;
-            known.since = now;
             known.claim = None;
         }
     }
@@ -353,6 +385,7 @@ impl Managers {
             }
         }
         if let Some(known) = self.node(now, node) {
+            known.unwell = (!claim.well).then(|| known.unwell.unwrap_or(now));
             known.claim = Some(claim);
             known.claimed = now;
         }
@@ -538,6 +571,9 @@ impl Managers {
     }
 
     fn duties(&mut self, now: Time, out: &mut Outbox<Output>) {
+        if self.is_withdrawn(now, out) {
+            return;
+        }
         self.judge_histories(now, out);
         if self.group.is_none() {
             self.look_for_flock(now, out);

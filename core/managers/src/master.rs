@@ -11,6 +11,7 @@ use crate::event::{DiskFault, Event, Output, Refusal, Token};
 use crate::id::{Judgement, Stamp, Strength};
 use crate::machine::{Managers, Node, newest};
 use crate::message::Message;
+use crate::standing::Standings;
 use crate::stored::{Cut, Holder, ImageChange, Note, Record, SyncSet, Write};
 use crate::strict::Leases;
 use crate::view::Wait;
@@ -77,7 +78,7 @@ pub(crate) struct Mastership {
     pub(crate) missing: BTreeMap<NodeId, Missing>,
     pub(crate) enlist_asked: BTreeMap<NodeId, Time>,
     pub(crate) roster_proposed: Option<u64>,
-    pub(crate) placed: BTreeMap<NodeId, Time>,
+    pub(crate) standings: Standings,
     /// Voters that shall leave, and why.
     pub(crate) demote: BTreeMap<NodeId, &'static str>,
     pub(crate) promote: Option<Promotion>,
@@ -111,7 +112,7 @@ impl Mastership {
             missing: BTreeMap::new(),
             enlist_asked: BTreeMap::new(),
             roster_proposed: None,
-            placed: BTreeMap::new(),
+            standings: Standings::default(),
             demote: BTreeMap::new(),
             promote: None,
             unprotected: false,
@@ -128,6 +129,12 @@ impl Mastership {
 
     pub(crate) fn waiting(&self) -> usize {
         self.pending.len()
+    }
+
+    /// Nobody is missing, and nobody comes or goes.
+    pub(crate) fn is_calm(&self) -> bool {
+        let changes = self.transfer.is_some() || self.promote.is_some() || self.lease_given_up;
+        self.stamped && !changes && self.missing.is_empty() && self.demote.is_empty()
     }
 
     pub(crate) fn enlisting(&self) -> impl Iterator<Item = NodeId> + '_ {

@@ -27,7 +27,7 @@ impl Managers {
     /// A master that should be none hands over, as soon as there is a backup that may be one.
     pub(crate) fn give_way(&mut self, now: Time) {
         let may = self.me.eligible == Eligibility::Eligible;
-        let wanted = may && !self.expelled.contains(&self.me.id);
+        let wanted = may && self.well && !self.expelled.contains(&self.me.id);
         if let Some(to) = self.best_backup().filter(|_| !wanted) {
             self.transfer(now, to, None);
         }

@@ -3,7 +3,7 @@
 
 use skep_base::{NodeId, Outbox, Time};
 
-use crate::config::MAX_IMAGE_BYTES;
+use crate::config::{MAX_IMAGE_BYTES, MAX_ROSTER};
 use crate::disk::After;
 use crate::engine::{Engine, Round};
 use crate::event::{Event, Output};
@@ -93,6 +93,15 @@ impl Managers {
     fn took_effect(&mut self, now: Time, index: u64, effect: Effect, out: &mut Outbox<Output>) {
         match effect {
             Effect::Nothing => {}
+            Effect::Placed { node, held: true } => {
+                if self.held_since.len() >= MAX_ROSTER {
+                    self.held_since.clear();
+                }
+                self.held_since.entry(node).or_insert(now);
+            }
+            Effect::Placed { node, held: false } => {
+                self.held_since.remove(&node);
+            }
             Effect::Catalog { stamp, origin, body } => {
                 out.push(Output::Committed { index, stamp, origin, body });
             }

@@ -5,10 +5,10 @@ use skep_base::{NodeId, Outbox, Time};
 use crate::event::{Eligibility, Event, Output};
 use crate::group::Group;
 use crate::id::{Lineage, Role, Strength, flock_name};
-use crate::machine::Managers;
+use crate::machine::{Managers, Node};
 use crate::message::{Claim, FlockClaim};
 use crate::stored::Place;
-use crate::view::{Authority, FlockView, OtherFlock, Part, RosterView, View, Wait, Waiting};
+use crate::view::{Authority, FlockView, OtherFlock, Part, RosterView, Seen, View, Wait, Waiting};
 
 /// Histories that ended, in one announcement.
 const ENDED_TOLD: usize = 8;
@@ -96,7 +96,10 @@ impl Managers {
                 present,
                 witness: place.eligible == Eligibility::Witness,
                 held: place.held,
+                held_since: self.held_since(place),
+                unwell: self.unwell_since(place.node),
                 given_up: place.given_up,
+                seen: self.seen_of(now, place.node),
             }
         };
         let mut backups = group.voters();
@@ -124,6 +127,26 @@ impl Managers {
             master_since: self.mastership.as_ref().filter(|it| it.stamped).map(|it| it.since),
             authority,
         }
+    }
+
+    fn held_since(&self, place: &Place) -> Option<Time> {
+        let noted = || self.held_since.get(&place.node).copied();
+        place.held.then(|| noted().unwrap_or(self.started))
+    }
+
+    fn unwell_since(&self, node: NodeId) -> Option<Time> {
+        if node == self.me.id {
+            return self.unwell;
+        }
+        self.nodes.get(&node).filter(|known| known.present).and_then(|known| known.unwell)
+    }
+
+    fn seen_of(&self, now: Time, node: NodeId) -> Seen {
+        let Some(known) = self.nodes.get(&node).filter(|_| node != self.me.id) else {
+            return Seen { since: self.started, ..Seen::default() };
+        };
+        let Node { since, absences, returned, .. } = *known;
+        Seen { since, absences, away: known.away(now), returned }
     }
 
     /// How much of the roster a flock's master has behind it, as it says or as this node knows.
@@ -208,7 +231,9 @@ impl Managers {
         let Some(group) = &self.group else {
             return if self.well { Role::Eligible } else { Role::Holding };
         };
-        if self.boot.is_some() {
+        if self.is_retired() {
+            Role::Retired
+        } else if self.boot.is_some() {
             Role::Holding
         } else if self.is_master() {
             Role::Master
@@ -251,10 +276,14 @@ impl Managers {
             return waits;
         }
         if !self.well {
-            waits.push(Waiting::new(Wait::Baseline, self.started, None));
+            waits.push(Waiting::new(Wait::Baseline, self.unwell.unwrap_or(self.started), None));
         }
         if let Some(giver) = &self.giver {
             waits.push(Waiting::new(Wait::Merge(giver.into), giver.since, None));
+        }
+        if let Some(company) = self.waits_for_company().filter(|_| self.is_retired()) {
+            waits.push(company);
+            return waits;
         }
         let Some(group) = &self.group else {
             if self.me.eligible == Eligibility::Eligible && self.known_master().is_none() {
@@ -288,6 +317,7 @@ impl Managers {
                 waits.push(Waiting::new(Wait::Learner(node), mastership.since, None));
             }
         }
+        waits.extend(self.waits_for_company());
         waits
     }
 

@@ -142,6 +142,15 @@ pub(crate) struct State {
     pub(crate) ended: Vec<(Lineage, Lineage)>,
     /// The last stamp that strict authority was given under.
     pub(crate) pledge: Option<Pledge>,
+    pub(crate) solitude: Solitude,
+}
+
+/// How long a manager was alone, in all the lives that it was alone in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Solitude {
+    pub(crate) seconds: u64,
+    /// It was too long: this node manages nothing until it meets others.
+    pub(crate) retired: bool,
 }
 
 /// This node's part in a group.
@@ -415,6 +424,7 @@ impl State {
             notes: Vec::new(),
             ended: Vec::new(),
             pledge: None,
+            solitude: Solitude::default(),
         }
     }
 
@@ -571,6 +581,7 @@ mod tests {
         state.note(Note { lineage, generation: Generation(1), stamp, sync: sync.clone() });
         state.end(Lineage(5), lineage);
         state.pledge = Some(Pledge { lineage, stamp, version: 2 });
+        state.solitude = Solitude { seconds: 300, retired: true };
         let mut history = History::default();
         history.push(4, stamp, Origin::Own, Bytes::from_static(b"old"));
         history.cut(4, Bytes::from_static(b"catalog"));

@@ -7,4 +7,6 @@ mod meet;
 mod net;
 mod operator;
 mod seeds;
+mod solitude;
+mod standing;
 mod strict;

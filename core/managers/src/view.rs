@@ -126,10 +126,29 @@ pub struct RosterView {
     pub present: bool,
     /// Never more than a witness.
     pub witness: bool,
-    /// An operator's hold, or its own baseline.
+    /// An operator's hold.
     pub held: bool,
+    /// Since when, as far as this node's agent knows, and so for at least so long.
+    pub held_since: Option<Time>,
+    /// Since when it says that its baseline is not well, if it does.
+    pub unwell: Option<Time>,
     /// Nobody looks for it any more.
     pub given_up: bool,
+    /// What this node saw of it since its agent started.
+    pub seen: Seen,
+}
+
+/// When a node was there and when not, as another saw it in this life of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Since when it is there, or away.
+    pub since: Time,
+    /// How often it went away.
+    pub absences: u32,
+    /// For how long in all, now included.
+    pub away: Duration,
+    /// When it last came back, and how long it had been away.
+    pub returned: Option<(Time, Duration)>,
 }
 
 /// A flock that somebody announces.
@@ -187,6 +206,8 @@ pub enum Wait {
     Merge(Lineage),
     /// The disk.
     Disk,
+    /// An eligible node to meet. Past the time it retires; a retired one waits without end.
+    Company,
 }
 
 impl fmt::Display for Wait {
@@ -204,6 +225,7 @@ impl fmt::Display for Wait {
             Self::Baseline => f.write_str("waits until its baseline is well"),
             Self::Merge(lineage) => write!(f, "waits for the merge into {lineage:?}"),
             Self::Disk => f.write_str("waits for the disk"),
+            Self::Company => f.write_str("waits to meet an eligible node"),
         }
     }
 }

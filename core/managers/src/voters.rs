@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use skep_base::{NodeId, Outbox, Time};
 
-use crate::config::{MANAGERS, MAX_ROSTER, MAX_VOTERS};
+use crate::config::{MANAGERS, MAX_VOTERS};
 use crate::convert::Changes;
 use crate::event::{Command, Eligibility, Event, Output, Refusal, Token};
 use crate::group::Group;
@@ -14,6 +14,7 @@ use crate::machine::Managers;
 use crate::master::{Promotion, Transfer};
 use crate::message::{Answer, Message};
 use crate::outcast::EXPELLED;
+use crate::standing::OUTRANKED;
 use crate::stored::{ChangeKind, Place, Record};
 
 /// A voter without an engine message for this long is silent.
@@ -24,13 +25,9 @@ const PROMOTION_PATIENCE: Duration = Duration::from_secs(60);
 const ASKED: usize = 3;
 /// A learner that lags by no more than this is caught up.
 const CAUGHT_UP: u64 = 16;
-/// Resources move by this much, of 1000, before the roster is told.
-const RESOURCE_STEP: u16 = 100;
 /// Why a voter leaves that is there and does not know that it is one: it let go of its raft id, and
 /// will never vote under it. Where nobody else is there it can only come back under another.
 const LET_GO: &str = "it is there, and is no manager any more";
-/// What a node's availability gains in each stay, of 1000.
-const AVAILABILITY_STEP: u16 = 50;
 
 /// A voter that is silent.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +43,7 @@ impl Managers {
     pub(crate) fn manage_voters(&mut self, now: Time, out: &mut Outbox<Output>) {
         self.watch_voters(now, out);
         self.watch_promotion(now, out);
+        self.watch_standings(now);
         self.give_way(now);
         let Some(group) = &self.group else {
             return;
@@ -176,7 +174,7 @@ impl Managers {
     }
 
     /// Whether a node may be a manager: it is there, well, and held by nobody.
-    fn is_fit(&self, group: &Group, node: NodeId) -> bool {
+    pub(crate) fn is_fit(&self, group: &Group, node: NodeId) -> bool {
         let place = group.meta.roster.iter().find(|place| place.node == node);
         let listed = place.is_some_and(|it| it.eligible == Eligibility::Eligible && !it.held);
         let known = self.nodes.get(&node);
@@ -202,6 +200,8 @@ impl Managers {
         let (leaves, why, joins) = if let Some((raft, node, _)) = wanted {
             let lowest = others.last().copied().filter(|_| others.len() + 1 >= MANAGERS);
             (lowest, "another was promoted", Some((raft, node)))
+        } else if let Some((node, joins)) = self.better_takes(now, &learners) {
+            (Some(node), OUTRANKED, Some(joins))
         } else {
             let found =
                 others.iter().find_map(|node| Some((*node, self.is_replaceable(now, *node)?)));
@@ -233,7 +233,9 @@ impl Managers {
             return false;
         }
         if let Some((_, node)) = leaving {
-            self.lower(node);
+            if why != OUTRANKED {
+                self.lower(node);
+            }
             out.push(Output::Event(Event::BackupRemoved { node, why }));
         }
         if let Some((_, node)) = joins {
@@ -333,6 +335,7 @@ impl Managers {
             !named && place.node != self.me.id && self.is_fit(group, place.node)
         };
         let first = mastership.promote.map(|promotion| promotion.node);
+        let first = first.or(self.outranked(now).map(|(better, _)| better));
         let first = first.filter(|node| group.raft_of(*node).is_none());
         if (group.conf.learners.len() >= wanted && first.is_none())
             || group.conf.everybody().count() + 1 >= MAX_VOTERS
@@ -421,7 +424,7 @@ impl Managers {
         let (Some(group), Some(_)) = (&self.group, &self.mastership) else {
             return;
         };
-        let Some(place) = self.next_place(now, group) else {
+        let Some((place, away)) = self.next_place(now, group) else {
             return;
         };
         let before = group.meta.roster.iter().find(|it| it.node == place.node);
@@ -430,10 +433,7 @@ impl Managers {
         }
         if let (Some(group), Some(mastership)) = (&mut self.group, &mut self.mastership) {
             mastership.roster_proposed = group.engine.propose(&Record::Roster(place));
-            if mastership.placed.len() > MAX_ROSTER * 4 {
-                mastership.placed.clear();
-            }
-            mastership.placed.insert(place.node, now);
+            mastership.standings.weigh(place.node, now, away);
         }
     }
 
@@ -442,54 +442,6 @@ impl Managers {
     pub(crate) fn may_change_roster(&self, now: Time) -> bool {
         let weak = self.group.as_ref().is_some_and(|group| !group.meta.strong);
         weak || self.strict_until(now).is_some()
-    }
-
-    /// A place that differs from what is seen of its node, or a node that has none.
-    fn next_place(&self, now: Time, group: &Group) -> Option<Place> {
-        let mastership = self.mastership.as_ref()?;
-        for place in &group.meta.roster {
-            let placed = mastership.placed.get(&place.node).copied().unwrap_or(mastership.since);
-            let stayed = now.since(placed) >= self.config.min_stay;
-            let mut next = *place;
-            if let Some(known) = self.nodes.get(&place.node).filter(|_| place.node != self.me.id) {
-                let absent = now.since(known.since);
-                next.given_up = !known.present && absent >= self.config.given_up;
-                if known.present {
-                    next.eligible = known.eligible.max(Eligibility::Witness);
-                    let moved = known.resources.abs_diff(place.resources) >= RESOURCE_STEP;
-                    next.resources =
-                        if moved && stayed { known.resources } else { place.resources };
-                }
-                if stayed {
-                    let there = known.present;
-                    let up = place.availability.saturating_add(AVAILABILITY_STEP).min(1000);
-                    next.availability = if there { up } else { place.availability / 4 * 3 };
-                }
-            }
-            if next != *place {
-                return Some(next);
-            }
-        }
-        if group.meta.roster.len() >= MAX_ROSTER || !self.may_change_roster(now) {
-            return None;
-        }
-        let listed = |node: &NodeId| group.meta.roster.iter().any(|place| place.node == *node);
-        let new = self.nodes.iter().find(|(node, known)| {
-            let follows = known.claim.as_ref().and_then(|claim| claim.flock.as_ref());
-            known.present
-                && known.eligible != Eligibility::No
-                && follows.is_some_and(|flock| flock.lineage == group.meta.lineage)
-                && !listed(node)
-                && !self.expelled.contains(node)
-        });
-        new.map(|(node, known)| Place {
-            node: *node,
-            eligible: known.eligible,
-            resources: known.resources,
-            availability: 500,
-            held: false,
-            given_up: false,
-        })
     }
 
     /// A change of voters is decided. Who is in the configuration no more is none of its flock.
@@ -613,14 +565,15 @@ impl Managers {
         Ok(true)
     }
 
-    /// The backup that has most of the log, the best on the roster of those.
+    /// The backup that has most of the log, of those that are there and well.
     pub(crate) fn best_backup(&self) -> Option<NodeId> {
         let group = self.group.as_ref()?;
         let mut best: Vec<(u64, std::cmp::Reverse<NodeId>)> = Vec::new();
         for raft in group.conf.voters.iter().filter(|raft| **raft != group.engine.raft) {
             let node = group.node_of(*raft)?;
             let missing = self.mastership.as_ref().is_some_and(|it| it.missing.contains_key(&node));
-            if !missing && self.unwanted(node).is_none() {
+            let unwell = self.nodes.get(&node).is_some_and(|known| known.unwell.is_some());
+            if !missing && !unwell && self.unwanted(node).is_none() {
                 best.push((group.engine.matched(*raft), std::cmp::Reverse(node)));
             }
         }
@@ -638,6 +591,7 @@ impl Managers {
 
     /// A master that is not well hands over, as long as there is somebody.
     pub(crate) fn baseline(&mut self, now: Time, well: bool) {
+        self.unwell = (!well).then(|| self.unwell.unwrap_or(now));
         self.well = well;
         if let Some(to) = self.best_backup().filter(|_| !well && self.is_master()) {
             self.transfer(now, to, None);

@@ -116,6 +116,13 @@ pub enum Input {
         /// How long to wait.
         within: Duration,
     },
+    /// What this node has to spare was measured (DVM-12): others are told.
+    Spare {
+        /// In all, 0 to 1000.
+        resources: u16,
+        /// Of what it is made.
+        parts: skep_managers::Parts,
+    },
     /// An answer to what another node asked.
     Answer {
         /// Which request.

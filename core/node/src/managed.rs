@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use skep_base::{NodeId, Outbox, Time};
 use skep_catalog::{Catalog, Foreign, Origin, Place, Stamp};
-use skep_managers::{Down, Eligibility, ForkId, Managers, Role, View};
+use skep_managers::{Down, Eligibility, ForkId, Managers, Parts, Role, USUAL_RESOURCES, View};
 use skep_membership::{DialFailure, DialId, DownReason, Goodbye};
 use skep_records::kind as record;
 use skep_wire::{decode, encode, kind};
@@ -20,8 +20,6 @@ use crate::node::{Node, SCHEMA, facts_of};
 
 /// Builds of this feature level and above have managers: others are asked nothing of the kind.
 const FEATURE_LEVEL: u16 = 2;
-/// What a node has to spare that says nothing of it, 0 to 1000.
-const USUAL_RESOURCES: u16 = 500;
 /// A node without a history looks around for so long before its managers begin.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
 /// And for so long after the last that it heard of others, for a flock that forms has better to do;
@@ -45,11 +43,13 @@ pub struct Fit {
     pub eligible: Eligibility,
     /// What it has to spare, 0 to 1000 (DVM-12).
     pub resources: u16,
+    /// Of what that is made, where it was measured and not set.
+    pub parts: Option<Parts>,
 }
 
 impl Default for Fit {
     fn default() -> Self {
-        Self { eligible: Eligibility::Eligible, resources: USUAL_RESOURCES }
+        Self { eligible: Eligibility::Eligible, resources: USUAL_RESOURCES, parts: None }
     }
 }
 
@@ -57,6 +57,8 @@ impl Default for Fit {
 pub(crate) struct Managed {
     managers: Box<Managers>,
     fit: Fit,
+    /// What of it the node's record says.
+    said: Fit,
     /// Links that they want.
     pins: BTreeSet<NodeId>,
     /// When it is looked at next whether they begin; nothing where they have.
@@ -65,6 +67,8 @@ pub(crate) struct Managed {
     born: Time,
     /// When it last heard of members and links, while it waits.
     heard_of: Time,
+    /// Whether this node is well, where that was said before they began.
+    baseline: Option<skep_managers::Input>,
     /// Something happened to them, and what follows for the catalog was not looked at.
     stirred: bool,
     /// Why the last link went down that did.
@@ -80,10 +84,12 @@ impl Managed {
         Self {
             managers,
             fit,
+            said: Fit::default(),
             waits: fresh.then_some(now + LOOK_AROUND),
             born: now,
             heard_of: now,
             pins: BTreeSet::new(),
+            baseline: None,
             stirred: true,
             last_down: None,
             dialled: BTreeMap::new(),
@@ -113,6 +119,10 @@ impl Managed {
 
     pub(crate) fn view(&self, now: Time) -> View {
         self.managers.status(now)
+    }
+
+    pub(crate) fn undecided(&self) -> Vec<Bytes> {
+        self.managers.undecided()
     }
 
     pub(crate) fn known_master(&self) -> Option<NodeId> {
@@ -146,6 +156,9 @@ impl Node {
         if self.managed.waits.is_some() {
             if told_again {
                 self.managed.heard_of = now;
+                if let Happens::Baseline { .. } = input {
+                    self.managed.baseline = Some(input);
+                }
                 return;
             }
             // Somebody has begun, or asks this node to: whoever began first is to be the first that
@@ -179,6 +192,9 @@ impl Node {
     fn begin_to_manage(&mut self, now: Time) {
         if self.managed.waits.take().is_none() {
             return;
+        }
+        if let Some(baseline) = self.managed.baseline.take() {
+            self.manage(now, baseline);
         }
         let present = self.membership.present().to_vec();
         self.tell_managers_of_expelled(now);
@@ -240,9 +256,22 @@ impl Node {
         self.managed.pins.iter().copied().chain(self.desk.wants_link()).collect()
     }
 
-    /// Says what this node may become, unless it is what every node may.
+    /// What this node has to spare was measured.
+    pub(crate) fn spare_is(&mut self, now: Time, resources: u16, parts: Parts) {
+        let resources = resources.min(1000);
+        self.managed.fit = Fit { resources, parts: Some(parts.bounded()), ..self.managed.fit };
+        self.publish_fit(now);
+        self.tell_managers_of(now, self.id);
+    }
+
+    /// Says what this node may become, unless it is what every node may. What it has to spare says
+    /// only who may be asked for something: more records would serve nobody.
     pub(crate) fn publish_fit(&mut self, now: Time) {
-        let fit = self.managed.fit;
+        let mut fit = self.managed.fit;
+        if !self.is_candidate() {
+            fit = Fit { eligible: fit.eligible, ..Fit::default() };
+        }
+        self.managed.said = fit;
         let body = (fit != Fit::default()).then(|| Bytes::from(encode(&fit)));
         let said = self.records.get(self.id, record::ELIGIBILITY).is_some();
         if body.is_some() || said {
@@ -263,7 +292,7 @@ impl Node {
     }
 
     /// What a present node may become.
-    fn fit_of(&self, node: NodeId) -> Option<Fit> {
+    pub(crate) fn fit_of(&self, node: NodeId) -> Option<Fit> {
         if self.access.is_expelled(node) {
             return None;
         }
@@ -278,7 +307,8 @@ impl Node {
             return Some(self.access.certified(node, Fit::default()));
         };
         let fit: Fit = decode("eligibility", &body).ok()?;
-        Some(self.access.certified(node, Fit { resources: fit.resources.min(1000), ..fit }))
+        let (resources, parts) = (fit.resources.min(1000), fit.parts.map(Parts::bounded));
+        Some(self.access.certified(node, Fit { resources, parts, ..fit }))
     }
 
     fn body_said(&self, owner: NodeId, kind: u16) -> Option<Bytes> {
@@ -295,7 +325,7 @@ impl Node {
         else {
             return;
         };
-        let Some(Fit { eligible, resources }) = self.fit_of(node) else { return };
+        let Some(Fit { eligible, resources, .. }) = self.fit_of(node) else { return };
         let input = skep_managers::Input::Member { node, incarnation, eligible, resources };
         self.manage(now, input);
     }
@@ -373,6 +403,9 @@ impl Node {
             match output {
                 Says::Send { to, body } => self.send_for_managers(now, to, body, out),
                 Says::Announce { body } if self.is_candidate() => {
+                    if self.managed.said != self.managed.fit {
+                        self.publish_fit(now);
+                    }
                     let (kind, body) = (record::MANAGERS, Some(body));
                     self.record(now, skep_records::Input::Publish { kind, schema: SCHEMA, body });
                 }
@@ -458,9 +491,10 @@ impl Node {
                 Place::Master { lineage: lineage.0, stamp: stamp_of(stamp) }
             }
             // A mastership that goes on deciding goes on signing.
-            (Role::Master | Role::Backup | Role::SemiMaster | Role::Holding, Some(_)) => {
-                self.fed_place()
-            }
+            (
+                Role::Master | Role::Backup | Role::SemiMaster | Role::Holding | Role::Retired,
+                Some(_),
+            ) => self.fed_place(),
             _ if part.learns => Place::Backup,
             _ => Place::Host,
         }

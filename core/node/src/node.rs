@@ -220,6 +220,7 @@ impl Node {
             Input::Answer { ticket, outcome } => {
                 self.routed(now, skep_routing::Input::Answer { ticket, outcome });
             }
+            Input::Spare { resources, parts } => self.spare_is(now, resources, parts),
             Input::Managers(input) => self.manage_here(now, input),
             Input::Wish { token, wish } => self.wish(now, token, wish, out),
             Input::Stop(farewell) => self.stop(now, farewell, out),
@@ -376,6 +377,19 @@ impl Node {
     #[must_use]
     pub fn management(&self, now: Time) -> skep_managers::View {
         self.managed.view(now)
+    }
+
+    /// What this node has in its managers' log and not in its catalog.
+    #[must_use]
+    pub fn undecided(&self) -> Vec<Bytes> {
+        self.managed.undecided()
+    }
+
+    /// What a present node says that it may become, and that it has to spare; nothing of a node
+    /// that is expelled, or of a build without managers.
+    #[must_use]
+    pub fn fit(&self, node: NodeId) -> Option<crate::managed::Fit> {
+        self.fit_of(node)
     }
 
     /// The update flood.

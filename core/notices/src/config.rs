@@ -98,6 +98,7 @@ impl Config {
             | Kind::Certificate
             | Kind::DiskFailed
             | Kind::SemiMastery
+            | Kind::Retired
             | Kind::NoMaster
             | Kind::Dropped
             | Kind::Targets => Duration::ZERO,

@@ -60,6 +60,8 @@ pub enum Kind {
     DiskFailed,
     /// A manager that lost both others: nothing can be written (DVM-20).
     SemiMastery,
+    /// A manager that met nobody for days: it manages nothing until it does (DVM-18).
+    Retired,
     /// A node and those it can reach have no master.
     NoMaster,
     /// More was wrong than a flock remembers at a time: some of it is in no entry.
@@ -69,7 +71,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const WORDS: [(Self, &'static str); 12] = [
+    const WORDS: [(Self, &'static str); 13] = [
         (Self::ManagerLost, "manager-lost"),
         (Self::GivenUp, "given-up"),
         (Self::OnHold, "on-hold"),
@@ -79,6 +81,7 @@ impl Kind {
         (Self::Certificate, "certificate"),
         (Self::DiskFailed, "disk-failed"),
         (Self::SemiMastery, "semi-mastery"),
+        (Self::Retired, "retired"),
         (Self::NoMaster, "no-master"),
         (Self::Dropped, "dropped"),
         (Self::Targets, "targets"),
@@ -109,7 +112,7 @@ impl Kind {
             | Self::Dropped
             | Self::Targets => Scope::Flock,
             Self::Certificate | Self::DiskFailed => Scope::Node,
-            Self::SemiMastery | Self::NoMaster => Scope::Alone,
+            Self::SemiMastery | Self::Retired | Self::NoMaster => Scope::Alone,
         }
     }
 

@@ -20,9 +20,10 @@ mod notify;
 mod topology;
 
 pub use catalog::{
-    Authority, Catalog, CatalogChange, CatalogDiff, CatalogEntry, CatalogHistory, CatalogText,
-    DiffCatalog, Field, ImportCatalog, Imported, MAX_IMPORT_BYTES, ManageFlock, Management,
-    OtherFlock, ReadCatalog, Recovery, Split, Standing, SyncMember, WriteCatalog, Written,
+    Absence, Authority, Catalog, CatalogChange, CatalogDiff, CatalogEntry, CatalogHistory,
+    CatalogText, DiffCatalog, Field, ImportCatalog, Imported, MAX_IMPORT_BYTES, ManageFlock,
+    Management, OtherFlock, ReadCatalog, Recovery, Seen, Spare, Split, Standing, SyncMember,
+    WriteCatalog, Written,
 };
 pub use event::{Event, EventKind, ReadEvents};
 pub use flood::{

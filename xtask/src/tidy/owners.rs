@@ -48,6 +48,7 @@ const OWNERS: &[(&str, &[&str])] = &[
             "edge/identity",
             "edge/notify",
             "edge/runner",
+            "edge/sensors",
             "edge/store",
             "edge/transport",
             "agent",

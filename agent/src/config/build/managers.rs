@@ -17,6 +17,7 @@ impl Build<'_> {
             Profile::Skep => Config::default(),
             Profile::Documents => Config::documents(),
         };
+        let resources = self.take_optional("managers.resources", low.resources, None, of_all);
         let mut span = |key, low: low::Maybe<Span>, default| self.span(key, low, default, positive);
         let timers = Config {
             backup_silent: span("managers.backup_silent", low.backup_silent, base.backup_silent),
@@ -33,6 +34,9 @@ impl Build<'_> {
                 low.orphaned_holding,
                 base.orphaned_holding,
             ),
+            min_stay: span("managers.min_stay", low.min_stay, base.min_stay),
+            better_for: span("managers.better_for", low.better_for, base.better_for),
+            solitude: span("managers.solitude", low.solitude, base.solitude),
             ..base
         };
         let split = self.take("managers.split", low.split, Split::default(), any);
@@ -43,6 +47,12 @@ impl Build<'_> {
             Eligible::No => Eligibility::No,
             Eligible::Witness => Eligibility::Witness,
         };
-        Managers { eligible, by_certificate, timers, split }
+        let resources = resources.and_then(|resources| u16::try_from(resources).ok());
+        Managers { eligible, by_certificate, resources, timers, split }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "a check is handed a reference")]
+fn of_all(resources: &u32) -> Result<(), &'static str> {
+    (*resources <= 1000).then_some(()).ok_or("must be at most 1000, which is all")
 }

@@ -17,7 +17,10 @@ fn place(number: u8) -> RosterView {
         present: true,
         witness: false,
         held: false,
+        held_since: None,
+        unwell: None,
         given_up: false,
+        seen: skep_managers::Seen::default(),
     }
 }
 
@@ -163,6 +166,16 @@ fn a_node_that_holds_by_itself_is_on_hold_as_one_that_an_operator_held() {
     assert_eq!(names(&all), ["on-hold.web-3", "on-hold.web-4"]);
     assert!(all[0].what.contains("a history that nobody has compared"), "{}", all[0].what);
     assert!(all[1].what.contains("an operator's order"), "{}", all[1].what);
+    // It says so whatever else it is, and an operator's word goes before its own.
+    for place in [1, 3] {
+        let unwell = Some(skep_base::Time::from_millis(1));
+        view.flock.as_mut().unwrap().roster[place].unwell = unwell;
+    }
+    let all = roster(&facts(&view));
+    assert_eq!(names(&all), ["on-hold.web-2", "on-hold.web-3", "on-hold.web-4"]);
+    assert!(all[0].what.contains("is not well"), "{}", all[0].what);
+    assert!(all[2].what.contains("an operator's order"), "{}", all[2].what);
+    view.flock.as_mut().unwrap().roster[1].present = false;
     // It is away: what it held when it was last heard of is nothing that is so now.
     view.flock.as_mut().unwrap().roster[2].present = false;
     assert_eq!(names(&roster(&facts(&view))), ["on-hold.web-4"]);

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use skep_base::{NodeId, Rng, Time};
+use skep_base::{Incarnation, NodeId, Rng, Time};
 
 use crate::*;
 
@@ -53,6 +53,7 @@ pub(super) struct Host {
     /// Of this host, who is present and linked.
     present: BTreeSet<usize>,
     pub(super) eligible: Eligibility,
+    pub(super) resources: u16,
     /// The catalog, as committed entries say, of the history that it is of.
     pub(super) catalog: BTreeMap<u64, (Stamp, Origin, Bytes)>,
     pub(super) lineage: Option<Lineage>,
@@ -162,6 +163,7 @@ impl Net {
                 announcement: None,
                 present: BTreeSet::new(),
                 eligible: Eligibility::Eligible,
+                resources: 500,
                 catalog: BTreeMap::new(),
                 lineage: None,
                 accepted: BTreeMap::new(),
@@ -198,7 +200,7 @@ impl Net {
         host.paused = false;
         host.catalog.clear();
         host.lineage = None;
-        let me = Me { id: id(on), eligible: host.eligible, resources: 500 };
+        let me = Me { id: id(on), eligible: host.eligible, resources: host.resources };
         let now = local(self.now, host.drift);
         let machine = Managers::new(me, config, host.disk.clone(), Rng::seeded(seed), now).unwrap();
         host.machine = Some(machine);
@@ -207,6 +209,15 @@ impl Net {
             self.meet(on, peer);
         }
         self.settle(on, |machine, now, out| machine.tick(now, out));
+    }
+
+    /// A host says from now on that it has so much to spare.
+    pub(super) fn load(&mut self, on: usize, resources: u16) {
+        self.hosts[on].resources = resources;
+        let incarnation = Incarnation(self.hosts[on].life);
+        let (node, eligible) = (id(on), self.hosts[on].eligible);
+        self.give(on, Input::Member { node, incarnation, eligible, resources });
+        (0..self.hosts.len()).filter(|to| *to != on).for_each(|to| self.look(to, on));
     }
 
     /// This host gives all an order under its flock's stamp. It comes now, or much later.

@@ -96,6 +96,7 @@ struct Tally {
     masters: usize,
     replaced: usize,
     semi_masters: usize,
+    retired: usize,
     obeyed: usize,
     disobeyed: usize,
 }
@@ -112,6 +113,7 @@ impl Tally {
                 Event::MasterChanged { .. } => self.masters += 1,
                 Event::BackupRemoved { .. } => self.replaced += 1,
                 Event::RoleChanged { to: Role::SemiMaster, .. } => self.semi_masters += 1,
+                Event::Retired { .. } => self.retired += 1,
                 Event::Formed { .. }
                 | Event::RoleChanged { .. }
                 | Event::BackupAdded { .. }
@@ -144,6 +146,23 @@ fn whatever_fails_there_is_one_master_and_nothing_acknowledged_is_lost() {
     assert!(tally.founded_anew >= 10 && tally.absorbed >= 10, "{tally:?}");
     assert!(tally.replaced >= 20 && tally.semi_masters >= 20, "{tally:?}");
     assert!(tally.obeyed >= 10_000 && tally.disobeyed >= 1_000, "{tally:?}");
+}
+
+/// DVM-18. Solitude is a few seconds here, and offices go to whoever stands better for as long.
+#[test]
+fn managers_that_retire_lose_nothing_and_come_back() {
+    let mut tally = Tally::default();
+    for seed in 0..8 {
+        let solitude = 10 * SECOND;
+        let (min_stay, better_for) = (solitude, solitude);
+        let config = Config { solitude, min_stay, better_for, ..Config::default() };
+        let mut net = faults_in(Net::with(3, 1300 + seed, config), 3);
+        net.run_until(400 * SECOND, Net::is_settled);
+        net.check_kept();
+        assert!(net.faults.is_empty(), "seed {seed}\n{}", net.dump());
+        tally.add(&net);
+    }
+    assert!(tally.retired >= 4 && tally.acknowledged >= 500, "{tally:?}");
 }
 
 /// Invariant 5. What such members make of the catalog is another matter: they are members.

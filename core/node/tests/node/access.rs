@@ -2,7 +2,7 @@
 
 use skep_base::WallTime;
 use skep_catalog::{Command, Expect, Field, Fields, Granted, Key, Order, Payload, Wish, Write};
-use skep_managers::{Output as Said, Role, Token};
+use skep_managers::{Output as Said, Parts, Role, Token};
 use skep_node::Input;
 
 use crate::net::*;
@@ -205,4 +205,39 @@ fn a_node_that_only_followed_founds_from_what_it_shows() {
     assert_eq!(master(&net), left);
     let key: Key = "setting/motd".parse().unwrap();
     assert!(net.hosts[&left].node.catalog().catalog().live(&key).is_some(), "the catalog is lost");
+}
+
+#[test]
+fn dvm_10_a_node_that_is_not_well_from_the_first_moment_founds_nothing_until_it_is() {
+    let mut net = Net::new();
+    net.managed = true;
+    net.start(0, 0, &[]);
+    let said = |well| {
+        let why = "its clock is wrong".to_owned();
+        Input::Managers(skep_managers::Input::Baseline { well, why })
+    };
+    // Before its managers have begun.
+    net.give(0, said(false));
+    net.pass(seconds(30));
+    let view = net.first().management(net.now);
+    assert!(view.role == Role::Holding && view.flock.is_none(), "{view:?}");
+    assert!(view.waits.iter().any(|wait| wait.what == skep_managers::Wait::Baseline), "{view:?}");
+    net.give(0, said(true));
+    net.pass(seconds(10));
+    assert_eq!(net.first().management(net.now).role, Role::Master);
+}
+
+#[test]
+fn dvm_12_what_a_node_has_to_spare_is_known_everywhere() {
+    let mut net = managed(4, &[]);
+    let leads = master(&net);
+    let other = net.hosts.keys().copied().find(|on| *on != leads).unwrap();
+    let parts = Parts { network: 900, processor: 800, memory: 700, disk: 2000 };
+    net.give(other, Input::Spare { resources: 800, parts });
+    net.pass(seconds(5));
+    for on in 0..4 {
+        let fit = net.hosts[&on].node.fit(id(other)).unwrap();
+        let told = Parts { disk: 1000, ..parts };
+        assert_eq!((fit.resources, fit.parts), (800, Some(told)), "at {on}");
+    }
 }

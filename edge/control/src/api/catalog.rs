@@ -338,10 +338,57 @@ pub struct Standing {
     pub present: bool,
     /// Never more than a witness.
     pub witness: bool,
-    /// On hold.
+    /// On hold by an operator's word.
     pub held: bool,
     /// Nobody looks for it any more.
     pub given_up: bool,
+    /// What it says that it has to spare now, if it is present: the roster takes that over once a
+    /// stay.
+    pub resources_now: Option<u16>,
+    /// Of what its resources are made, as it says now; nothing where they are set or usual.
+    pub parts: Option<Spare>,
+    /// For how long it is on hold, at least, in milliseconds.
+    pub held_since_ms: Option<u64>,
+    /// For how long it says that it is not well, in milliseconds.
+    pub unwell_since_ms: Option<u64>,
+    /// When it was there, as the answering node saw it.
+    pub seen: Seen,
+}
+
+/// What a node has to spare, part by part, each of 1000. Network and processor count four times
+/// what memory and disk do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spare {
+    /// Speed of the fastest interface that carries it, less what passes.
+    pub network: u16,
+    /// Processors, less what they do.
+    pub processor: u16,
+    /// The share that is available.
+    pub memory: u16,
+    /// Room, less what waits for the disk.
+    pub disk: u16,
+}
+
+/// When a node was there and when not, as another saw it since its own agent started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// For how long it is there, or away, in milliseconds.
+    pub since_ms: u64,
+    /// How often it went away.
+    pub absences: u32,
+    /// For how long in all, now included.
+    pub away_ms: u64,
+    /// The last time that ended.
+    pub last: Option<Absence>,
+}
+
+/// A time that a node was away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Absence {
+    /// How long ago it came back, in milliseconds.
+    pub ended_ms: u64,
+    /// How long it had been away.
+    pub lasted_ms: u64,
 }
 
 /// Another flock of the bloc.

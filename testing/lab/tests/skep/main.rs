@@ -17,6 +17,7 @@ mod scenario_losses;
 mod scenario_merge;
 mod scenario_timeline;
 mod slow;
+mod solitude;
 mod strangers;
 mod survivors;
 mod topology;

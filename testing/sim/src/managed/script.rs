@@ -15,6 +15,8 @@
 //! | `heal` | all cuts are taken back |
 //! | `wipe HOST…` | the disk of a host that does not run is lost |
 //! | `slow HOST…`, `fast HOST…` | a disk takes a second for each write, or does not |
+//! | `timer NAME SECONDS` | `min_stay`, `better_for` or `solitude`; before any start |
+//! | `load HOST N` | the host says that it has N of 1000 to spare |
 //! | `write HOST N` | asks for N entries there, and waits for the answers, 15 s at most |
 //! | `run SECONDS` | lets time pass |
 //! | `until WHAT SECONDS` | lets time pass until then; fails when that is too long |
@@ -117,6 +119,12 @@ impl Script {
                 self.world.heal();
                 Ok(())
             }
+            "timer" => self.timer(rest),
+            "load" => {
+                let (hosts, resources) = rest.rsplit_once(' ').context("load HOST N")?;
+                let resources: u16 = resources.parse()?;
+                self.each(hosts, |world, host| world.load(host, resources))
+            }
             "write" => self.write(rest),
             "run" => Ok(self.world.run_for(seconds(rest)?)?),
             "until" => self.until(rest),
@@ -142,6 +150,21 @@ impl Script {
         // As the operator gives it to the first host that he sets up.
         self.world.founding_token = self.hosts.first().copied();
         Ok(())
+    }
+
+    fn timer(&mut self, rest: &str) -> anyhow::Result<()> {
+        let (name, span) = rest.split_once(' ').context("timer NAME SECONDS")?;
+        let span = seconds(span)?;
+        let running = self.hosts.iter().any(|host| self.world.node(*host).is_some());
+        ensure!(!running, "timers are set before anybody starts");
+        let managers = &mut self.world.config.managers;
+        match name {
+            "min_stay" => managers.min_stay = span,
+            "better_for" => managers.better_for = span,
+            "solitude" => managers.solitude = span,
+            other => bail!("no timer is called {other:?}"),
+        }
+        managers.validate().context("with these timers no flock is managed")
     }
 
     fn each(&mut self, names: &str, act: impl Fn(&mut World, HostIx)) -> anyhow::Result<()> {
@@ -276,6 +299,7 @@ impl Script {
             Event::Unprotected => Some("is unprotected: it has no backup".to_owned()),
             Event::DiskFailed { why } => Some(format!("steps down: {why}")),
             Event::MergedInto { .. } => Some("merged into another flock".to_owned()),
+            Event::Retired { .. } => Some("retires".to_owned()),
             Event::Absorbed { changes, .. } if *changes > 0 => {
                 Some(format!("took over {changes} changes"))
             }
@@ -311,7 +335,7 @@ impl Script {
                 text += &format!("; sync set {}", names(&flock.sync_set));
             }
             // Whoever decides nothing says what keeps it.
-            let stuck = matches!(view.role, Role::SemiMaster | Role::Holding);
+            let stuck = matches!(view.role, Role::SemiMaster | Role::Holding | Role::Retired);
             for wait in view.waits.iter().filter(|_| stuck) {
                 text += &format!("; {}", wait.what);
             }

@@ -18,7 +18,7 @@ impl World {
         let now = self.host(host).local(self.now);
         let id = self.id(host);
         let restored = self.restored_managers(host);
-        let skep_node::Fit { eligible, resources } = self.config.node.fit;
+        let skep_node::Fit { eligible, resources, .. } = self.config.node.fit;
         let me = Me { id, eligible, resources };
         let mut config = self.config.managers.clone();
         // The token is gone before anything is founded with it.
@@ -109,6 +109,18 @@ impl World {
     pub(crate) fn set_number(&mut self, host: HostIx, name: &str) {
         let value = self.wishes.next_number();
         self.want(host, name, Expect::Anything, value);
+    }
+
+    /// A host measures that it has so much of 1000 to spare.
+    pub(crate) fn load(&mut self, host: HostIx, resources: u16) {
+        let all = skep_managers::Parts {
+            network: resources,
+            processor: resources,
+            memory: resources,
+            disk: resources,
+        };
+        self.net.give(host, Input::Spare { resources, parts: all });
+        self.hand_out();
     }
 
     /// Lets a host's clock run faster by so many millionths.

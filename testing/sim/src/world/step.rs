@@ -235,6 +235,7 @@ impl World {
                 ("ask", other, (u64::from(*service), 0))
             }
             Input::Answer { ticket, .. } => ("answer", None, (ticket.key.serial, 0)),
+            Input::Spare { resources, .. } => ("spare", None, (u64::from(*resources), 0)),
             Input::Managers(_) => ("managers-input", None, (0, 0)),
             Input::Wish { token, .. } => ("wish", None, (*token, 0)),
             Input::Stop(_) => ("stop", None, (0, 0)),
@@ -255,6 +256,7 @@ impl World {
             | Input::Looked(_)
             | Input::Computed { .. }
             | Input::Knocked { .. }
+            | Input::Spare { .. }
             | Input::Managers(_)
             | Input::Wish { .. }
             | Input::Flood(_) => None,

@@ -80,8 +80,8 @@ impl Net {
             // Also when it was there all the while: it may be another life of it.
             self.hosts[to].present.insert(of);
             let incarnation = Incarnation(self.hosts[of].life);
-            let eligible = self.hosts[of].eligible;
-            self.give(to, Input::Member { node, incarnation, eligible, resources: 500 });
+            let (eligible, resources) = (self.hosts[of].eligible, self.hosts[of].resources);
+            self.give(to, Input::Member { node, incarnation, eligible, resources });
             self.give(to, Input::LinkUp { node });
             if let Some(body) = self.hosts[of].announcement.clone() {
                 self.give(to, Input::Announced { node, body });
