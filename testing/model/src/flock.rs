@@ -6,8 +6,14 @@
 //! over and whose logs are no further on; the sync set shrinks by a decided entry that the roster
 //! notes; a manager that lost both others founds the next generation when three eligible nodes
 //! promise it and none knows a newer sync set; two masters that meet merge. What is left out:
-//! messages (a round trip is one step, of any length), restarts, and standing. Roles have the names
-//! of the state diagram.
+//! messages (a round trip is one step, of any length) and standing. Roles have the names of the
+//! state diagram.
+//!
+//! A process may end at any time; what its disk holds is there again, and nothing else. It holds
+//! then: it votes and gives leases only once the live master's log reached it, or once a majority of
+//! the voters, holding or not, are there, one of them in the newest sync set that any of them knows.
+//! Whose history ended, or went on in another that is led there, lets go of it after it handed
+//! over what it holds.
 //!
 //! Time is in the order of steps alone. That a lease ends before anybody who gave it votes for
 //! another is one rule: [`Step::Timeout`] waits for [`Step::Lapse`].
@@ -43,6 +49,8 @@ pub enum Role {
     Master,
     /// It lost both others.
     SemiMaster,
+    /// It was restarted, and what became of its flock is not settled.
+    Holding,
 }
 
 /// A node, and what is on its disk.
@@ -67,6 +75,8 @@ pub struct Node {
     pub merging: bool,
     /// It does nothing.
     pub paused: bool,
+    /// Another process was here before.
+    pub restarted: bool,
     /// The highest generation it promised, and of which history that was to be the next.
     pub promised: (u8, Option<usize>),
     /// The newest sync set of each history that it was told of.
@@ -124,6 +134,8 @@ pub struct Left {
     pub cuts: u8,
     /// Pauses that begin.
     pub pauses: u8,
+    /// Processes that end.
+    pub restarts: u8,
     /// Writes.
     pub writes: u8,
     /// Elections.
@@ -139,6 +151,12 @@ pub enum Step {
     Pause(usize),
     /// It goes on.
     Resume(usize),
+    /// A process ends, and another begins with what is on the disk.
+    Restart(usize),
+    /// Holding managers have compared their logs, and go on.
+    Settle(usize),
+    /// What a holding manager has is in the log of a master of another history.
+    GiveBack(usize, usize),
     /// A master is asked to write.
     Write(usize),
     /// A master's log, with its heartbeat, is on another's disk, and the master knows.
@@ -188,6 +206,8 @@ pub enum Bug {
     HalfMerge,
     /// Who founds begins to count anew.
     ForgetsEpoch,
+    /// A restarted manager goes on as if it had never been away.
+    NeverHolds,
 }
 
 /// The model: [`Flock`] and what may happen to it.
@@ -203,7 +223,7 @@ impl Managers {
     /// What the scenarios are about: two cuts, one pause.
     #[must_use]
     pub const fn new(bug: Option<Bug>) -> Self {
-        Self { left: Left { cuts: 2, pauses: 1, writes: 2, elections: 1 }, bug }
+        Self { left: Left { cuts: 2, pauses: 1, restarts: 1, writes: 2, elections: 1 }, bug }
     }
 }
 
@@ -308,6 +328,7 @@ impl Model for Managers {
                 lease: if number == 0 { all } else { 0 },
                 merging: false,
                 paused: false,
+                restarted: false,
                 promised: (1, None),
                 noted: [0; MAX_HISTORIES],
                 epoch: 1,
@@ -369,6 +390,10 @@ impl Model for Managers {
             }),
             Property::sometimes("scenario 2: the next generation is founded", |_, it: &Flock| {
                 it.histories.len() > 1
+            }),
+            Property::sometimes("booting: a restarted manager goes on", |_, it: &Flock| {
+                it.left.restarts == 0
+                    && it.nodes.iter().any(|node| node.restarted && node.role == Role::Backup)
             }),
             Property::sometimes("scenario 5: two histories merge", |_, it: &Flock| {
                 it.histories.iter().any(|history| history.ended.is_some())

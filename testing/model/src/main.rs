@@ -18,6 +18,9 @@ struct Args {
     /// How often the network changes.
     #[arg(long, default_value_t = 2)]
     cuts: u8,
+    /// How many processes end.
+    #[arg(long, default_value_t = 1)]
+    restarts: u8,
     /// How many elections there may be.
     #[arg(long, default_value_t = 1)]
     elections: u8,
@@ -28,6 +31,7 @@ fn main() {
     let args = Args::parse();
     let mut model = Managers::new(None);
     model.left.cuts = args.cuts;
+    model.left.restarts = args.restarts;
     model.left.elections = args.elections;
     let began = Instant::now();
     let checker =

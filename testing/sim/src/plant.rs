@@ -56,8 +56,6 @@ pub enum Bug {
     ObeysTheStale,
     /// Masters' leases last for longer than it takes to elect another.
     LongLease,
-    /// It counts on leases for strict authority long after whoever gave them.
-    LongAuthority,
     /// It says that a write happened which found its entry otherwise.
     AppliesConflicts,
     /// Its disk says that a write is safe long before it is.
@@ -68,7 +66,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 20] = [
         Self::FailsItsCheck,
         Self::Spins,
         Self::CallsTheLivingSilent,
@@ -86,7 +84,6 @@ impl Bug {
         Self::PromisesNothing,
         Self::ObeysTheStale,
         Self::LongLease,
-        Self::LongAuthority,
         Self::AppliesConflicts,
         Self::SaysSafeEarly,
         Self::DoesNothing,
@@ -105,7 +102,6 @@ impl Bug {
             | Self::BreaksBeforeItMakes
             | Self::ObeysTheStale
             | Self::LongLease
-            | Self::LongAuthority
             | Self::SaysSafeEarly => Checker::Invariant,
             Self::AppliesConflicts | Self::DoesNothing => Checker::Oracle,
             // At rest the oracle is asked until it agrees: what it never agrees to is not alive.
@@ -139,7 +135,6 @@ impl Bug {
             Self::ObeysTheStale => "obeys an order",
             Self::PromisesNothing => "was promised and is lost",
             Self::LongLease => "both hold the lease",
-            Self::LongAuthority => "both have strict authority",
             Self::AppliesConflicts => "no order explains",
             Self::SaysSafeEarly => "not on the disk",
             Self::DoesNothing => "was not exercised",
@@ -151,13 +146,6 @@ impl Bug {
 pub(crate) fn configure(bug: Bug, config: &mut Config) {
     if bug == Bug::LongLease {
         config.managers.lease = Duration::from_secs(5);
-    }
-}
-
-/// Whoever has the bug counts for a minute on what others gave for seconds.
-pub(crate) fn count_long(config: &mut skep_managers::Config, host: HostIx) {
-    if host == INFECTED {
-        config.strict_lease = Duration::from_secs(60);
     }
 }
 

@@ -21,6 +21,10 @@ impl Managers {
 
     fn steps_of(&self, flock: &Flock, node: usize, steps: &mut Vec<Step>) {
         let it = &flock.nodes[node];
+        let manages = !matches!(it.role, Role::Eligible | Role::Holding);
+        if flock.left.restarts > 0 && manages {
+            steps.push(Step::Restart(node));
+        }
         if flock.left.pauses > 0 && matches!(it.role, Role::Master | Role::Backup) {
             steps.push(Step::Pause(node));
         }
@@ -41,9 +45,22 @@ impl Managers {
                     steps.push(Step::Found(node));
                 }
             }
+            Role::Holding => {
+                if may_settle(flock, node) {
+                    steps.push(Step::Settle(node));
+                }
+                if is_furthest(flock, node) && self.may_found(flock, node) {
+                    steps.push(Step::Found(node));
+                }
+                let leads = |other: &usize| went_on_in(flock, node, *other);
+                steps.extend(
+                    each(flock.near(node)).filter(leads).map(|to| Step::GiveBack(node, to)),
+                );
+            }
             Role::Eligible => {}
         }
-        if it.role != Role::Eligible && flock.history_of(node).ended.is_some() {
+        let follows = matches!(it.role, Role::Master | Role::Backup | Role::SemiMaster);
+        if follows && flock.history_of(node).ended.is_some() {
             steps.push(Step::Learn(node));
         }
     }
@@ -54,7 +71,8 @@ impl Managers {
         let (it, near) = (&flock.nodes[node], flock.near(node));
         let managed = each(near).any(|other| {
             let other_ = &flock.nodes[other];
-            other != node && other_.history == it.history && other_.role != Role::Eligible
+            let manages = !matches!(other_.role, Role::Eligible | Role::Holding);
+            other != node && other_.history == it.history && manages
         });
         let newest = each(near).map(|other| flock.nodes[other].noted[it.history]).max();
         let known = newest.unwrap_or(0) <= it.sync || self.bug == Some(Bug::IgnoresNotes);
@@ -75,6 +93,9 @@ impl Managers {
                 flock.left.pauses -= 1;
             }
             Step::Resume(node) => flock.nodes[node].paused = false,
+            Step::Restart(node) => self.restart(flock, node),
+            Step::Settle(node) => flock.nodes[node].role = Role::Backup,
+            Step::GiveBack(from, to) => self.give_back(flock, from, to),
             Step::Write(node) => {
                 flock.left.writes -= 1;
                 flock.nodes[node].log |= 1 << flock.left.writes;
@@ -100,6 +121,26 @@ impl Managers {
                 flock.nodes[node].role = Role::Eligible;
                 flock.nodes[node].merging = false;
             }
+        }
+    }
+
+    /// The disk keeps the log, the promises, the notes and the epoch; what was heard is gone.
+    fn restart(&self, flock: &mut Flock, node: usize) {
+        flock.left.restarts -= 1;
+        let it = &mut flock.nodes[node];
+        let holds = self.bug != Some(Bug::NeverHolds);
+        it.role = if holds { Role::Holding } else { Role::Backup };
+        (it.lease, it.merging, it.restarted) = (0, false, true);
+        // A node that has just started answers no vote before an old lease is over.
+        it.bound = holds;
+    }
+
+    /// All that a holding manager has is in the other history before it lets go of its own.
+    fn give_back(&self, flock: &mut Flock, from: usize, to: usize) {
+        let held = flock.nodes[from].log;
+        flock.nodes[to].log |= held;
+        if self.bug == Some(Bug::HalfMerge) || self.safe(flock, to) & held == held {
+            flock.nodes[from].role = Role::Eligible;
         }
     }
 
@@ -259,6 +300,50 @@ fn leased(flock: &Flock, node: usize) -> bool {
     let of = flock.nodes[node].history;
     let counts = |master: &super::Node| master.history == of && master.lease & bit(node) != 0;
     flock.nodes.iter().any(counts)
+}
+
+/// Whether holding managers may go on: a majority of the voters is there, of which one is in the
+/// newest sync set that any of them knows, and none of them is led by another history.
+fn may_settle(flock: &Flock, node: usize) -> bool {
+    let number = flock.nodes[node].history;
+    let there = awake_near(flock, node);
+    let same = |other: &usize| {
+        let it = &flock.nodes[*other];
+        it.history == number && it.role != Role::Eligible
+    };
+    let there: Nodes = each(there).filter(same).map(bit).sum();
+    let newest = each(there)
+        .map(|other| flock.nodes[other].sync.max(flock.nodes[other].noted[number]))
+        .max()
+        .unwrap_or(0);
+    let member = |other: usize| {
+        let set = flock.histories[number].sync_sets[newest];
+        flock.nodes[other].sync == newest && set & bit(other) != 0
+    };
+    let heir = each(flock.near(node)).any(|other| went_on_in(flock, node, other));
+    flock.is_majority(node, there) && each(there).any(member) && !heir
+}
+
+/// Whether no other holding manager that is there has more.
+fn is_furthest(flock: &Flock, node: usize) -> bool {
+    let place = |node: usize| {
+        let it = &flock.nodes[node];
+        (it.last_term, it.log.count_ones(), it.sync)
+    };
+    each(awake_near(flock, node)).all(|other| {
+        let it = &flock.nodes[other];
+        let holds = it.role == Role::Holding && it.history == flock.nodes[node].history;
+        !holds || place(other) <= place(node)
+    })
+}
+
+/// Whether `other` leads a history that was founded out of the one that `node` holds, or that this
+/// one ended in.
+fn went_on_in(flock: &Flock, node: usize, other: usize) -> bool {
+    let (number, theirs) = (flock.nodes[node].history, flock.nodes[other].history);
+    let led = flock.may_acknowledge(other) && !flock.nodes[other].merging;
+    let parted = flock.histories[theirs].parent == Some(number);
+    led && theirs != number && (parted || flock.histories[number].ended == Some(theirs))
 }
 
 fn awake_near(flock: &Flock, node: usize) -> Nodes {

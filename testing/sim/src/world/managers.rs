@@ -26,9 +26,6 @@ impl World {
             self.founding_token = None;
             config.strong_founder = true;
         }
-        if self.config.bug == Some(Bug::LongAuthority) {
-            plant::count_long(&mut config, host);
-        }
         let rng = Rng::seeded(seed ^ 0x6d61_6e61_6765_7273);
         match Managers::new(me, config.clone(), restored, rng.clone(), now) {
             Ok(managers) => managers,
