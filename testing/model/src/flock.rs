@@ -10,10 +10,10 @@
 //! state diagram.
 //!
 //! A process may end at any time; what its disk holds is there again, and nothing else. It holds
-//! then: it votes and gives leases only once the live master's log reached it, or once a majority of
-//! the voters, holding or not, are there, one of them in the newest sync set that any of them knows.
-//! Whose history ended, or went on in another that is led there, lets go of it after it handed
-//! over what it holds.
+//! then: it votes and gives leases only once the live master's log reached it, or once a majority
+//! of the voters, holding or not, are there, one of them in the newest sync set that any of them
+//! knows. Whose history ended, or went on in another that is led there, lets go of it after it
+//! handed over what it holds.
 //!
 //! Time is in the order of steps alone. That a lease ends before anybody who gave it votes for
 //! another is one rule: [`Step::Timeout`] waits for [`Step::Lapse`].
