@@ -141,9 +141,8 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
         life,
         (clock_went_back, config.records.purge_after),
     );
-    spine.found_on_disk(problems);
+    spine.found_on_disk(problems, noted);
     spine.rules_of(&config);
-    spine.baseline.noted = noted;
     let runner = commands.runner().clone();
     spine.hooks = Some(hooks(&config, &info.node, (&requests, runner.clone())));
     let rng = Rng::seeded(random()?);
@@ -152,7 +151,6 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     let exports = exports(&config, &info.node, (&requests, commands, bodies))?;
     let cursors = spine.open_exports(exports, cursors).await;
     spine.open_cursors(cursors).await;
-    let measured_addresses = told_addresses.clone();
     let discovery = Discovery {
         join: config.join.clone(),
         identity: identity.clone(),
@@ -161,8 +159,7 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
         found: requests.clone(),
         rng: Rng::seeded(random()?),
     };
-    let mut tasks = discovery.start();
-    tasks.extend(start_measuring(&config, clock, &measured_addresses, &requests));
+    let mut tasks = start_looking(discovery, &config, clock, &requests);
     let watching = watch_addresses(config.clone(), listening, requests.clone(), tell_addresses);
     tasks.push(tokio::spawn(watching));
     let wall = Arc::new(move || clock.wall());
@@ -184,6 +181,19 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     wind_down(tasks, &stop_control, served).await;
     tracing::info!("stopped");
     ended
+}
+
+/// Looks for other nodes, and at this host.
+fn start_looking(
+    discovery: Discovery,
+    config: &Config,
+    clock: Clock,
+    requests: &mpsc::Sender<Request>,
+) -> Vec<JoinHandle<()>> {
+    let measuring = start_measuring(config, clock, &discovery.addresses, requests);
+    let mut tasks = discovery.start();
+    tasks.extend(measuring);
+    tasks
 }
 
 /// Measures what this host has to spare, unless the configuration says it or nobody asks.

@@ -21,8 +21,10 @@ const REACH_CA: &str = "make sure that a node which serves the CA can be reached
 pub(crate) const CLOCK_BEHIND: Duration = Duration::from_secs(300);
 
 impl Spine {
-    /// Keeps what was found on the disk at the start among the problems of this life.
-    pub fn found_on_disk(&mut self, problems: Vec<Problem>) {
+    /// Keeps what was found on the disk at the start among the problems of this life, and what the
+    /// wall clock showed in an earlier one.
+    pub fn found_on_disk(&mut self, problems: Vec<Problem>, noted: WallTime) {
+        self.baseline.noted = noted;
         for Problem { message, hint, .. } in problems.clone() {
             self.note(EventKind::Problem { message, hint });
         }

@@ -97,7 +97,8 @@ mod tests {
         let inward: BTreeSet<IpAddr> = loopback.addresses.iter().copied().collect();
         assert_eq!(carriers(&inward), outward);
         for it in all.iter().filter(|it| outward.contains(&it.name)) {
-            assert_eq!(carriers(&BTreeSet::from([it.addresses[0]])), [it.name.clone()]);
+            let named = carriers(&BTreeSet::from([it.addresses[0]]));
+            assert!(named.len() == 1 && named[0] == it.name, "{named:?}");
         }
     }
 }
