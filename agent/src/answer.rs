@@ -46,7 +46,10 @@ impl Spine {
             Request::Certificate(reply) => reply.ok(self.certificate()),
             Request::Ca(reply) => self.answer_ca(reply),
             Request::Events { query, reply } => {
-                let read = self.log.read(query);
+                let read = match query.flock {
+                    true => self.flock_events(query),
+                    false => self.log.read(query),
+                };
                 reply.send(read);
             }
             Request::Groups(reply) => reply.ok(self.group_rows()),
@@ -67,13 +70,10 @@ impl Spine {
             Request::Unsubscribe { group, subscriber, reply } => {
                 self.unsubscribe(group, &subscriber, reply).await;
             }
-            Request::StartWave { reply, .. } if !self.split_ruling().may_start => {
-                reply.refuse(crate::split::refusal(&self.split_ruling()));
-            }
+            Request::StartWave { order, reply } => self.start_wave(order, reply).await,
             rollout @ (Request::Images(_)
             | Request::Image { .. }
             | Request::PruneImages { .. }
-            | Request::StartWave { .. }
             | Request::Waves(_)
             | Request::Wave { .. }) => self.rollout.call(rollout),
             Request::JoinAddress { addresses, reply } => {

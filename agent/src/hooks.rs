@@ -202,7 +202,9 @@ impl Spine {
         if let Some(hooks) = &mut self.hooks {
             hooks.watch.handle(now, seen, &mut out);
         }
-        for Happened { what, nodes, count: number, before } in out.drain() {
+        for happened in out.drain() {
+            self.flock_saw(&happened);
+            let Happened { what, nodes, count: number, before } = happened;
             let change = FlockChange {
                 flock: Some(flock.name.clone()).filter(|name| !name.is_empty()),
                 generation: flock.generation,
@@ -212,6 +214,7 @@ impl Spine {
                 nodes,
                 count: count(number),
                 before,
+                ..FlockChange::default()
             };
             let of = match what {
                 What::Formed => EventKind::Formed,

@@ -29,6 +29,7 @@ pub mod discovery;
 pub mod disk;
 pub mod export;
 pub mod giving;
+pub(crate) mod history;
 pub mod hooks;
 pub mod keys;
 #[cfg(test)]

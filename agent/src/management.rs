@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use skep_base::{NodeId, NodeName, Time};
 use skep_control::api::{
-    Absence, Authority, EventKind, Management, OtherFlock, Seen, Spare, Split, Standing, Wait,
+    Absence, Authority, EventKind, Management, OtherFlock, Seen, Spare, Standing, Wait,
 };
 use skep_managers::{Event, Output, Role, Token, Waiting};
 
@@ -77,11 +77,6 @@ impl Spine {
         self.state_dir.clone_from(&config.node.state_dir);
     }
 
-    /// Whether a wave may be started here now.
-    pub(crate) fn split_ruling(&self) -> Split {
-        self.split.rule(&self.node.management(self.clock.now()))
-    }
-
     fn parts_of(&self, node: NodeId) -> Option<Spare> {
         let skep_managers::Parts { network, processor, memory, disk } =
             self.node.fit(node)?.parts?;
@@ -118,6 +113,7 @@ impl Spine {
                 self.recovered(Err(why.to_string()));
             }
             Output::Event(event) => {
+                self.managers_saw(&event);
                 let what = self.managers_event(&event);
                 tracing::info!("{what}");
                 self.note(EventKind::Managers { what });

@@ -194,7 +194,7 @@ impl Spine {
                 let code = if again { Code::Unavailable } else { Code::Refused };
                 self.order_ended(waiting.asked(), Err(Refusal::new(code, why)));
             }
-            (waiting, Granted::Done | Granted::Decided { .. }) => {
+            (waiting, Granted::Done | Granted::Decided { .. } | Granted::Called { .. }) => {
                 let message = "the master answered something else than was asked";
                 self.order_ended(waiting.asked(), Err(Refusal::new(Code::Internal, message)));
             }

@@ -136,6 +136,8 @@ pub enum Request {
         /// Of what it is made.
         parts: skep_managers::Parts,
     },
+    /// Targets that this node could not serve, and why.
+    Lacks(BTreeMap<String, String>),
     /// Note an event.
     Note(EventKind),
     /// Stop.
@@ -241,6 +243,8 @@ pub struct Spine {
     pub exports: crate::export::Exports,
     /// What happens to the flock, and the hooks that learn of it.
     pub hooks: Option<crate::hooks::Hooks>,
+    /// What this node tells the bloc of its flock.
+    pub(crate) history: crate::history::History,
     /// Incidents, and who is told of them.
     pub(crate) notify: Option<crate::notify::Notify>,
     /// Reads that wait for the disk.
@@ -367,6 +371,7 @@ impl Spine {
             readers: crate::updates::Readers::default(),
             exports: crate::export::Exports::default(),
             hooks: None,
+            history: crate::history::History::default(),
             notify: None,
             reading: std::collections::VecDeque::new(),
             told_by: None,
@@ -566,6 +571,7 @@ impl Spine {
             Request::Spare { resources, parts } => {
                 self.feed(Input::Spare { resources, parts }).await;
             }
+            Request::Lacks(lacking) => self.lacks(lacking),
             Request::Note(kind) => self.note(kind),
             Request::Stop(farewell) => self.stopping = Some(farewell),
         }

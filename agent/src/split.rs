@@ -5,8 +5,16 @@
 //! where more than half of the roster is behind the master, or strict authority, unless the
 //! configuration says otherwise; and who is refused is told what is missing.
 
-use skep_control::api::{Code, Refusal, Split as Shown};
+use skep_catalog::{Granted, Wish};
+use skep_control::api::{Code, Refusal, Split as Shown, StartWave, Wave};
+use skep_control::{Reply, Request};
 use skep_managers::{Authority, View};
+
+use crate::catalog::Waiting;
+use crate::spine::Spine;
+
+// Machines do not know one another: that the one's orders fit what the other carries is said here.
+const _: () = assert!(skep_wave::MAX_BODY_BYTES == skep_records::stamped::MAX_ORDER_BYTES);
 
 /// What a node does about new waves in a part of its flock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
@@ -31,20 +39,32 @@ impl Split {
         }
     }
 
-    /// What is in force where the managers look like this, and whether a wave may start.
+    /// What is in force where the managers look like this, and whether a wave may start, as far as
+    /// is known without asking.
     pub(crate) fn rule(self, view: &View) -> Shown {
         let authority = view.flock.as_ref().map(|flock| flock.authority);
-        let said = authority.filter(|it| it.roster > 0);
-        let small = said.is_some_and(|it| it.roster <= 2);
-        let in_force = if self == Self::HoldMinority && small { Self::Continue } else { self };
-        let (may_start, why) = match said {
-            Some(it) => (in_force.allows(it), reason(it)),
-            // Nobody here, nor anybody that was met, may manage: there is nothing to be a part of.
-            None if view.flock.is_none() && view.seen.epoch.0 == 0 => {
-                (true, "no flock with a master was ever seen here".to_owned())
+        match authority.filter(|it| it.roster > 0) {
+            Some(said) => self.by(said),
+            None if is_of_none(view) => {
+                self.shown(self, true, "no flock with a master was ever seen here".to_owned())
             }
-            None => (in_force == Self::Continue, "no master is known here now".to_owned()),
-        };
+            None => self.without("no master is known here now".to_owned()),
+        }
+    }
+
+    /// The same where the master has said who of its roster is there.
+    fn by(self, said: Authority) -> Shown {
+        let small = said.roster <= 2;
+        let in_force = if self == Self::HoldMinority && small { Self::Continue } else { self };
+        self.shown(in_force, in_force.allows(said), reason(said))
+    }
+
+    /// And where it says nothing.
+    fn without(self, why: String) -> Shown {
+        self.shown(self, self == Self::Continue, why)
+    }
+
+    fn shown(self, in_force: Self, may_start: bool, why: String) -> Shown {
         Shown { policy: self.word().into(), in_force: in_force.word().into(), may_start, why }
     }
 
@@ -57,13 +77,52 @@ impl Split {
     }
 }
 
+/// Whether nobody here, nor anybody that was met, may manage: there is nothing to be a part of.
+fn is_of_none(view: &View) -> bool {
+    view.flock.is_none() && view.seen.epoch.0 == 0
+}
+
+impl Spine {
+    /// Starts a wave, unless this is a part of a flock that shall not. What the master announces is
+    /// as old as it takes to notice a cut, so it is asked who of its roster is there now.
+    pub(crate) async fn start_wave(&mut self, order: StartWave, reply: Reply<Wave>) {
+        let view = self.node.management(self.clock.now());
+        if self.split == Split::Continue || is_of_none(&view) {
+            return self.rollout.call(Request::StartWave { order, reply });
+        }
+        self.wish_for(Wish::RollCall, Waiting::Wave(order, reply)).await;
+    }
+
+    /// What the master said of its roster.
+    pub(crate) fn roll_called(&mut self, order: StartWave, reply: Reply<Wave>, said: Granted) {
+        let ruling = match said {
+            Granted::Called { roster, there, strict } => {
+                // Who has strict authority is the master, which nobody looks at here.
+                let holder = strict.then(|| self.node.id());
+                let (roster, there) = (usize::from(roster), usize::from(there));
+                self.split.by(Authority { roster, there, holder, until: None })
+            }
+            Granted::Refused { why, .. } => self.split.without(why),
+            Granted::Decided { .. } | Granted::Done => {
+                self.split.without("the master answered something else than was asked".to_owned())
+            }
+        };
+        if ruling.may_start {
+            tracing::info!(in_force = %ruling.in_force, why = %ruling.why, "a wave may start");
+            self.rollout.call(Request::StartWave { order, reply });
+        } else {
+            reply.refuse(refusal(&ruling));
+        }
+    }
+}
+
 fn reason(it: Authority) -> String {
     let strict = if it.holder.is_some() { ", and strict authority" } else { "" };
     format!("{} of {} of the roster are there{strict}", it.there, it.roster)
 }
 
 /// What whoever may not start a wave is told.
-pub(crate) fn refusal(ruling: &Shown) -> Refusal {
+fn refusal(ruling: &Shown) -> Refusal {
     let Shown { in_force, why, .. } = ruling;
     let message = format!("no new wave is started: split = {in_force}, and {why}");
     Refusal::new(Code::Refused, message).hint(
@@ -129,6 +188,17 @@ mod tests {
         let ruling = Split::HoldMinority.rule(&of(2, 1));
         assert_eq!((ruling.in_force.as_str(), ruling.may_start), ("continue", true));
         assert!(!Split::Hold.rule(&of(2, 1)).may_start, "unless they are told to hold");
+    }
+
+    #[test]
+    fn what_the_master_says_when_it_is_asked_counts_and_its_silence_holds() {
+        let said = |roster, there| Authority { roster, there, holder: None, until: None };
+        assert!(Split::HoldMinority.by(said(5, 3)).may_start);
+        let cut_off = Split::HoldMinority.by(said(5, 2));
+        assert!(!cut_off.may_start && cut_off.why.starts_with("2 of 5"), "{cut_off:?}");
+        let silent = Split::HoldMinority.without("no answer".into());
+        assert!(!silent.may_start && !Split::Hold.without("no answer".into()).may_start);
+        assert!(refusal(&silent).message.ends_with("and no answer"));
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub use catalog::{
 pub use channel::{ChannelOpen, ChannelServe};
 pub use flock::{FlockArgs, FlockExpel, FlockNode, FlockRecover, FlockRoster, FlockVerb};
 pub use flood::{Connect, FloodBench, FloodSend, FloodStats, FloodTail};
-pub use notify::{NotifyTest, NotifyVerb};
+pub use notify::{NotifyAdd, NotifyRm, NotifyTest, NotifyVerb};
 pub use offline::{
     AgentArgs, BeaconArgs, CaDirectory, CaInit, CaInvite, CaIssue, CaRefound, CertShow,
     ConfigCheck, ConfigFile, ConfigImport, ConfigShow, DemoArgs, ImageBuild, ImageVerify, JoinArgs,
@@ -125,7 +125,8 @@ pub enum Verb {
     )]
     Rtt(RttArgs),
     /// Print what happened on this node, and with --follow what happens
-    #[command(after_help = "EXAMPLE\n  skep events --last 20\n  skep events --follow --json")]
+    #[command(after_help = "EXAMPLE\n  skep events --last 20\n  \
+        skep events --follow --json\n  skep events --flock")]
     Events(EventsArgs),
     /// Check that the agent can do its work; fails where it cannot
     #[command(after_help = "Each line is one check of the agent on itself: its certificate, its \

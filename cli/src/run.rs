@@ -156,7 +156,8 @@ async fn topology(args: TopologyArgs, screen: &mut Screen<'_>) -> anyhow::Result
 }
 
 async fn events(args: EventsArgs, screen: &mut Screen<'_>) -> anyhow::Result<()> {
-    let query = ReadEvents { after: args.after, last: args.last, follow: args.follow };
+    let query =
+        ReadEvents { after: args.after, last: args.last, follow: args.follow, flock: args.flock };
     let mut events = connect(&args.socket).await?.events(query).await?;
     while let Some(event) = events.next().await? {
         screen.line(args.json, &event, render::event)?;

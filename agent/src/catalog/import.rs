@@ -6,11 +6,13 @@ use std::ops::Range;
 
 use skep_base::WallTime;
 use skep_catalog::{
-    Catalog, Expect, Field, Fields, Key, Kind, MAX_BODY_BYTES, Payload, Write, check, in_commands,
+    Catalog, Expect, Field, Fields, Key, Kind, MAX_BODY_BYTES, Payload, Write, in_commands,
 };
 use skep_control::Reply;
 use skep_control::api::{Code, ImportCatalog, Imported, Refusal};
 use toml::Spanned;
+
+use super::well_formed;
 
 /// Tables by kind and name, each of which is an entry.
 type File = BTreeMap<Spanned<String>, BTreeMap<Spanned<String>, Table>>;
@@ -182,7 +184,7 @@ fn payload(text: &str, key: &Key, at: Range<usize>, table: &Table) -> Result<Pay
     }
     let known = Kind::writable().any(|(kind, _)| kind == key.kind());
     if known && schema == skep_catalog::SCHEMA {
-        check(key, &fields).map_err(|invalid| {
+        well_formed(key, &fields).map_err(|invalid| {
             let field = invalid.what.split(':').next().unwrap_or_default();
             let span = table.keys().find(|name| name.as_ref() == field).map(Spanned::span);
             wrong(text, span.or(Some(at)), &invalid.to_string(), Some(invalid.hint))

@@ -7,14 +7,15 @@ mod import;
 mod shown;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use skep_catalog::{
-    Command, Expect, Granted, Key, Kind, MAX_WHO_BYTES, Outcome, Payload, Stamp, Wish, Write,
-    check, reapply,
+    Command, Expect, Granted, Invalid, Key, Kind, MAX_WHO_BYTES, Outcome, Payload, Stamp, Wish,
+    Write, check, reapply,
 };
 use skep_control::api::{
     Catalog, CatalogDiff, CatalogHistory, CatalogText, Code, DiffCatalog, EventKind, ReadCatalog,
-    Refusal, Text, WriteCatalog, Written,
+    Refusal, StartWave, Text, Wave, WriteCatalog, Written,
 };
 use skep_control::{Reply, Request};
 use skep_node::Input;
@@ -38,6 +39,8 @@ pub(crate) enum Waiting {
     Import(Box<Import>),
     /// The desk that notes incidents.
     Notice(skep_notices::Ticket),
+    /// A wave, for what the master sees of its roster.
+    Wave(StartWave, Reply<Wave>),
 }
 
 /// Wishes under way, by token.
@@ -174,6 +177,9 @@ impl Spine {
                 .hint("apply it with `skep catalog conflicts --apply NAME`, or remove it"));
         }
         let put = write.fields.as_ref().map(|fields| payload(&key, fields)).transpose()?;
+        if key.kind() == Kind::TARGET && put.is_some() {
+            self.may_add_target(&key)?;
+        }
         let expect = match (write.new, write.revision) {
             (true, _) => Expect::Absent,
             (false, Some(revision)) => Expect::Revision(revision),
@@ -238,6 +244,7 @@ impl Spine {
         let Some(waiting) = self.wishes.waiting.remove(&token) else { return };
         match (waiting, granted) {
             (Waiting::Order(waiting), granted) => self.order_granted(waiting, granted).await,
+            (Waiting::Wave(order, reply), said) => self.roll_called(order, reply, said),
             (Waiting::Write(reply), Granted::Decided { index, stamp, strong, outcome }) => {
                 let written = |changed: Vec<Key>| Written {
                     index,
@@ -258,7 +265,7 @@ impl Spine {
                 let code = if again { Code::Unavailable } else { Code::Refused };
                 self.not_granted(waiting, Refusal::new(code, why)).await;
             }
-            (waiting, Granted::Done) => {
+            (waiting, Granted::Done | Granted::Called { .. }) => {
                 let message = "the master answered something else than was asked";
                 self.not_granted(waiting, Refusal::new(Code::Internal, message)).await;
             }
@@ -268,6 +275,7 @@ impl Spine {
     async fn not_granted(&mut self, waiting: Waiting, refusal: Refusal) {
         match waiting {
             Waiting::Write(reply) => reply.refuse(refusal),
+            Waiting::Wave(_, reply) => reply.refuse(refusal),
             Waiting::Order(waiting) => self.order_ended(waiting.asked(), Err(refusal)),
             Waiting::Notice(ticket) => {
                 tracing::debug!(why = %refusal.message, "incidents were not noted");
@@ -299,6 +307,9 @@ impl Spine {
         self.note(EventKind::Catalog { index, keys: named });
         if keys.iter().any(|key| matches!(key.kind(), Kind::NOTICE | Kind::CONFLICT)) {
             self.notices_changed();
+        }
+        if keys.iter().any(|key| key.kind() == Kind::TARGET) {
+            self.targets_changed();
         }
         if keys.iter().any(|key| key.kind() == Kind::EXPELLED) {
             self.close_expelled();
@@ -368,6 +379,15 @@ fn absent(key: &Key) -> Refusal {
         .hint("`skep catalog get` lists the entries")
 }
 
+/// Whether an entry may say this: what is said outside, in addresses and URLs, is checked too.
+pub(crate) fn well_formed(key: &Key, fields: &skep_catalog::Fields) -> Result<(), Invalid> {
+    if key.kind() == Kind::TARGET {
+        // Where the host keeps its secrets makes no difference.
+        return crate::notify::targets::read_entry(key, fields, Path::new("/")).map(drop);
+    }
+    check(key, fields).map(drop)
+}
+
 /// What an operator wants an entry to say, checked.
 pub(crate) fn payload(
     key: &Key,
@@ -378,7 +398,7 @@ pub(crate) fn payload(
         let set = all.set(name, shown::field_of(field));
         set.map_err(|error| Refusal::new(Code::Refused, format!("{key}: {error}")))?;
     }
-    check(key, &all)
+    well_formed(key, &all)
         .map_err(|invalid| Refusal::new(Code::Refused, invalid.to_string()).hint(invalid.hint))?;
     Ok(Payload::of(&all))
 }

@@ -229,6 +229,7 @@ sections! {
         retry_first: Maybe<Span>,
         retry_last: Maybe<Span>,
         keep: Maybe<Span>,
+        secrets_dir: Maybe<PathBuf>,
         smtp: Named<Smtp>,
         sendmail: Named<Sendmail>,
         webhook: Named<Hooked>,

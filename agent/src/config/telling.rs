@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ pub struct Notify {
     pub desk: skep_notices::Config,
     /// Each by its name.
     pub targets: BTreeMap<String, Target>,
+    /// Where the files are that targets of the catalog name.
+    pub secrets_dir: PathBuf,
 }
 
 /// How letters get to a target.
@@ -244,6 +247,6 @@ pub(super) enum MailTls {
 }
 
 /// Where a mail system's own program is.
-pub(super) fn sendmail() -> Command {
+pub(crate) fn sendmail() -> Command {
     Command::Program(vec!["/usr/sbin/sendmail".into(), "-i".into()])
 }

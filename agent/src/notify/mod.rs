@@ -4,23 +4,26 @@
 //! The desk is shown what is wrong ([`sightings`]), the entries of the catalog ([`entry`]) and
 //! whether this node is master. What it wants written goes to the master as any write does; the
 //! letters that it wants sent are made in [`letters`] and handed over in tasks of their own
-//! ([`send`]), so that a mail server that hangs holds nothing up.
+//! ([`send`]), so that a mail server that hangs holds nothing up. Whom it tells stands in the
+//! catalog and in the configuration ([`targets`]).
 
 mod entry;
 mod letters;
 mod send;
 mod shown;
 mod sightings;
+pub(crate) mod targets;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use skep_base::{NodeId, NodeName, Outbox, Rng, Time};
-use skep_catalog::{Command, Expect, Kind, Wish, Write};
+use skep_catalog::{Command, Expect, Fields, Key, Kind, Wish, Write};
 use skep_control::api::{EventKind, NotifyTested, Problem, TestNotify};
 use skep_control::{Reply, api};
 use skep_notices::{Change, Desk, Event, FlockSeen, Input, Office, Output, Seen, Ticket, Untaken};
 use skep_runner::Runner;
+use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -32,17 +35,33 @@ use entry::Entry;
 use letters::Parcel;
 use send::Failure;
 pub(crate) use shown::metrics;
+use targets::Merged;
 
 /// How often it is looked at what is wrong where nothing seems to have happened: certificates age,
 /// and a follower hears of much by records only.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often it is looked whether the files are there that targets need,
+const FILES_EVERY: Duration = Duration::from_secs(60);
+/// and how often where one was not.
+const FILES_AGAIN: Duration = Duration::from_secs(5);
 /// A test letter gets no longer than this: somebody waits.
 const TEST_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The desk and all around it.
 pub(crate) struct Notify {
     desk: Desk,
-    targets: BTreeMap<String, Target>,
+    /// The targets of the configuration.
+    own: telling::Notify,
+    /// All targets, those of the catalog among them.
+    merged: Merged,
+    /// Those that this node could not serve, for want of a file, since when, and why.
+    lacking: BTreeMap<String, (Time, String)>,
+    /// When it is looked for the files next.
+    files: Time,
+    /// That is being looked for.
+    looking: Option<AbortOnDropHandle<()>>,
+    /// The entries of targets are to be read again.
+    targets_changed: bool,
     runner: Runner,
     bloc: String,
     me: NodeName,
@@ -75,7 +94,12 @@ impl Notify {
         let desk = skep_notices::Config { me: me.as_str().to_owned(), ..config.desk.clone() };
         Self {
             desk: Desk::new(now, desk, rng),
-            targets: config.targets.clone(),
+            own: config.clone(),
+            merged: targets::merge(config, std::iter::empty()),
+            lacking: BTreeMap::new(),
+            files: now,
+            looking: None,
+            targets_changed: true,
             runner,
             bloc: bloc.to_owned(),
             me: me.clone(),
@@ -97,6 +121,11 @@ impl Notify {
     /// Ends what is being handed over: whoever is master next hands it over again.
     pub(crate) fn stop(&mut self) {
         self.posting.clear();
+        self.looking = None;
+    }
+
+    fn target(&self, name: &str) -> Option<&Target> {
+        self.merged.targets.get(name).map(|known| &known.target)
     }
 
     /// Targets that take nothing.
@@ -109,7 +138,48 @@ impl Notify {
                 since_ms: millis(now.since(*since)),
             })
         });
-        failing.collect()
+        let lacking = self.lacking.iter().map(|(name, (since, why))| Problem {
+            message: format!("target {name} cannot be told by this node: {why}"),
+            hint: Some(LACKING.to_owned()),
+            since_ms: millis(now.since(*since)),
+        });
+        let unusable = self.merged.unusable.iter().map(|(name, why)| Problem {
+            message: format!("target/{name} of the catalog is told nothing by this node: {why}"),
+            hint: Some("`skep notify ls` lists the targets, `skep notify rm` removes one".into()),
+            since_ms: 0,
+        });
+        failing.chain(lacking).chain(unusable).collect()
+    }
+}
+
+/// What to do where a file is not there.
+const LACKING: &str = "put it there, mode 600: while this node is the master, what is due to the \
+                       target waits until it can be told, or until another node is the master";
+
+impl Notify {
+    /// Has it looked, where that may take its time, whether files are there that targets need.
+    fn look_for_files(&mut self, requests: &mpsc::Sender<Request>) {
+        let all: Vec<(String, Target)> = self
+            .merged
+            .targets
+            .iter()
+            .map(|(name, known)| (name.clone(), known.target.clone()))
+            .collect();
+        let requests = requests.clone();
+        let task = tokio::spawn(async move {
+            let look = move || {
+                let lack = |(name, target): (String, Target)| {
+                    let why = targets::check_files(&target).err()?;
+                    Some((name, why.in_full()))
+                };
+                all.into_iter().filter_map(lack).collect()
+            };
+            let Ok(lacking) = tokio::task::spawn_blocking(look).await else { return };
+            if requests.send(Request::Lacks(lacking)).await.is_err() {
+                tracing::trace!("the agent has ended");
+            }
+        });
+        self.looking = Some(AbortOnDropHandle::new(task));
     }
 }
 
@@ -125,7 +195,8 @@ impl Spine {
     pub(crate) fn telling_deadline(&self) -> Option<Time> {
         let hooks = self.hooks.as_ref().and_then(crate::hooks::Hooks::deadline);
         let notify = self.notify.as_ref().map(Notify::deadline);
-        hooks.into_iter().chain(notify).min()
+        let history = self.history.teller.deadline().map(|(at, _)| at);
+        hooks.into_iter().chain(notify).chain(history).min()
     }
 
     /// Ends hooks that run, and letters that are being handed over.
@@ -167,8 +238,17 @@ impl Spine {
             notify.conflicts = conflicts;
             notify.desk.handle(now, entries, &mut out);
         }
+        if std::mem::take(&mut notify.targets_changed) {
+            notify.merged = targets::merge(&notify.own, self.target_entries());
+            let kinds =
+                |(name, known): (&String, &targets::Known)| (name.clone(), known.kinds.clone());
+            let all = notify.merged.targets.iter().map(kinds).collect();
+            notify.desk.handle(now, Input::Targets(all), &mut out);
+            notify.files = now;
+        }
         let hooks = self.hooks.as_ref().and_then(crate::hooks::Hooks::deadline);
-        if now >= notify.look || hooks.is_some_and(|at| at <= now) {
+        let tells = self.history.teller.deadline().map(|(at, _)| at);
+        if now >= notify.look || hooks.into_iter().chain(tells).any(|at| at <= now) {
             notify.look = now + LOOK_EVERY;
             let view = self.node.management(now);
             let master = view.flock.as_ref().and_then(|flock| flock.master);
@@ -182,12 +262,66 @@ impl Spine {
             let sightings = self.sightings(&mut notify, &view, office);
             let wall = self.clock.wall();
             notify.desk.handle(now, Input::Sees { wall, sightings }, &mut out);
+            if now >= notify.files && view.role != skep_managers::Role::Host {
+                notify.files = now + FILES_EVERY;
+                notify.look_for_files(&self.requests);
+            }
             let seen = self.seen(&view, master);
             self.watch_flock(seen);
+            self.tell_history(&view);
         }
         notify.desk.tick(now, &mut out);
         self.notify = Some(notify);
         self.do_notify(out).await;
+    }
+
+    /// Targets of the catalog may be others.
+    pub(crate) fn targets_changed(&mut self) {
+        if let Some(notify) = &mut self.notify {
+            notify.targets_changed = true;
+        }
+        self.look_soon();
+    }
+
+    fn target_entries(&self) -> impl Iterator<Item = (&Key, Option<Fields>)> {
+        let entries = self.node.catalog().catalog().entries().into_iter();
+        let targets = entries.filter(|(key, ..)| key.kind() == Kind::TARGET);
+        targets.map(|(key, _, payload)| (key, payload.fields()))
+    }
+
+    /// Whether one target more may be written into the catalog.
+    pub(crate) fn may_add_target(&self, key: &Key) -> Result<(), api::Refusal> {
+        let others = self.target_entries().filter(|(other, _)| *other != key).count();
+        if others < skep_catalog::MAX_CATALOG_TARGETS {
+            return Ok(());
+        }
+        let message = format!("{key}: the catalog has {others} targets, as many as a node uses");
+        let hint = "`skep notify rm` removes one; a mailing list is one target";
+        Err(api::Refusal::new(api::Code::Refused, message).hint(hint))
+    }
+
+    /// Which targets this node could not serve, now that it was looked.
+    pub(crate) fn lacks(&mut self, mut lacking: BTreeMap<String, String>) {
+        let now = self.clock.now();
+        let Some(notify) = &mut self.notify else { return };
+        notify.looking = None;
+        if !lacking.is_empty() {
+            notify.files = now + FILES_AGAIN;
+        }
+        let before = std::mem::take(&mut notify.lacking);
+        for (name, (since, _)) in before {
+            if let Some(why) = lacking.remove(&name) {
+                notify.lacking.insert(name, (since, why));
+            }
+        }
+        let new: Vec<(String, String)> = lacking.into_iter().collect();
+        let kept = new.iter().cloned().map(|(name, why)| (name, (now, why)));
+        notify.lacking.extend(kept);
+        for (name, why) in new {
+            let message = format!("target {name} cannot be told by this node: {why}");
+            tracing::warn!("{message}");
+            self.note(EventKind::Problem { message, hint: Some(LACKING.to_owned()) });
+        }
     }
 
     async fn do_notify(&mut self, mut out: Outbox<Output>) {
@@ -268,7 +402,7 @@ impl Spine {
         let requests = self.requests.clone();
         let Some(notify) = &mut self.notify else { return };
         let skep_notices::Post { target, letter } = post;
-        let Some(way) = notify.targets.get(&target).cloned() else { return };
+        let Some(way) = notify.target(&target).cloned() else { return };
         let parcel = Parcel::of(&letter, &notify.bloc, notify.me.as_str());
         let (runner, name) = (notify.runner.clone(), target.clone());
         let delivery = async move { send::deliver(&way, &runner, &parcel).await };
@@ -336,19 +470,15 @@ impl Spine {
     pub(crate) fn test_notify(&mut self, test: TestNotify, reply: Reply<Vec<NotifyTested>>) {
         let Some(notify) = &mut self.notify else { return };
         let wanted = |name: &String| test.target.as_ref().is_none_or(|only| only == name);
-        let targets: Vec<(String, Target)> = notify
-            .targets
-            .iter()
-            .filter(|(name, _)| wanted(name))
-            .map(|(name, target)| (name.clone(), target.clone()))
-            .collect();
+        let all = notify.merged.targets.iter().filter(|(name, _)| wanted(name));
+        let targets: Vec<(String, Target)> =
+            all.map(|(name, known)| (name.clone(), known.target.clone())).collect();
         if targets.is_empty() {
             let message = match &test.target {
                 Some(name) => format!("this node has no target named {name}"),
                 None => "this node has no target to notify".to_owned(),
             };
-            let hint = "`skep notify ls` lists them; docs/operating/notifications.md says how to \
-                        add one";
+            let hint = "`skep notify ls` lists them, `skep notify add` adds one for the flock";
             let refusal = api::Refusal::new(api::Code::NotFound, message);
             return reply.refuse(refusal.hint(hint));
         }

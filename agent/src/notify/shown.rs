@@ -16,12 +16,16 @@ impl Spine {
             return Notices { targets: vec![], told_by: None, incidents: vec![], dropped: 0 };
         };
         let target = |(name, figures): (&str, &skep_notices::Figures)| {
-            let target = notify.targets.get(name)?;
+            let known = notify.merged.targets.get(name)?;
+            let target = &known.target;
             let failing = figures.failing.as_ref();
             Some(NotifyTarget {
                 name: name.to_owned(),
                 way: target.way().to_owned(),
                 place: target.place(),
+                from: known.from.word().to_owned(),
+                kinds: known.kinds.iter().map(|kind| kind.word().to_owned()).collect(),
+                lacks: notify.lacking.get(name).map(|(_, why)| why.clone()),
                 taken: figures.taken,
                 failures: figures.failures,
                 failing: failing.map(|(_, why)| why.clone()),

@@ -18,6 +18,7 @@ impl Spine {
                 self.life.store(incarnation.0, Ordering::Relaxed);
                 self.duplicate = None;
                 self.note(EventKind::Started { incarnation: incarnation.0 });
+                self.history_begins();
             }
             Event::Status { node, name, status, present } => {
                 self.status_event(node, name, status, present);
@@ -42,6 +43,7 @@ impl Spine {
                 }
             }
             Event::Record { owner, kind: record::ORDERS } => self.orders_told(owner),
+            Event::Record { kind: record::FLOCK_EVENTS, .. } => self.history_told(),
             // What an expelled node says of waves counts for nothing.
             Event::Record { owner, .. } if self.node.is_expelled(owner) => {}
             Event::Record { owner, kind } => {

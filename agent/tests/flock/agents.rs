@@ -67,7 +67,7 @@ impl Bloc {
         seeds: &[&Agent],
         more: &str,
     ) -> Agent {
-        let dir = self.dir.path().join(name);
+        let dir = self.dir(name);
         let identity = dir.join("identity");
         let out = identity.to_str().unwrap();
         self.done(&["ca", "issue", name, "--role", role, "--valid", valid, "--out", out]);
@@ -104,6 +104,11 @@ impl Bloc {
     /// The part of a configuration that serves this CA.
     pub(crate) fn serving(&self, life: &str) -> String {
         format!("[ca]\nserve = true\ndir = {:?}\nlife = {life:?}\n", self.ca())
+    }
+
+    /// Where the node of this name has its files.
+    pub(crate) fn dir(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     fn ca(&self) -> PathBuf {
@@ -176,8 +181,14 @@ impl Agent {
     }
 
     pub(crate) fn skep(&self, words: &[&str]) -> Output {
-        let socket = self.dir.join("sock");
-        self.command().args(words).arg("--socket").arg(socket).output().unwrap()
+        self.command_of(words).output().unwrap()
+    }
+
+    /// A command that asks this agent.
+    pub(crate) fn command_of(&self, words: &[&str]) -> Command {
+        let mut command = self.command();
+        command.args(words).arg("--socket").arg(self.dir.join("sock"));
+        command
     }
 
     /// What the agent answers, as JSON.

@@ -4,14 +4,19 @@
 
 mod agents;
 mod clients;
+mod events;
 mod grace;
 mod huge;
+mod incidents;
 mod keys;
 mod large;
 mod limits;
 mod notify;
 mod operator;
+#[path = "../../../edge/notify/tests/receivers/mod.rs"]
+mod receivers;
 mod renewal;
 mod room;
 mod stops;
+mod targets;
 mod unheard;

@@ -3,82 +3,41 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
 
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::agents::{Agent, Bloc};
+use crate::receivers::Receivers;
 
-const PYTHON: &str = "/usr/bin/python3";
-const RECEIVERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../edge/notify/tests/receivers.py");
-
-/// A mail server and a receiver of webhooks that run.
-struct Receivers {
-    dir: TempDir,
-    child: Child,
-    said: Receiver<Value>,
-    ports: Value,
+/// Receivers, and the mails that came to them.
+pub(crate) struct Mailbox {
+    pub(crate) receivers: Receivers,
     mails: Vec<String>,
 }
 
-impl Drop for Receivers {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-impl Receivers {
-    fn or_skip() -> Option<Self> {
-        let mut module = Command::new(PYTHON);
-        let module = module.args(["-c", "import aiosmtpd"]).stderr(Stdio::null());
-        let there = module.status().is_ok_and(|status| status.success());
-        let openssl = Command::new("openssl").arg("version").stdout(Stdio::null()).status();
-        if !(there && openssl.is_ok_and(|status| status.success())) {
-            writeln!(std::io::stderr(), "skipped: needs python3-aiosmtpd and openssl").ok();
-            return None;
-        }
-        let dir = tempfile::tempdir().ok()?;
-        let mut command = Command::new(PYTHON);
-        command.arg(RECEIVERS).arg(dir.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().ok()?;
-        let lines = BufReader::new(child.stdout.take()?).lines();
-        let (say, said) = channel();
-        // It ends with the receivers.
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                if say.send(serde_json::from_str(&line).unwrap()).is_err() {
-                    return;
-                }
-            }
-        });
-        let ports = said.recv().ok()?;
-        Some(Self { dir, child, said, ports, mails: Vec::new() })
-    }
-
-    fn port(&self, of: &str) -> u64 {
-        self.ports[of].as_u64().unwrap()
+impl Mailbox {
+    pub(crate) fn or_skip() -> Option<Self> {
+        Some(Self { receivers: Receivers::or_skip()?, mails: Vec::new() })
     }
 
     /// The mails that came so far.
-    fn mails(&mut self) -> &[String] {
-        let mails = self.said.try_iter().filter_map(|it| Some(it["mail"].as_str()?.to_owned()));
-        self.mails.extend(mails);
+    pub(crate) fn mails(&mut self) -> &[String] {
+        for said in self.receivers.said.try_iter() {
+            let said: Value = serde_json::from_str(&said).unwrap();
+            self.mails.extend(said["mail"].as_str().map(ToOwned::to_owned));
+        }
         &self.mails
     }
 
     /// The Message-IDs under which each step of each incident was told.
-    fn told(&mut self) -> BTreeMap<(String, String), BTreeSet<String>> {
+    pub(crate) fn told(&mut self) -> BTreeMap<(String, String), BTreeSet<String>> {
         let mut told: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
         for mail in self.mails() {
             let name = mail.lines().find_map(|line| line.strip_prefix("Message-ID: ")).unwrap();
             let mut what = String::new();
             for line in mail.lines() {
-                if line.starts_with("open: ") || line.starts_with("over: ") {
+                if ["open: ", "over: ", "happened: "].iter().any(|word| line.starts_with(word)) {
                     line.split(',').next().unwrap().clone_into(&mut what);
                 }
                 if let Some((_, id)) = line.split_once("; incident ") {
@@ -116,7 +75,7 @@ fn managers_of(agents: &[&Agent]) -> Option<(String, Vec<String>)> {
 }
 
 /// Waits until all of them name one master and two backups, and nobody who is gone.
-fn until_managed(agents: &[Agent]) -> (String, Vec<String>) {
+pub(crate) fn until_managed(agents: &[Agent]) -> (String, Vec<String>) {
     let living: Vec<&Agent> = agents.iter().collect();
     let mut found = None;
     agents[0].until("one master with two backups", || {
@@ -130,9 +89,9 @@ fn until_managed(agents: &[Agent]) -> (String, Vec<String>) {
 
 #[test]
 fn an_incident_is_mailed_under_one_name_though_the_master_dies_while_it_is() {
-    let Some(mut receivers) = Receivers::or_skip() else { return };
+    let Some(mut mailbox) = Mailbox::or_skip() else { return };
     let bloc = Bloc::new();
-    let notifying = notifying(&receivers, "slow@example.org");
+    let notifying = notifying(&mailbox.receivers, "slow@example.org");
     let mut agents: Vec<Agent> = Vec::new();
     for name in ["a", "b", "c", "d"] {
         let seeds: Vec<&Agent> = agents.iter().take(1).collect();
@@ -150,18 +109,18 @@ fn an_incident_is_mailed_under_one_name_though_the_master_dies_while_it_is() {
     agents.remove(at);
     let what = format!("open: manager-lost {lost}");
     agents[0].until("the loss is being mailed", || {
-        receivers.mails().iter().any(|mail| mail.contains(&what))
+        mailbox.mails().iter().any(|mail| mail.contains(&what))
     });
     // Two backups are there again, one of which takes over.
     assert_eq!(until_managed(&agents).0, master, "it changed unasked");
     let at = place(&agents, &master).unwrap();
     agents[at].kill();
     agents.remove(at);
-    fs::write(receivers.dir.path().join("release"), "").unwrap();
+    fs::write(mailbox.receivers.file("release"), "").unwrap();
 
     let gone = format!("open: manager-lost {master}");
     agents[0].until("the next master mails both", || {
-        let mails = receivers.mails();
+        let mails = mailbox.mails();
         let of = |what: &str| mails.iter().filter(|mail| mail.contains(what)).count();
         of(&what) >= 2 && of(&gone) >= 1
     });
@@ -171,7 +130,7 @@ fn an_incident_is_mailed_under_one_name_though_the_master_dies_while_it_is() {
         let incidents = notices["incidents"].as_array().unwrap();
         incidents.iter().all(|it| it["told"][0]["step"] == it["step"])
     });
-    let told = receivers.told();
+    let told = mailbox.told();
     for ((what, id), names) in &told {
         assert_eq!(names.len(), 1, "{what}, {id} came as {names:?}");
     }
@@ -182,7 +141,7 @@ fn an_incident_is_mailed_under_one_name_though_the_master_dies_while_it_is() {
     // A repeat follows a failure, of which there were few: the master's death, a server that is
     // slow. Whoever hands a letter over without end does so hundreds of times a second.
     let mut copies: BTreeMap<String, usize> = BTreeMap::new();
-    for mail in receivers.mails() {
+    for mail in mailbox.mails() {
         let name = mail.lines().find(|line| line.starts_with("Message-ID: ")).unwrap();
         *copies.entry(name.to_owned()).or_default() += 1;
     }
@@ -193,11 +152,11 @@ fn an_incident_is_mailed_under_one_name_though_the_master_dies_while_it_is() {
 
 #[test]
 fn a_test_letter_goes_through_every_target_and_says_what_each_answered() {
-    let Some(mut receivers) = Receivers::or_skip() else { return };
+    let Some(mut mailbox) = Mailbox::or_skip() else { return };
     let bloc = Bloc::new();
-    let mut more = notifying(&receivers, "ops@example.org");
-    let out = receivers.dir.path().join("letter");
-    let (file, hook) = (out.display(), receivers.port("hook"));
+    let mut more = notifying(&mailbox.receivers, "ops@example.org");
+    let out = mailbox.receivers.file("letter");
+    let (file, hook) = (out.display(), mailbox.receivers.port("hook"));
     more.push_str(&format!(
         "[notify.smtp.gone]\nserver = \"localhost:1\"\ntls = \"none\"\n\
          from = \"skep@example.org\"\nto = [\"ops@example.org\"]\n\
@@ -221,7 +180,7 @@ fn a_test_letter_goes_through_every_target_and_says_what_each_answered() {
     let written = fs::read_to_string(&out).unwrap();
     assert!(written.contains("\"test\":true") && written.ends_with("yes\n"), "{written}");
     agent.until("the mail is there", || {
-        receivers.mails().iter().any(|mail| mail.contains("Subject: skep example: a test from a"))
+        mailbox.mails().iter().any(|mail| mail.contains("Subject: skep example: a test from a"))
     });
 
     let one = agent.skep(&["notify", "test", "ops"]);

@@ -77,6 +77,9 @@ pub struct RttArgs {
 /// `skep events`
 #[derive(Clone, Debug, Args)]
 pub struct EventsArgs {
+    /// What happened to the flock, as its masters told it, in place of what happened at this node
+    #[arg(long)]
+    pub flock: bool,
     /// Go on printing events as they happen, until interrupted
     #[arg(long, short)]
     pub follow: bool,

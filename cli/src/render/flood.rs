@@ -1,7 +1,7 @@
 //! Groups, updates, events.
 
 use comfy_table::Color;
-use skep_base::ByteSize;
+use skep_base::{ByteSize, NodeName};
 use skep_client::{Gap, Long, Update};
 use skep_control::api::{Event, EventKind, FlockChange, Group, Presence};
 
@@ -134,7 +134,11 @@ pub fn figures<'a>(rows: impl Iterator<Item = (&'a str, u64, &'a str)>, style: S
 #[must_use]
 pub fn event(event: &Event, style: Style) -> String {
     let (what, colour) = words(&event.kind);
-    let at = human::time_of_day(event.at);
+    // What the flock's masters told may be days old.
+    let at = match told_by(&event.kind) {
+        Some(_) => human::moment(event.at),
+        None => human::time_of_day(event.at),
+    };
     let what = clean(&what);
     match colour.filter(|_| style.colour) {
         Some(colour) => {
@@ -245,6 +249,19 @@ fn words(kind: &EventKind) -> (String, Option<Color>) {
     }
 }
 
+/// The master that told this, where it is of the list for the whole flock.
+fn told_by(kind: &EventKind) -> Option<&NodeName> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only these happen to a flock")]
+    match kind {
+        EventKind::Formed(now)
+        | EventKind::Merged(now)
+        | EventKind::Split(now)
+        | EventKind::MasterChanged(now)
+        | EventKind::Stable(now) => now.by.as_ref(),
+        _ => None,
+    }
+}
+
 /// What happened to the flock, and how it is now.
 fn flock_change(what: &str, now: &FlockChange) -> String {
     let flock = now.flock.as_deref().unwrap_or("no flock");
@@ -258,6 +275,12 @@ fn flock_change(what: &str, now: &FlockChange) -> String {
     }
     if let Some(before) = &now.before {
         text.push_str(&format!("; was {before}"));
+    }
+    if let Some(changes) = now.changes {
+        text.push_str(&format!("; {} handed over", count(changes, "change")));
+    }
+    if let Some(stamp) = &now.stamp {
+        text.push_str(&format!("; stamp {stamp}"));
     }
     if what.starts_with("role") {
         text.push_str(&format!("; this node is {}", now.role));

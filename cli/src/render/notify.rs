@@ -14,22 +14,23 @@ pub fn notices(notices: &Notices, style: Style) -> String {
     let mut text = String::new();
     if notices.targets.is_empty() {
         text.push_str(
-            "this node has no target: give it one in [notify] of its configuration, as on every \
-             node that may be master\n",
+            "there is no target: `skep notify add` adds one for the flock, [notify] in the \
+             configuration one for this host\n",
         );
     } else {
-        let mut table = style.table(&["target", "by", "to", "taken", "state"]);
+        let mut table = style.table(&["target", "from", "by", "to", "taken", "state"]);
         for target in &notices.targets {
             let (state, colour) = state(target);
             table.add_row([
                 style.cell(&target.name, None),
+                style.cell(&target.from, None),
                 style.cell(&target.way, None),
                 style.cell(&target.place, None),
                 super::right(target.taken),
                 style.cell(state, Some(colour)),
             ]);
         }
-        text.push_str(&finish(table, &[3]));
+        text.push_str(&finish(table, &[4]));
     }
     if let Some(by) = &notices.told_by {
         let (targets, node) = (clean(&by.targets), clean(&by.node));
@@ -80,6 +81,9 @@ fn told(incident: &Incident) -> String {
 }
 
 fn state(target: &NotifyTarget) -> (String, Color) {
+    if let Some(why) = target.lacks.as_ref().filter(|_| target.failing.is_none()) {
+        return (format!("cannot be told by this node: {why}"), Color::Red);
+    }
     let Some(why) = &target.failing else {
         let never = target.taken == 0;
         return (if never { "not used yet" } else { "well" }.to_owned(), Color::Green);

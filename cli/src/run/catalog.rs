@@ -119,7 +119,7 @@ fn said(json: Json, written: &Written, screen: &mut Screen<'_>) -> anyhow::Resul
 }
 
 async fn watch(args: Listing, screen: &mut Screen<'_>) -> anyhow::Result<()> {
-    let query = ReadEvents { after: None, last: Some(0), follow: true };
+    let query = ReadEvents { after: None, last: Some(0), follow: true, flock: false };
     let mut events = connect(&args.socket).await?.events(query).await?;
     while let Some(event) = events.next().await? {
         if matches!(event.kind, EventKind::Catalog { .. }) {

@@ -43,7 +43,8 @@ impl Rules {
         let rules = catalog.entries().into_iter().filter(|(key, ..)| key.kind() == Kind::RULE);
         let read = rules.filter_map(|(key, _, payload)| match check(key, &payload.fields()?) {
             Ok(Value::Rule(rule)) => Some(rule),
-            Ok(Value::Group(_) | Value::Expelled(_) | Value::Setting(_)) | Err(_) => None,
+            Ok(Value::Group(_) | Value::Expelled(_) | Value::Setting(_) | Value::Target(_))
+            | Err(_) => None,
         });
         Self(read.collect())
     }
@@ -51,7 +52,7 @@ impl Rules {
     /// Whether any rule names what is needed for `wish`: who asks must be known for sure then.
     #[must_use]
     pub fn concern(&self, wish: &Wish) -> bool {
-        self.name(right_for(wish))
+        right_for(wish).is_some_and(|right| self.name(right))
     }
 
     /// What of `wish` the rules do not let `asker` have: the right, and the entry it lacks it for.
@@ -59,7 +60,8 @@ impl Rules {
     /// # Errors
     /// The right, and the first entry, that it is refused for.
     pub fn judge(&self, asker: &Asker<'_>, wish: &Wish) -> Result<(), (&'static str, Option<Key>)> {
-        let right = right_for(wish);
+        // What is seen of the roster every member hears anyway.
+        let Some(right) = right_for(wish) else { return Ok(()) };
         if !self.name(right) || asker.roles.contains(OPERATOR) {
             return Ok(());
         }
@@ -101,10 +103,11 @@ impl Asker<'_> {
     }
 }
 
-const fn right_for(wish: &Wish) -> &'static str {
+const fn right_for(wish: &Wish) -> Option<&'static str> {
     match wish {
-        Wish::Propose(_) => RIGHT_CATALOG,
-        Wish::Manage(_) => RIGHT_FLOCK,
+        Wish::Propose(_) => Some(RIGHT_CATALOG),
+        Wish::Manage(_) => Some(RIGHT_FLOCK),
+        Wish::RollCall => None,
     }
 }
 
@@ -120,7 +123,8 @@ impl Catalog {
             Ok(Value::Expelled(expelled)) => {
                 expelled.certificate.is_none_or(|only| certificate == Some(&only))
             }
-            Ok(Value::Group(_) | Value::Rule(_) | Value::Setting(_)) | Err(_) => true,
+            Ok(Value::Group(_) | Value::Rule(_) | Value::Setting(_) | Value::Target(_))
+            | Err(_) => true,
         }
     }
 }

@@ -21,6 +21,8 @@ pub enum Wish {
     Propose(Bytes),
     /// That the flock is managed otherwise.
     Manage(Order),
+    /// That the master says who of its roster is there now.
+    RollCall,
 }
 
 /// What an operator may order of the flock's management.
@@ -62,6 +64,15 @@ pub enum Granted {
         why: String,
         /// It surely did not happen, and may be asked again in a moment.
         again: bool,
+    },
+    /// Who of the roster answered the master after this was asked, while its lease lasts.
+    Called {
+        /// How many are on the roster.
+        roster: u16,
+        /// How many of them are there, the master among them.
+        there: u16,
+        /// The master has strict authority.
+        strict: bool,
     },
 }
 
@@ -121,8 +132,11 @@ impl Forward {
             Self::Answer { granted: Granted::Refused { why, .. }, .. } => {
                 why.len() <= MAX_WHY_BYTES
             }
-            Self::Ask { wish: Wish::Manage(_), .. }
-            | Self::Answer { granted: Granted::Decided { .. } | Granted::Done, .. }
+            Self::Ask { wish: Wish::Manage(_) | Wish::RollCall, .. }
+            | Self::Answer {
+                granted: Granted::Decided { .. } | Granted::Done | Granted::Called { .. },
+                ..
+            }
             | Self::Restarted { .. } => true,
         };
         if fits { Ok(message) } else { Err(Malformed { what: "wish to the master" }) }

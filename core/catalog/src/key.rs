@@ -31,14 +31,17 @@ impl Kind {
     /// An incident that somebody is told of: the agents' own notes, of which a merge keeps those of
     /// the flock that leads, and which are in no backup.
     pub const NOTICE: Self = Self(6);
+    /// Somebody who is told of incidents, whoever is master.
+    pub const TARGET: Self = Self(7);
 
-    const WORDS: [(Self, &'static str); 6] = [
+    const WORDS: [(Self, &'static str); 7] = [
         (Self::GROUP, "group"),
         (Self::RULE, "rule"),
         (Self::EXPELLED, "expelled"),
         (Self::SETTING, "setting"),
         (Self::CONFLICT, "conflict"),
         (Self::NOTICE, "notice"),
+        (Self::TARGET, "target"),
     ];
 
     /// The word for it, where this build knows it.
@@ -77,7 +80,7 @@ pub enum KeyError {
     /// A kind that this build does not know.
     #[error(
         "{0:?} is no kind of entry that this build knows: group, rule, expelled, setting, \
-         conflict, notice"
+         conflict, notice, target"
     )]
     Kind(String),
     /// A name with something in it that none may have.

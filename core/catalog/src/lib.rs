@@ -38,6 +38,7 @@ mod key;
 mod merging;
 mod replica;
 mod slot;
+mod target;
 mod text;
 mod value;
 
@@ -59,6 +60,7 @@ pub use replica::{
     Place, Replica, Tell, Want,
 };
 pub use slot::{MAX_SLOT_BYTES, MAX_VERSIONS, Slot, Source, Stamp, Version};
+pub use target::{MAX_CATALOG_TARGETS, Target, Tls, Way};
 pub use text::export;
 pub use value::{Expelled, Group, Invalid, Rule, SCHEMA, Setting, Value, check, fields_known};
 

@@ -8,6 +8,7 @@ use skep_base::{Digest, GroupName, NodeName};
 
 use crate::fields::{Field, Fields};
 use crate::key::{Key, Kind};
+use crate::target::Target;
 
 /// The schema that this build writes, for all its kinds.
 pub const SCHEMA: u16 = 1;
@@ -79,6 +80,8 @@ pub enum Value {
     Expelled(Expelled),
     /// See [`Setting`].
     Setting(Setting),
+    /// See [`Target`].
+    Target(Target),
 }
 
 /// The fields that an entry of a kind may have, for messages and completion.
@@ -89,6 +92,7 @@ pub const fn fields_known(kind: Kind) -> &'static [&'static str] {
         Kind::RULE => &["groups", "may", "who"],
         Kind::EXPELLED => &["certificate", "reason"],
         Kind::SETTING => &["value"],
+        Kind::TARGET => crate::target::FIELDS,
         _ => &[],
     }
 }
@@ -110,22 +114,27 @@ const RIGHTS: [&str; 7] = [
 /// [`Invalid`] names the field and says what would do.
 pub fn check(key: &Key, fields: &Fields) -> Result<Value, Invalid> {
     let reader = Reader { key, fields };
+    if key.kind() == Kind::TARGET {
+        reader.no_secrets()?;
+    }
     reader.only(fields_known(key.kind()))?;
     match key.kind() {
         Kind::GROUP => reader.group().map(Value::Group),
         Kind::RULE => reader.rule().map(Value::Rule),
         Kind::EXPELLED => reader.expelled().map(Value::Expelled),
         Kind::SETTING => reader.setting().map(Value::Setting),
+        Kind::TARGET => reader.target().map(Value::Target),
         other => Err(reader.invalid(
             format!("entries of kind {other} are not written by hand"),
-            "write group, rule, expelled or setting".into(),
+            "write group, rule, expelled, setting or target".into(),
         )),
     }
 }
 
-struct Reader<'a> {
-    key: &'a Key,
-    fields: &'a Fields,
+/// The fields of one entry, as they are checked.
+pub(crate) struct Reader<'a> {
+    pub(crate) key: &'a Key,
+    pub(crate) fields: &'a Fields,
 }
 
 impl Reader<'_> {
@@ -190,7 +199,7 @@ impl Reader<'_> {
         }
     }
 
-    fn invalid(&self, what: String, hint: String) -> Invalid {
+    pub(crate) fn invalid(&self, what: String, hint: String) -> Invalid {
         Invalid { key: self.key.clone(), what, hint }
     }
 
@@ -199,7 +208,7 @@ impl Reader<'_> {
         self.invalid(what, format!("give {wanted}, such as in `skep catalog set --help`"))
     }
 
-    fn text(&self, name: &str) -> Result<Option<&str>, Invalid> {
+    pub(crate) fn text(&self, name: &str) -> Result<Option<&str>, Invalid> {
         match self.fields.get(name) {
             None => Ok(None),
             Some(Field::Text(text)) => Ok(Some(text)),
@@ -234,7 +243,7 @@ impl Reader<'_> {
         }
     }
 
-    fn list(&self, name: &str) -> Result<Vec<String>, Invalid> {
+    pub(crate) fn list(&self, name: &str) -> Result<Vec<String>, Invalid> {
         match self.fields.get(name) {
             None => Ok(Vec::new()),
             Some(Field::List(items)) => Ok(items.clone()),
@@ -244,7 +253,7 @@ impl Reader<'_> {
         }
     }
 
-    fn wanted(&self, name: &str, items: Vec<String>) -> Result<Vec<String>, Invalid> {
+    pub(crate) fn wanted(&self, name: &str, items: Vec<String>) -> Result<Vec<String>, Invalid> {
         if items.is_empty() {
             let hint = format!("name at least one: {name}=[\"…\"]");
             return Err(self.invalid(format!("{name}: is missing or empty"), hint));

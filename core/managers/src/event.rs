@@ -9,7 +9,7 @@ use skep_base::{Incarnation, NodeId, Time};
 
 use crate::id::{Generation, Lineage, Role, Stamp, Strength};
 use crate::stored::Write;
-use crate::view::Wait;
+use crate::view::{Authority, Wait};
 
 /// What a node may become, by its certificate or config.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -174,6 +174,11 @@ pub enum Input {
         /// The host's stamp.
         stamp: Stamp,
     },
+    /// Who of the roster is there now? Answered by [`Output::Called`] or [`Output::Refused`].
+    RollCall {
+        /// Comes back.
+        token: Token,
+    },
     /// The node is about to stop: a master hands over first. [`Output::Done`] with the token when
     /// nothing keeps it any more; the host waits for it no longer than it likes.
     Stopping {
@@ -268,12 +273,19 @@ pub enum Output {
         /// When the permission ends.
         until: Time,
     },
+    /// So much of the roster answered this master after the call, while its lease lasts.
+    Called {
+        /// Of the call.
+        token: Token,
+        /// Who is there now.
+        authority: Authority,
+    },
     /// A command is carried out.
     Done {
         /// Of the command.
         token: Token,
     },
-    /// A proposal, read or command is refused.
+    /// A proposal, read, call of the roll or command is refused.
     Refused {
         /// Of it.
         token: Token,

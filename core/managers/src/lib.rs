@@ -61,6 +61,7 @@ mod plant;
 mod proof;
 mod pump;
 mod resources;
+mod roll;
 mod solitude;
 mod standing;
 mod status;

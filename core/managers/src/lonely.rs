@@ -231,6 +231,7 @@ impl Managers {
             return;
         }
         self.reached_word(now, &answer);
+        self.roll_answered(from, &answer);
         if let Some(lonely) = self.lonely.as_mut().filter(|it| it.round == answer.round) {
             lonely.answers.insert(from, answer);
         }

@@ -248,6 +248,7 @@ impl Managers {
             Input::Baseline { well, .. } => self.baseline(now, well),
             Input::Order { token, stamp } => self.ordered(now, token, stamp, out),
             Input::StampRefused { stamp } => self.stamp_refused(now, stamp),
+            Input::RollCall { token } => self.call_roll(now, token, out),
             Input::Stopping { token } => self.stopping(now, token, out),
         }
         self.settle(now, out);

@@ -11,6 +11,7 @@ use crate::event::{DiskFault, Event, Output, Refusal, Token};
 use crate::id::{Judgement, Stamp, Strength};
 use crate::machine::{Managers, Node, newest};
 use crate::message::Message;
+use crate::roll::{MAX_CALLS, RollCall};
 use crate::standing::Standings;
 use crate::stored::{Cut, Holder, ImageChange, Note, Record, SyncSet, Write};
 use crate::strict::Leases;
@@ -83,6 +84,8 @@ pub(crate) struct Mastership {
     pub(crate) demote: BTreeMap<NodeId, &'static str>,
     pub(crate) promote: Option<Promotion>,
     pub(crate) unprotected: bool,
+    /// Calls of the roll that are under way.
+    pub(crate) calls: Vec<RollCall>,
     /// What of whom was taken over, and is to be told when it is safe: up to which item, decided
     /// at which place.
     pub(crate) taking: BTreeMap<Holder, (u64, u64)>,
@@ -116,12 +119,13 @@ impl Mastership {
             demote: BTreeMap::new(),
             promote: None,
             unprotected: false,
+            calls: Vec::new(),
             taking: BTreeMap::new(),
         }
     }
 
     pub(crate) fn check(&self) {
-        assert!(self.pending.len() <= MAX_PROPOSALS);
+        assert!(self.pending.len() <= MAX_PROPOSALS && self.calls.len() <= MAX_CALLS);
         let places = self.pending.iter().map(|pending| pending.index);
         assert!(places.clone().zip(places.skip(1)).all(|(a, b)| a < b), "proposals out of order");
         assert!(self.stamped || self.pending.is_empty(), "a proposal before the first stamp");
@@ -183,6 +187,7 @@ impl Managers {
             self.witness(now, out);
             self.seek_authority(now, out);
             self.acknowledge(now, out);
+            self.finish_calls(now, out);
             self.taken(out);
             if self.giver.is_none() && now >= self.next_weighing {
                 self.next_weighing = now + self.config.tick;
@@ -224,6 +229,9 @@ impl Managers {
         };
         for pending in mastership.pending.drain(..) {
             out.push(Output::Refused { token: pending.token, why: Refusal::Unknown });
+        }
+        for call in mastership.calls.drain(..) {
+            out.push(Output::Refused { token: call.token(), why: Refusal::NoLease });
         }
         for token in mastership.transfer.take().into_iter().flat_map(|transfer| transfer.tokens) {
             out.push(Output::Done { token });

@@ -6,6 +6,7 @@ mod flocks;
 mod meet;
 mod net;
 mod operator;
+mod roll;
 mod seeds;
 mod solitude;
 mod standing;

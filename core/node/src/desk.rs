@@ -12,7 +12,7 @@ use core::time::Duration;
 use bytes::Bytes;
 use skep_base::{Digest, Incarnation, NodeId, Outbox, Time};
 use skep_catalog::{Forward, Granted, Name, Order, Outcome, Stamp, Wish};
-use skep_managers::{Command, Refusal, Role, Strength, Token};
+use skep_managers::{Authority, Command, Refusal, Role, Strength, Token};
 use skep_routing::{AskError, Ticket};
 use skep_wire::{encode, kind};
 
@@ -27,6 +27,8 @@ pub(crate) const BRIEF: Duration = Duration::from_millis(400);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long an answer is waited for over the links of others before other ways are looked for.
 const ROUTED_PATIENCE: Duration = Duration::from_secs(2);
+/// Who asks whom the master sees waits no longer: what it hears is as old as that at most.
+const ROLL_PATIENCE: Duration = Duration::from_secs(2);
 /// A node that shall be a backup has to catch up first.
 const PROMOTION_PATIENCE: Duration = Duration::from_secs(25);
 /// Between two attempts.
@@ -166,6 +168,7 @@ impl Node {
         let patience = match wish {
             Wish::Manage(Order::Promote(_)) => PROMOTION_PATIENCE,
             Wish::Manage(_) | Wish::Propose(_) => PATIENCE,
+            Wish::RollCall => ROLL_PATIENCE,
         };
         let until = now + patience;
         let (sent, may, before) = (None, None, None);
@@ -195,7 +198,9 @@ impl Node {
                 self.submit(now, serial, out);
                 continue;
             };
-            let why = if late.may.is_some() {
+            let why = if late.wish == Wish::RollCall {
+                "the master did not say in time who of its roster is there"
+            } else if late.may.is_some() {
                 "no answer of the master in time: whether it happened, or still does, is not \
                  known; look before asking again"
             } else {
@@ -241,8 +246,13 @@ impl Node {
 
     /// The process that may have carried a wish out leads no more, and nobody else knows of it.
     fn lost_sight(&mut self, serial: u64, out: &mut Outbox<Output>) {
-        let why = "the master was lost meanwhile: whether it happened is not known; look before \
-                   asking again";
+        let why = match self.desk.wishes.get(&serial).map(|pending| &pending.wish) {
+            Some(Wish::RollCall) => "the master was lost meanwhile",
+            _ => {
+                "the master was lost meanwhile: whether it happened is not known; look before \
+                 asking again"
+            }
+        };
         self.finish(serial, refused(why, false), out);
     }
 
@@ -316,6 +326,7 @@ impl Node {
             Wish::Manage(order) => {
                 skep_managers::Input::Command { token, command: command_of(order) }
             }
+            Wish::RollCall => skep_managers::Input::RollCall { token },
         };
         self.manage(now, input);
     }
@@ -366,6 +377,7 @@ impl Node {
         let what = match &wish {
             Wish::Propose(command) => Digest::of(command),
             Wish::Manage(order) => Digest::of(&encode(order)),
+            Wish::RollCall => Digest::of(b"the roll"),
         };
         match self.desk.heard.look(now, from, name, &what) {
             Seen::New => {
@@ -491,6 +503,20 @@ impl Node {
         let outcome = self.desk.decided.remove(&index).unwrap_or(Outcome::Skipped);
         let strong = strength == Strength::Strong;
         self.tell_asker(now, token, Granted::Decided { index, stamp, strong, outcome }, out);
+    }
+
+    /// The managers here say who of the roster is there.
+    pub(crate) fn called(
+        &mut self,
+        now: Time,
+        token: Token,
+        authority: Authority,
+        out: &mut Outbox<Output>,
+    ) {
+        let count = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
+        let (roster, there) = (count(authority.roster), count(authority.there));
+        let granted = Granted::Called { roster, there, strict: authority.holder.is_some() };
+        self.tell_asker(now, token, granted, out);
     }
 
     pub(crate) fn ordered(&mut self, now: Time, token: Token, out: &mut Outbox<Output>) {

@@ -426,6 +426,7 @@ impl Node {
                 Says::Accepted { token, index, stamp, strength } => {
                     self.accepted(now, token, (index, stamp_of(stamp), strength), out);
                 }
+                Says::Called { token, authority } => self.called(now, token, authority, out),
                 Says::Done { token } => self.ordered(now, token, out),
                 Says::Obeyed { token } => self.obeyed(now, token),
                 Says::Disobeyed { token, seen } => self.disobeyed(now, token, seen, out),

@@ -69,6 +69,9 @@ pub enum Input {
     },
     /// What this node has to do with them.
     Office(Office),
+    /// The targets are these from now on, at most [`MAX_TARGETS`], with the kinds that each wants.
+    /// How it goes with those that stay is not forgotten.
+    Targets(Vec<(String, Vec<Kind>)>),
     /// What became of an [`Output::Write`].
     Wrote {
         /// Which.
@@ -250,6 +253,14 @@ impl Desk {
                     self.alone_since = Some(now);
                 }
                 self.office = office;
+            }
+            Input::Targets(targets) => {
+                let mut before = core::mem::take(&mut self.posts);
+                for target in targets.into_iter().take(MAX_TARGETS) {
+                    let at = before.iter().position(|post| post.target == target.0);
+                    let post = at.map(|at| before.swap_remove(at).wanting(target.1.clone()));
+                    self.posts.push(post.unwrap_or_else(|| post::Post::new(now, target)));
+                }
             }
             Input::Wrote { ticket, happened } => self.wrote(now, ticket, happened),
             Input::Posted { target, letter, outcome } => {

@@ -80,6 +80,11 @@ impl Post {
         }
     }
 
+    /// The same target, which wants these kinds from now on.
+    pub(crate) fn wanting(self, kinds: Vec<Kind>) -> Self {
+        Self { kinds, ..self }
+    }
+
     /// Whether it is to be told of an incident.
     pub(crate) fn is_due(&self, notice: &Notice) -> bool {
         let wanted = self.kinds.is_empty() || self.kinds.contains(&notice.incident.kind);

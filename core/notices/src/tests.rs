@@ -1,3 +1,4 @@
+mod history;
 mod late;
 mod lines;
 mod net;

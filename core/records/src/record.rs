@@ -43,6 +43,8 @@ pub mod kind {
     pub const ELIGIBILITY: u16 = 10;
     /// What operators ordered at the node lately, and what came of it: the agent.
     pub const ORDERS: u16 = 11;
+    /// What happened to the flock while the node was its master: `skep-notices`.
+    pub const FLOCK_EVENTS: u16 = 12;
     /// A wave that the queen orders: `skep-wave`.
     pub const WAVE_ORDER: u16 = 16;
     /// How far the node is with its waves, and which it applied last: `skep-wave`.

@@ -321,6 +321,9 @@ impl Client {
         if let Some(last) = query.last {
             path.push_str(&format!("&last={last}"));
         }
+        if query.flock {
+            path.push_str("&flock=true");
+        }
         let asked = format!("GET {PREFIX}{path}");
         let (response, connection) = self.exchange(Method::GET, &path, Bytes::new()).await?;
         if response.status() != StatusCode::OK {

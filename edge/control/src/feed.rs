@@ -136,6 +136,11 @@ impl EventLog {
         Ok(EventsRead { kept, live })
     }
 
+    /// Lets the next event have a greater number than `number`.
+    pub fn go_on_after(&mut self, number: u64) {
+        self.last_number = self.last_number.max(number);
+    }
+
     /// Followers that are neither gone nor cut off.
     #[must_use]
     pub fn followers(&self) -> usize {

@@ -55,6 +55,17 @@ impl Mail {
         format!("{}:{}", self.host, self.port())
     }
 
+    /// Whether the files that it needs are there, and nobody else may read the password.
+    ///
+    /// # Errors
+    /// The first that is not as it should be.
+    pub fn check_files(&self) -> Result<(), NotifyError> {
+        if self.encryption != Encryption::None {
+            roots(self.ca_file.as_deref())?;
+        }
+        self.login.as_ref().map_or(Ok(()), |(_, file)| secret(file).map(drop))
+    }
+
     fn port(&self) -> u16 {
         self.port.unwrap_or(match self.encryption {
             Encryption::StartTls => SUBMISSION_PORT,

@@ -63,6 +63,17 @@ impl Webhook {
         place.map_or_else(|_| "the webhook".to_owned(), |place| place.host_and_port())
     }
 
+    /// Whether the files that it needs are there, and nobody else may read the secret.
+    ///
+    /// # Errors
+    /// The first that is not as it should be.
+    pub fn check_files(&self) -> Result<(), NotifyError> {
+        if Place::of(&self.url).is_ok_and(|place| place.tls) {
+            roots(self.ca_file.as_deref())?;
+        }
+        self.secret_file.as_deref().map_or(Ok(()), |file| secret(file).map(drop))
+    }
+
     async fn try_post(&self, name: &str, json: Bytes) -> Result<String, NotifyError> {
         let place = Place::of(&self.url)
             .map_err(|why| NotifyError::Target(format!("the webhook's URL {why}")))?;

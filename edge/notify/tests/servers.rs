@@ -4,79 +4,21 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it is")]
 
 use std::fs::{self, Permissions};
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
 
 use bytes::Bytes;
 use skep_base::WallTime;
 use skep_notify::{Encryption, Mail, Message, NotifyError, Webhook, signature};
-use tempfile::TempDir;
 
-/// Debian's, whatever else is on the search path: its package has the mail server.
-const PYTHON: &str = "/usr/bin/python3";
-const RECEIVERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/receivers.py");
+mod receivers;
 
-/// Receivers that run, and a CA of their own.
-struct Receivers {
-    dir: TempDir,
-    child: Child,
-    said: BufReader<ChildStdout>,
-    ports: String,
-}
-
-impl Drop for Receivers {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
+use receivers::Receivers;
 
 impl Receivers {
-    /// Starts them; says in one line what is missing where they cannot be.
-    fn or_skip() -> Option<Self> {
-        let mut module = Command::new(PYTHON);
-        let module = module.args(["-c", "import aiosmtpd"]).stderr(Stdio::null());
-        let there = module.status().is_ok_and(|status| status.success());
-        let openssl = Command::new("openssl").arg("version").stdout(Stdio::null()).status();
-        if !(there && openssl.is_ok_and(|status| status.success())) {
-            writeln!(std::io::stderr(), "skipped: needs python3-aiosmtpd and openssl").ok();
-            return None;
-        }
-        Some(Self::start())
-    }
-
-    fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let mut child = Command::new(PYTHON)
-            .arg(RECEIVERS)
-            .arg(dir.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut said = BufReader::new(child.stdout.take().unwrap());
-        let mut ports = String::new();
-        said.read_line(&mut ports).unwrap();
-        Self { dir, child, said, ports }
-    }
-
-    fn port(&self, of: &str) -> u16 {
-        let after = self.ports.split(&format!("\"{of}\": ")).nth(1).unwrap();
-        let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
-        digits.parse().unwrap()
-    }
-
     /// The next that arrived, as JSON.
-    fn arrived(&mut self) -> String {
-        let mut line = String::new();
-        self.said.read_line(&mut line).unwrap();
-        line
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+    fn arrived(&self) -> String {
+        self.said.recv().unwrap()
     }
 
     fn secret(&self, text: &str) -> PathBuf {
@@ -128,7 +70,7 @@ fn message(id: &str) -> Message {
 
 #[tokio::test]
 async fn a_mail_server_takes_letters_in_each_way_that_it_may_be_spoken_to() {
-    let Some(mut receivers) = Receivers::or_skip() else { return };
+    let Some(receivers) = Receivers::or_skip() else { return };
     for (encryption, by) in
         [(Encryption::None, "plain"), (Encryption::StartTls, "starttls"), (Encryption::Tls, "tls")]
     {
@@ -146,7 +88,7 @@ async fn a_mail_server_takes_letters_in_each_way_that_it_may_be_spoken_to() {
 
 #[tokio::test]
 async fn a_receiver_that_is_refused_for_good_keeps_no_other_from_being_told() {
-    let Some(mut receivers) = Receivers::or_skip() else { return };
+    let Some(receivers) = Receivers::or_skip() else { return };
     let to = |names: &[&str]| names.iter().map(|name| format!("{name}@example.org")).collect();
     let mail = |receivers: &Receivers, names: &[&str]| Mail {
         to: to(names),
@@ -202,7 +144,7 @@ async fn what_a_mail_server_has_against_a_letter_is_said_with_a_way_out() {
 
 #[tokio::test]
 async fn a_webhook_gets_json_that_it_can_check() {
-    let Some(mut receivers) = Receivers::or_skip() else { return };
+    let Some(receivers) = Receivers::or_skip() else { return };
     for scheme in ["http", "https"] {
         let body = Bytes::from_static(b"{\"letter\":\"x\"}");
         let said = receivers.hook(scheme, "/hook").post("name-of-it", body.clone()).await.unwrap();

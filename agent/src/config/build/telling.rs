@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use skep_notices::{Config, Kind, MAX_TARGETS, What};
@@ -71,6 +72,8 @@ impl Build<'_> {
             );
             self.contradiction(&["notify.retry_last", "notify.retry_first"], message);
         }
+        let secrets_dir = PathBuf::from("/etc/skep/secrets");
+        let secrets_dir = self.take("notify.secrets_dir", low.secrets_dir, secrets_dir, absolute);
         let mut all = Targets::default();
         self.smtp(low.smtp, &mut all);
         self.sendmail(low.sendmail, &mut all);
@@ -92,7 +95,7 @@ impl Build<'_> {
             keep,
             ..base
         };
-        Notify { desk, targets: all.targets }
+        Notify { desk, targets: all.targets, secrets_dir }
     }
 
     fn smtp(&mut self, mut named: Named<low::Smtp>, all: &mut Targets) {

@@ -1,6 +1,7 @@
 use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec;
+use alloc::vec::Vec;
 
 use skep_base::WallTime;
 
@@ -144,4 +145,52 @@ fn an_export_has_every_entry_and_reads_as_toml() {
     assert!(text.contains("[kind-77.\"x\"]\nSchema = 3\nBytes = \"ff01\"\n"), "{text}");
     assert!(!text.contains("gone"), "{text}");
     assert_eq!(setting("x").schema, SCHEMA);
+}
+
+#[test]
+fn a_target_names_its_secret_and_holds_none() {
+    let mail = [
+        ("way", text("smtp")),
+        ("server", text("mail.example.org")),
+        ("user", text("skep")),
+        ("secret", text("skep@mail.example.org")),
+        ("from", text("skep@example.org")),
+        ("to", list(&["ops@example.org"])),
+        ("kinds", list(&["fork"])),
+    ];
+    let Ok(Value::Target(target)) = check(&key("target/ops"), &fields(&mail)) else {
+        panic!("a good target is refused")
+    };
+    let Way::Smtp { login, tls, .. } = target.way else { panic!("it is one by mail") };
+    assert_eq!((login.unwrap().1.as_str(), tls), ("skep@mail.example.org", Tls::Starttls));
+    assert_eq!(target.kinds, ["fork"]);
+    let hook = [("way", text("webhook")), ("url", text("https://chat.example/x"))];
+    assert!(matches!(check(&key("target/chat"), &fields(&hook)), Ok(Value::Target(_))));
+
+    let with = |base: &[(&str, Field)], name: &str, field: Field| {
+        let mut all = fields(base);
+        all.set(name, field).unwrap();
+        check(&key("target/ops"), &all).unwrap_err()
+    };
+    for (base, name, field, says) in [
+        (&mail[..], "password", text("hush"), "every node would read it"),
+        (&mail[..], "secret", text("/etc/shadow"), "no plain name of a file"),
+        (&mail[..], "secret", text("../x"), "no plain name of a file"),
+        (&mail[..], "ca", text(".hidden"), "no plain name of a file"),
+        (&mail[..], "tls", text("none"), "no mail server without TLS"),
+        (&mail[..], "url", text("https://a.b"), "means nothing"),
+        (&mail[..], "to", list(&[]), "missing or empty"),
+        (&mail[..], "way", text("command"), "each host's own matter"),
+        (&mail[..], "way", text("pigeon"), "none that there is"),
+        (&hook[..], "to", list(&["a@b.c"]), "means nothing"),
+        (&hook[..], "url", text(""), "is missing"),
+    ] {
+        let wrong = with(base, name, field);
+        assert!(wrong.to_string().contains(says) && !wrong.hint.is_empty(), "{wrong}");
+        assert!(!wrong.to_string().contains("hush"));
+    }
+    let named = |name: &str| check(&key(name), &fields(&hook)).unwrap_err().to_string();
+    assert!(named("target/a.b").contains("no name of a target"));
+    let without: Vec<(&str, Field)> = mail.iter().filter(|it| it.0 != "user").cloned().collect();
+    assert!(check(&key("target/ops"), &fields(&without)).unwrap_err().what.starts_with("user"));
 }

@@ -61,6 +61,7 @@ pub(super) struct Host {
     pub(super) refused: BTreeMap<u64, Refusal>,
     pub(super) done: BTreeSet<u64>,
     pub(super) reads: BTreeMap<u64, u64>,
+    pub(super) called: BTreeMap<u64, Authority>,
     pub(super) events: Vec<Event>,
     pub(super) rejects: Vec<(NodeId, Reason)>,
     pub(super) wants_checkpoint: bool,
@@ -170,6 +171,7 @@ impl Net {
                 refused: BTreeMap::new(),
                 done: BTreeSet::new(),
                 reads: BTreeMap::new(),
+                called: BTreeMap::new(),
                 events: Vec::new(),
                 rejects: Vec::new(),
                 wants_checkpoint: false,
@@ -322,6 +324,12 @@ impl Net {
     pub(super) fn command(&mut self, on: usize, command: Command) -> u64 {
         self.tokens += 1;
         self.give(on, Input::Command { token: Token(self.tokens), command });
+        self.tokens
+    }
+
+    pub(super) fn call_roll(&mut self, on: usize) -> u64 {
+        self.tokens += 1;
+        self.give(on, Input::RollCall { token: Token(self.tokens) });
         self.tokens
     }
 

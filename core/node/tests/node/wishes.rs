@@ -22,6 +22,51 @@ fn setting(number: u64) -> Wish {
     Wish::Propose(command.to_bytes().unwrap())
 }
 
+/// What the flock of `net` says to one who asks who is there, moments after `cut`.
+fn roll_called(net: &mut Net, on: usize) -> Granted {
+    net.granted.clear();
+    net.give(on, Input::Wish { token: 1, wish: Wish::RollCall });
+    net.pass(seconds(3));
+    let answers: Vec<Granted> = net.granted.drain(..).map(|(_, _, granted)| granted).collect();
+    let [answer] = answers.as_slice() else { panic!("one answer, and in time: {answers:?}") };
+    answer.clone()
+}
+
+#[test]
+fn who_was_cut_off_a_moment_ago_is_not_told_that_the_roster_is_there() {
+    let settled = || {
+        let mut net = Net::new();
+        net.managed = true;
+        (0..7).for_each(|host| net.start(host, 0, &[0]));
+        net.pass(seconds(60));
+        let leads = |on: &usize| net.hosts[on].node.management(net.now).role == Role::Master;
+        let master = net.hosts.keys().copied().find(leads).unwrap();
+        let flock = net.hosts[&master].node.management(net.now).flock.unwrap();
+        assert_eq!((flock.backups.len(), flock.roster.len()), (2, 7));
+        let mut side: Vec<usize> = flock.backups.iter().map(|node| id_index(*node)).collect();
+        side.push(master);
+        let queen = (0..7).find(|host| !side.contains(host)).unwrap();
+        (net, queen, side)
+    };
+    let (mut net, queen, _) = settled();
+    let whole = roll_called(&mut net, queen);
+    assert_eq!(whole, Granted::Called { roster: 7, there: 7, strict: false });
+
+    // Alone, while the announcement of a master that sees all still stands.
+    net.cut = Box::new(move |a, b| (a == queen) != (b == queen));
+    let flock = net.hosts[&queen].node.management(net.now).flock.unwrap();
+    assert!(flock.authority.is_majority(), "what it has heard says that it may go on");
+    let alone = roll_called(&mut net, queen);
+    assert!(matches!(alone, Granted::Refused { .. }), "{alone:?}");
+
+    // With all managers, but not with the majority of the roster: the master leads on.
+    let (mut net, _, side) = settled();
+    let queen = side[0];
+    net.cut = Box::new(move |a, b| side.contains(&a) != side.contains(&b));
+    let lesser = roll_called(&mut net, queen);
+    assert_eq!(lesser, Granted::Called { roster: 7, there: 3, strict: false });
+}
+
 /// A managed flock of so many, and its master.
 fn managed(hosts: usize) -> (Net, usize) {
     let mut net = Net::new();

@@ -119,6 +119,18 @@ impl Net {
         }
     }
 
+    /// The targets of all nodes are these now.
+    pub(super) fn targets(&mut self, names: &[&str]) {
+        let targets: Vec<(String, Vec<Kind>)> =
+            names.iter().map(|name| ((*name).into(), Vec::new())).collect();
+        self.config.targets.clone_from(&targets);
+        let nodes: Vec<String> = self.desks.keys().cloned().collect();
+        for node in nodes {
+            let targets = targets.clone();
+            self.feed(&node, |desk, now, out| desk.handle(now, Input::Targets(targets), out));
+        }
+    }
+
     pub(super) fn is_wrong(&mut self, kind: Kind, subject: &str) {
         self.wrong.insert((kind, subject.into()));
         self.tell_all();

@@ -335,3 +335,42 @@ fn a_config_that_cannot_work_is_refused() {
     assert_eq!(refused(Config { per_hour: 0, ..config() }), ConfigError::Rate);
     assert_eq!(refused(Config { retry_last: SECOND, ..config() }), ConfigError::Retry);
 }
+
+#[test]
+fn a_target_that_comes_later_is_told_what_is_open_and_one_that_stays_is_told_nothing_again() {
+    let mut net = three();
+    net.is_wrong(Kind::OnHold, "x");
+    net.run(MINUTE);
+    assert_eq!(net.names("ops").len(), 1);
+    net.targets(&["chat", "ops"]);
+    net.run(MINUTE);
+    assert_eq!((net.names("ops").len(), net.names("chat").len()), (1, 1));
+    assert_eq!(net.arrived.len(), 2, "{:?}", steps(&net));
+    // It is gone for a while, in which another node becomes master, and comes back.
+    net.targets(&["ops"]);
+    net.run(MINUTE);
+    net.is_right(Kind::OnHold, "x");
+    net.elects(Some("b"));
+    net.run(MINUTE);
+    net.targets(&["chat", "ops"]);
+    net.run(HOUR);
+    assert_eq!(net.told("ops").len(), 2, "that it began, and that it is over");
+    assert!(net.told("ops").values().all(|names| names.len() == 1));
+    assert!(net.told("chat").values().all(|names| names.len() == 1));
+}
+
+#[test]
+fn what_is_due_to_a_target_that_this_master_cannot_tell_waits_for_the_next() {
+    let mut net = three();
+    net.away.insert("ops".into());
+    net.is_wrong(Kind::OnHold, "x");
+    net.run(HOUR);
+    assert_eq!(net.arrived, []);
+    net.away.clear();
+    net.elects(Some("b"));
+    net.run(2 * MINUTE);
+    assert_eq!(steps(&net), [[("on-hold.x".to_owned(), 1)]]);
+    net.elects(Some("a"));
+    net.run(HOUR);
+    assert_eq!(net.names("ops").len(), 1, "{:?}", steps(&net));
+}

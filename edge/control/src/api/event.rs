@@ -13,7 +13,8 @@ pub struct Event {
     /// Wall clock, for people.
     pub at: WallTime,
     /// The node's boot-time clock in microseconds: differences between events of one host are
-    /// true whatever the wall clock does, and processes of one host may be compared.
+    /// true whatever the wall clock does, and processes of one host may be compared. 0 of what
+    /// another node told.
     pub monotonic_us: u64,
     /// What happened.
     #[serde(flatten)]
@@ -229,4 +230,9 @@ pub struct ReadEvents {
     /// Keep the connection and send events as they happen.
     #[serde(default)]
     pub follow: bool,
+    /// What happened to the flock, as its masters told it in records that every node keeps, in
+    /// place of what happened at this node. Numbers are places in the list then, and those that
+    /// come later go on from there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub flock: bool,
 }

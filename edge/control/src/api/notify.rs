@@ -14,7 +14,8 @@ pub struct FlockChange {
     /// Who decides, if anybody does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub master: Option<NodeName>,
-    /// What this node is in it.
+    /// What this node is in it; nothing in what another node told.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub role: String,
     /// How many are present.
     pub present: u32,
@@ -27,12 +28,22 @@ pub struct FlockChange {
     /// What it was before: a flock's name, a master's, or a role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
+    /// The master that told it, of what is listed for the whole flock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<NodeName>,
+    /// The stamp under which that node was master.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<String>,
+    /// Of a flock that went on in this one: how many of its changes were handed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<u64>,
 }
 
 /// Answer of `GET /v1/notify`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notices {
-    /// The targets in this node's configuration. They get letters while it is the master.
+    /// The targets of the catalog and of this node's configuration. They get letters from it
+    /// while it is the master.
     pub targets: Vec<NotifyTarget>,
     /// The targets of the master that was told of incidents last, as it noted them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,6 +72,16 @@ pub struct NotifyTarget {
     pub way: String,
     /// Where its letters go.
     pub place: String,
+    /// Who says that there is such a target: `host`, this host's configuration; `catalog`; or
+    /// both, of which the host counts.
+    #[serde(default)]
+    pub from: String,
+    /// The kinds of incidents that it is told of; all where none is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<String>,
+    /// What this node lacks to tell it anything, if something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacks: Option<String>,
     /// Letters that it has taken from this node since its start.
     pub taken: u64,
     /// Attempts that failed.

@@ -362,6 +362,7 @@ fn answered(granted: Option<&Granted>) -> String {
             "acknowledged".to_owned()
         }
         Some(Granted::Decided { outcome, .. }) => format!("decided: {outcome:?}"),
+        Some(Granted::Called { roster, there, .. }) => format!("{there} of {roster} are there"),
     }
 }
 

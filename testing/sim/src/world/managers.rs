@@ -92,6 +92,7 @@ impl World {
             | ManagersOutput::Install { .. }
             | ManagersOutput::Committed { .. }
             | ManagersOutput::Accepted { .. }
+            | ManagersOutput::Called { .. }
             | ManagersOutput::Obeyed { .. }
             | ManagersOutput::Disobeyed { .. }
             | ManagersOutput::WantCheckpoint

@@ -173,6 +173,9 @@ impl Net {
             Output::Done { token } => {
                 self.hosts[on].done.insert(token.0);
             }
+            Output::Called { token, authority } => {
+                self.hosts[on].called.insert(token.0, authority);
+            }
             Output::ReadGranted { token, index, .. } => {
                 self.hosts[on].reads.insert(token.0, index);
             }
