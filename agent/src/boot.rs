@@ -28,6 +28,7 @@ use crate::config::high::Format;
 use crate::discovery::Discovery;
 use crate::disk::{BodyReader, Disk, Found};
 use crate::export::{Commands, Exports};
+use crate::founding::{FoundingTask, Held};
 use crate::hooks::Hooks;
 use crate::keys::{BlocVerifier, NodeSigner};
 use crate::notify::Notify;
@@ -103,7 +104,7 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     let (problems, noted) = (found.problems.clone(), found.noted);
     let keys = clients::keys_in(&found.log, info.id);
     let managers = managers(&config, &info, clock, found.managers.clone())?;
-    let born = birth(me, random()?, &identity, found, managers);
+    let born = birth(me, random()?, (&identity, &judging), found, managers);
     let node = Node::new(clock.now(), born, machine_config(&config, &info));
     let reach = Reach::new(transport.clone(), requests.clone(), Channels::default());
     let rollout = start_rollout(&config, &transport, (&requests, &reach), &identity, clock)?;
@@ -121,6 +122,7 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     let stop_control = CancellationToken::new();
     let served = tokio::spawn(control.serve(asked, stop_control.clone().cancelled_owned()));
 
+    let (founding, token) = founding(&config, &identity, &judging, &requests);
     let (answers, answered) = mpsc::channel(CA_ANSWERS);
     let (tell_asking, asking) = watch::channel(None);
     let bodies = disk.reader();
@@ -141,6 +143,7 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
         life,
         (clock_went_back, config.records.purge_after),
     );
+    spine.founding = Some(token);
     spine.found_on_disk(problems, noted);
     spine.rules_of(&config);
     let runner = commands.runner().clone();
@@ -164,13 +167,11 @@ async fn agent(config: Config, serve_ca: bool) -> anyhow::Result<()> {
     tasks.push(tokio::spawn(watching));
     let wall = Arc::new(move || clock.wall());
     let renewal = renewal(&config, identity, wall, &requests, (answered, tell_asking))?;
-    tasks.push(tokio::spawn(renewal.run()));
-    tasks.push(tokio::spawn(stop_on_signal(requests)));
-    tasks.push(tokio::spawn(settle_down()));
+    tasks.extend([tokio::spawn(renewal.run()), tokio::spawn(founding.run())]);
+    tasks.extend([tokio::spawn(stop_on_signal(requests)), tokio::spawn(settle_down())]);
 
     tell_manager(sd_notify::NotifyState::Ready);
-    let disk = disk_done;
-    let (transport, control, clients) = (events, side, client_side);
+    let (disk, transport, control, clients) = (disk_done, events, side, client_side);
     let sources = Sources { transport, control, disk, clients, requests: inbox };
     // As a task it runs on the thread of the link that woke it, and the links that it wakes run
     // there next: on the process's own thread each of these steps would wake another thread.
@@ -244,6 +245,24 @@ fn renewal(
         asking,
         rng: Rng::seeded(random()?),
     })
+}
+
+/// Who looks after the founding token, and where it is said what becomes of it.
+fn founding(
+    config: &Config,
+    identity: &IdentityHandle,
+    judging: &tls::Settings,
+    requests: &mpsc::Sender<Request>,
+) -> (FoundingTask, watch::Receiver<Option<Held>>) {
+    let (state, told) = watch::channel(None);
+    let task = FoundingTask {
+        handle: identity.clone(),
+        dir: config.node.identity_dir.clone(),
+        clock: judging.clock.clone(),
+        requests: requests.clone(),
+        state,
+    };
+    (task, told)
 }
 
 /// Gives back what only the start needed, once the flock has had the time to form.
@@ -504,7 +523,7 @@ fn managers(
 fn birth(
     me: Me,
     seed: u64,
-    identity: &IdentityHandle,
+    (identity, judging): (&IdentityHandle, &tls::Settings),
     found: Found,
     managers: Box<Managers>,
 ) -> Birth {
@@ -512,7 +531,10 @@ fn birth(
         me,
         seed,
         signer: Arc::new(NodeSigner(identity.current())),
-        verifier: Arc::new(BlocVerifier(identity.clone())),
+        verifier: Arc::new(BlocVerifier {
+            identity: identity.clone(),
+            clock: judging.clock.clone(),
+        }),
         layouts: Box::new(LayoutCache::default()),
         records: found.records,
         address_book: found.address_book,

@@ -28,6 +28,7 @@ pub mod config;
 pub mod discovery;
 pub mod disk;
 pub mod export;
+pub mod founding;
 pub mod giving;
 pub(crate) mod history;
 pub mod hooks;

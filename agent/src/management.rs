@@ -52,6 +52,8 @@ impl Spine {
             stamp: flock.map(|flock| flock.stamp.to_string()),
             term: flock.map_or(0, |flock| flock.term),
             strength: flock.map(|flock| flock.strength.to_string()),
+            founding: flock.map_or(0, |flock| flock.founding.0),
+            token: self.token_here(),
             master: flock.and_then(|flock| self.node_name(flock.master?)),
             backups: flock.map(|flock| names(&flock.backups)).unwrap_or_default(),
             learners: flock.map(|flock| names(&flock.learners)).unwrap_or_default(),
@@ -68,6 +70,11 @@ impl Spine {
             }),
             split: self.split.rule(&view),
         }
+    }
+
+    /// What becomes of the founding token that this node has, if it has one.
+    fn token_here(&self) -> Option<String> {
+        Some(self.founding.as_ref()?.borrow().as_ref()?.state.clone())
     }
 
     /// Takes over what the configuration says of topologies and of waves in a part of the flock.
@@ -132,6 +139,9 @@ impl Spine {
             Event::Formed { lineage, generation, strength, .. } => {
                 let flock = skep_managers::flock_name(*lineage, *generation);
                 format!("flock {flock} is founded, generation {}, {strength}", generation.0)
+            }
+            Event::Strengthened { founding, .. } => {
+                format!("the flock is strong, founding number {}", founding.0)
             }
             Event::RoleChanged { from, to, why } => format!("this node is {to}, was {from}: {why}"),
             Event::MasterChanged { master, stamp } => {

@@ -194,7 +194,13 @@ impl Spine {
                 let code = if again { Code::Unavailable } else { Code::Refused };
                 self.order_ended(waiting.asked(), Err(Refusal::new(code, why)));
             }
-            (waiting, Granted::Done | Granted::Decided { .. } | Granted::Called { .. }) => {
+            (
+                waiting,
+                Granted::Done
+                | Granted::Decided { .. }
+                | Granted::Called { .. }
+                | Granted::Wanted { .. },
+            ) => {
                 let message = "the master answered something else than was asked";
                 self.order_ended(waiting.asked(), Err(Refusal::new(Code::Internal, message)));
             }

@@ -95,6 +95,12 @@ impl Spine {
             since_ms: millis(now.since(since)),
         }));
         problems.extend(self.retirement());
+        if let Some(held) = self.founding.as_ref().and_then(|it| it.borrow().clone())
+            && let Some(trouble) = held.trouble
+        {
+            let (message, hint) = (trouble.message, Some(trouble.hint));
+            problems.push(Problem { message, hint, since_ms: millis(held.since.elapsed()) });
+        }
         problems.extend(self.notify.iter().flat_map(|notify| notify.problems(now)));
         problems
     }

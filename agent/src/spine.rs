@@ -138,6 +138,15 @@ pub enum Request {
     },
     /// Targets that this node could not serve, and why.
     Lacks(BTreeMap<String, String>),
+    /// Offer a founding token to the master, or give what is left of one.
+    Strengthen {
+        /// The token.
+        token: skep_catalog::Token,
+        /// For which history it was destroyed.
+        of: Option<u64>,
+        /// What came of it.
+        reply: oneshot::Sender<skep_catalog::Granted>,
+    },
     /// Note an event.
     Note(EventKind),
     /// Stop.
@@ -241,6 +250,8 @@ pub struct Spine {
     pub readers: crate::updates::Readers,
     /// What goes to commands.
     pub exports: crate::export::Exports,
+    /// What becomes of the founding token that this node has.
+    pub(crate) founding: Option<watch::Receiver<Option<crate::founding::Held>>>,
     /// What happens to the flock, and the hooks that learn of it.
     pub hooks: Option<crate::hooks::Hooks>,
     /// What this node tells the bloc of its flock.
@@ -370,6 +381,7 @@ impl Spine {
             leaves_office: None,
             readers: crate::updates::Readers::default(),
             exports: crate::export::Exports::default(),
+            founding: None,
             hooks: None,
             history: crate::history::History::default(),
             notify: None,
@@ -572,6 +584,10 @@ impl Spine {
                 self.feed(Input::Spare { resources, parts }).await;
             }
             Request::Lacks(lacking) => self.lacks(lacking),
+            Request::Strengthen { token, of, reply } => {
+                let wish = skep_catalog::Wish::Strengthen { token, of };
+                self.wish_for(wish, crate::catalog::Waiting::Strengthen(reply)).await;
+            }
             Request::Note(kind) => self.note(kind),
             Request::Stop(farewell) => self.stopping = Some(farewell),
         }

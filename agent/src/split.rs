@@ -103,7 +103,7 @@ impl Spine {
                 self.split.by(Authority { roster, there, holder, until: None })
             }
             Granted::Refused { why, .. } => self.split.without(why),
-            Granted::Decided { .. } | Granted::Done => {
+            Granted::Decided { .. } | Granted::Done | Granted::Wanted { .. } => {
                 self.split.without("the master answered something else than was asked".to_owned())
             }
         };
@@ -147,6 +147,7 @@ mod tests {
             term: 1,
             strength: Strength::Weak,
             descends: false,
+            founding: skep_managers::Founding(0),
             parent: None,
             acknowledged: true,
             master: None,

@@ -126,6 +126,8 @@ pub(crate) fn management() -> Management {
         stamp: Some("7/00c0ffee".into()),
         term: 3,
         strength: Some("weak".into()),
+        founding: 0,
+        token: Some("founding token 1 is here and waits: the master has no lease now".into()),
         master: Some(name("web-1")),
         backups: vec![name("queen-1")],
         learners: Vec::new(),

@@ -21,6 +21,8 @@ use skep_control::{Reply, Request};
 use skep_node::Input;
 use tokio::task::JoinSet;
 
+use tokio::sync::oneshot;
+
 use crate::orders::OrderWaits;
 use crate::spine::Spine;
 use crate::status::millis;
@@ -37,6 +39,8 @@ pub(crate) enum Waiting {
     Order(OrderWaits),
     /// For a step of an import.
     Import(Box<Import>),
+    /// The task that looks after the founding token.
+    Strengthen(oneshot::Sender<Granted>),
     /// The desk that notes incidents.
     Notice(skep_notices::Ticket),
     /// A wave, for what the master sees of its roster.
@@ -243,6 +247,7 @@ impl Spine {
     pub(crate) async fn granted(&mut self, token: u64, granted: Granted) {
         let Some(waiting) = self.wishes.waiting.remove(&token) else { return };
         match (waiting, granted) {
+            (Waiting::Strengthen(reply), granted) => drop(reply.send(granted)),
             (Waiting::Order(waiting), granted) => self.order_granted(waiting, granted).await,
             (Waiting::Wave(order, reply), said) => self.roll_called(order, reply, said),
             (Waiting::Write(reply), Granted::Decided { index, stamp, strong, outcome }) => {
@@ -265,7 +270,7 @@ impl Spine {
                 let code = if again { Code::Unavailable } else { Code::Refused };
                 self.not_granted(waiting, Refusal::new(code, why)).await;
             }
-            (waiting, Granted::Done | Granted::Called { .. }) => {
+            (waiting, Granted::Done | Granted::Called { .. } | Granted::Wanted { .. }) => {
                 let message = "the master answered something else than was asked";
                 self.not_granted(waiting, Refusal::new(Code::Internal, message)).await;
             }
@@ -274,6 +279,8 @@ impl Spine {
 
     async fn not_granted(&mut self, waiting: Waiting, refusal: Refusal) {
         match waiting {
+            // Answered before this is asked.
+            Waiting::Strengthen(_) => {}
             Waiting::Write(reply) => reply.refuse(refusal),
             Waiting::Wave(_, reply) => reply.refuse(refusal),
             Waiting::Order(waiting) => self.order_ended(waiting.asked(), Err(refusal)),

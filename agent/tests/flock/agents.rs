@@ -111,6 +111,13 @@ impl Bloc {
         self.dir.path().join(name)
     }
 
+    /// Has the CA sign the next founding token for `node`, and lays it where its agent finds it.
+    pub(crate) fn refound(&self, node: &str, at: &Path) {
+        let out = tempfile::tempdir_in(self.dir.path()).unwrap();
+        self.done(&["ca", "refound", node, "--yes", "--out", out.path().to_str().unwrap()]);
+        fs::rename(out.path().join("founding.token"), at).unwrap();
+    }
+
     fn ca(&self) -> PathBuf {
         self.dir.path().join("ca")
     }

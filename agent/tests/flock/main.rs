@@ -5,6 +5,7 @@
 mod agents;
 mod clients;
 mod events;
+mod founding;
 mod grace;
 mod huge;
 mod incidents;

@@ -30,6 +30,7 @@ pub(super) fn management(management: &Management) -> Vec<(&'static str, String)>
             of(&management.strength)
         ),
     ));
+    rows.push(("founding", founding(management)));
     let master = management.master.as_ref().map(ToString::to_string);
     rows.push(("master", master.unwrap_or_else(|| "nobody now".to_owned())));
     rows.push(("backups", names(&management.backups)));
@@ -53,6 +54,25 @@ pub(super) fn management(management: &Management) -> Vec<(&'static str, String)>
     }
     rows.extend(waits(management));
     rows
+}
+
+/// Under which number the flock is strong, or how it becomes so.
+fn founding(management: &Management) -> String {
+    let strong = management.strength.as_deref() == Some("strong");
+    match (management.founding, &management.token) {
+        (number, Some(token)) if number > 0 => format!("number {number}; {token}"),
+        (_, Some(token)) => token.clone(),
+        (number, None) if strong => format!("number {number}"),
+        (0, None) => {
+            "no token was used: `skep ca status` says which node has it; where it is lost \
+                      or over, `skep ca refound NODE` signs the next"
+                .to_owned()
+        }
+        (number, None) => format!(
+            "number {number}, and weak without a majority of its roster; only when that is gone \
+             for ever, `skep ca refound NODE`"
+        ),
+    }
 }
 
 /// Who has strict authority, for how long.

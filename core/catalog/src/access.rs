@@ -60,8 +60,9 @@ impl Rules {
     /// # Errors
     /// The right, and the first entry, that it is refused for.
     pub fn judge(&self, asker: &Asker<'_>, wish: &Wish) -> Result<(), (&'static str, Option<Key>)> {
-        // What is seen of the roster every member hears anyway.
-        let Some(right) = right_for(wish) else { return Ok(()) };
+        let Some(right) = right_for(wish) else {
+            return Ok(());
+        };
         if !self.name(right) || asker.roles.contains(OPERATOR) {
             return Ok(());
         }
@@ -107,7 +108,9 @@ const fn right_for(wish: &Wish) -> Option<&'static str> {
     match wish {
         Wish::Propose(_) => Some(RIGHT_CATALOG),
         Wish::Manage(_) => Some(RIGHT_FLOCK),
-        Wish::RollCall => None,
+        // What is seen of the roster every member hears anyway; and a founding token the CA has
+        // signed, whoever carries it.
+        Wish::RollCall | Wish::Strengthen { .. } => None,
     }
 }
 

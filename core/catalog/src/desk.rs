@@ -1,6 +1,7 @@
 //! What is asked of the master, from whichever node it is asked at, and what comes back.
 
 use alloc::string::String;
+use core::fmt;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,8 @@ use crate::slot::Stamp;
 
 /// Longest reason of a refusal.
 const MAX_WHY_BYTES: usize = 1024;
+/// Longest founding token: as `skep-identity` writes them.
+pub const MAX_TOKEN_BYTES: usize = 1024;
 
 /// What may be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +26,24 @@ pub enum Wish {
     Manage(Order),
     /// That the master says who of its roster is there now.
     RollCall,
+    /// That the flock becomes strong: somebody has a founding token of the bloc's CA.
+    Strengthen {
+        /// The token.
+        token: Token,
+        /// For which history it was destroyed, and for no other; nothing where it is only offered.
+        of: Option<u64>,
+    },
+}
+
+/// The bytes of a founding token, which this crate cannot read. At most [`MAX_TOKEN_BYTES`].
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token(pub Bytes);
+
+impl fmt::Debug for Token {
+    /// Without the bytes: traces are read by many.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
 }
 
 /// What an operator may order of the flock's management.
@@ -73,6 +94,12 @@ pub enum Granted {
         there: u16,
         /// The master has strict authority.
         strict: bool,
+    },
+    /// The founding token is wanted: whoever has it destroys it for this history, and then asks
+    /// again.
+    Wanted {
+        /// Which.
+        lineage: u64,
     },
 }
 
@@ -132,9 +159,16 @@ impl Forward {
             Self::Answer { granted: Granted::Refused { why, .. }, .. } => {
                 why.len() <= MAX_WHY_BYTES
             }
+            Self::Ask { wish: Wish::Strengthen { token, .. }, .. } => {
+                token.0.len() <= MAX_TOKEN_BYTES
+            }
             Self::Ask { wish: Wish::Manage(_) | Wish::RollCall, .. }
             | Self::Answer {
-                granted: Granted::Decided { .. } | Granted::Done | Granted::Called { .. },
+                granted:
+                    Granted::Decided { .. }
+                    | Granted::Done
+                    | Granted::Called { .. }
+                    | Granted::Wanted { .. },
                 ..
             }
             | Self::Restarted { .. } => true,

@@ -71,9 +71,6 @@ pub struct Config {
     pub strict_lease: Duration,
     /// Between two requests that were not answered.
     pub retry: Duration,
-    /// What this node founds on a fresh disk is strong: set once in a bloc, on the first eligible
-    /// node, by whoever checked its founding token, and destroyed that token before it said so.
-    pub strong_founder: bool,
     /// How many log entries are kept before a checkpoint is asked for.
     pub checkpoint_entries: u64,
 }
@@ -102,7 +99,6 @@ impl Default for Config {
             announce_every: ms(200),
             strict_lease: ms(3000),
             retry: ms(500),
-            strong_founder: false,
             checkpoint_entries: 20_000,
         }
     }

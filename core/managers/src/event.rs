@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use skep_base::{Incarnation, NodeId, Time};
 
-use crate::id::{Generation, Lineage, Role, Stamp, Strength};
+use crate::id::{Founding, Generation, Lineage, Role, Stamp, Strength};
 use crate::stored::Write;
 use crate::view::{Authority, Wait};
 
@@ -179,6 +179,17 @@ pub enum Input {
         /// Comes back.
         token: Token,
     },
+    /// Somebody has a founding token, which was checked. Answered by [`Output::Wanted`],
+    /// [`Output::Done`] or [`Output::Refused`].
+    Strengthen {
+        /// Comes back.
+        token: Token,
+        /// What the token says.
+        number: Founding,
+        /// For which history the token was destroyed, durably and for no other; nothing where it is
+        /// still there, and is only offered.
+        of: Option<Lineage>,
+    },
     /// The node is about to stop: a master hands over first. [`Output::Done`] with the token when
     /// nothing keeps it any more; the host waits for it no longer than it likes.
     Stopping {
@@ -284,6 +295,14 @@ pub enum Output {
     Done {
         /// Of the command.
         token: Token,
+    },
+    /// The founding token that was offered is wanted: whoever has it destroys it for this history,
+    /// and then gives its number in another [`Input::Strengthen`], to whoever is its master.
+    Wanted {
+        /// Of the offer.
+        token: Token,
+        /// For which history.
+        lineage: Lineage,
     },
     /// A proposal, read, call of the roll or command is refused.
     Refused {
@@ -407,6 +426,23 @@ pub enum Refusal {
         /// Into which.
         into: Lineage,
     },
+    /// A founding number that was used, or is below one that was.
+    #[error(
+        "founding number {} is of no use: number {} was used in this bloc; destroy the token, and \
+         let the CA sign a higher one with `skep ca refound` if it is needed", .number.0, .known.0
+    )]
+    Spent {
+        /// The token's.
+        number: Founding,
+        /// The highest that is known.
+        known: Founding,
+    },
+    /// It cannot be done now, and will be.
+    #[error("not yet: {why}")]
+    NotYet {
+        /// What is waited for.
+        why: &'static str,
+    },
     /// Something of the kind runs already.
     #[error("another change of managers runs: ask again when it is done")]
     Changing,
@@ -434,6 +470,13 @@ pub enum Event {
         to: Role,
         /// Why.
         why: &'static str,
+    },
+    /// This history is strong from now on.
+    Strengthened {
+        /// Which.
+        lineage: Lineage,
+        /// Under which number.
+        founding: Founding,
     },
     /// Another node is the master, under this stamp.
     MasterChanged {

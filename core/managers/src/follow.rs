@@ -8,7 +8,7 @@ use skep_base::{NodeId, Outbox, Time};
 use crate::config::MAX_IMAGE_BYTES;
 use crate::event::{Eligibility, Event, Output, Reason};
 use crate::group::Group;
-use crate::id::{ForkId, Generation, Lineage, RaftId, Role, Stamp, Strength};
+use crate::id::{ForkId, Founding, Generation, Lineage, RaftId, Role, Stamp, Strength};
 use crate::machine::{Managers, newest};
 use crate::merge::order;
 use crate::message::{Engine as Packet, EngineBody, FlockClaim, Message, PART_BYTES};
@@ -118,7 +118,6 @@ impl Managers {
     /// Founds a flock of this node alone, from nothing.
     fn found(&mut self, now: Time, out: &mut Outbox<Output>) {
         let lineage = Lineage(self.rng.bits());
-        let strong = self.config.strong_founder && self.state.promised == Generation(0);
         let me = Place {
             node: self.me.id,
             eligible: self.me.eligible,
@@ -132,7 +131,8 @@ impl Managers {
             generation: Generation(1),
             fork: ForkId(self.rng.bits()),
             parent: None,
-            strong,
+            strong: false,
+            founding: Founding(0),
             acknowledged: false,
             epoch: self.state.seen.epoch,
             master: None,
@@ -208,6 +208,7 @@ impl Managers {
             .map_or(Generation(0), |group| self.state.promised.max(group.meta.generation));
         if let Some(group) = &self.group {
             self.state.seen = newest(self.state.seen, group.stamp());
+            self.state.founding = self.state.founding.max(group.meta.founding);
             if group.meta.acknowledged {
                 self.state.followed = Some(group.meta.lineage);
             }

@@ -7,7 +7,7 @@ use skep_wire::decode;
 use crate::config::{Config, MAX_HISTORIES, MAX_ROSTER};
 use crate::engine::Engine;
 use crate::event::Origin;
-use crate::id::{Lineage, RaftId, Stamp};
+use crate::id::{Founding, Lineage, RaftId, Stamp};
 use crate::stored::{
     ALL_ITEMS, ChangeKind, Conf, Entry, History, Holder, Image, Meta, Payload, Place, Record,
     SyncSet, Voter,
@@ -41,6 +41,7 @@ pub(crate) enum Effect {
     Catalog { stamp: Stamp, origin: Origin, body: Bytes },
     Absorbed { lineage: Lineage, changes: u64 },
     Ended { into: Lineage },
+    Founded { founding: Founding },
     Voters,
 }
 
@@ -115,7 +116,8 @@ impl Group {
             | Record::Catalog(_)
             | Record::Foreign { .. }
             | Record::Absorbed { .. }
-            | Record::Ended { .. } => None,
+            | Record::Ended { .. }
+            | Record::Founding { .. } => None,
         });
         sets.last().unwrap_or_else(|| self.meta.sync.clone())
     }
@@ -237,7 +239,24 @@ impl Group {
                 self.meta.ended = Some(into);
                 Effect::Ended { into }
             }
+            Record::Founding { number, roster } => self.found(number, &roster),
         }
+    }
+
+    /// The history is strong from here on. Every history that parts from it later has this roster
+    /// or what strict authority made of it; what parted before is none of it.
+    fn found(&mut self, founding: Founding, roster: &[NodeId]) -> Effect {
+        if founding <= self.meta.founding {
+            return Effect::Nothing;
+        }
+        self.roster_changes();
+        self.meta.roster.retain(|place| roster.contains(&place.node));
+        self.meta.roster_base = self.meta.roster_version;
+        self.meta.roster_before.clear();
+        (self.meta.strong, self.meta.founding) = (true, founding);
+        // Whoever met it as nothing that counts would let its number go with it.
+        self.meta.acknowledged = true;
+        Effect::Founded { founding }
     }
 
     fn catalog(&mut self, index: u64, origin: Origin, body: Bytes) -> Effect {

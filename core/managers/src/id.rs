@@ -45,6 +45,13 @@ shown_as_hex!(RaftId);
 )]
 pub struct Generation(pub u64);
 
+/// Which founding of its bloc made a history strong: 1 for the first token of the CA, each one more
+/// for the next; 0 where there was none. A higher one ends what was promised under lower ones.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Founding(pub u64);
+
 /// The number in every order. Each election, fork and merge ends with the highest seen plus one.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

@@ -47,6 +47,7 @@ mod engine;
 mod event;
 mod fence;
 mod follow;
+mod founding;
 mod gone;
 mod group;
 mod id;
@@ -82,7 +83,8 @@ pub use event::{
     Token,
 };
 pub use id::{
-    Epoch, ForkId, Generation, Judgement, Lineage, RaftId, Role, Stamp, Strength, flock_name,
+    Epoch, ForkId, Founding, Generation, Judgement, Lineage, RaftId, Role, Stamp, Strength,
+    flock_name,
 };
 pub use machine::{Managers, Me};
 pub use message::{MAX_MESSAGE_BYTES, is_announcement, is_message, samples};

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use skep_base::{NodeId, Outbox, Time};
 
 use crate::event::{Eligibility, Output, Refusal};
-use crate::id::{ForkId, Generation, Lineage, Role};
+use crate::id::{ForkId, Founding, Generation, Lineage, Role};
 use crate::machine::Managers;
 use crate::message::{Answer, Message};
 use crate::stored::{History, Meta, Place, Record, SyncSet};
@@ -61,8 +61,7 @@ impl Managers {
     /// the roster suffices (scenario 3).
     fn may_fork_at_once(&self) -> bool {
         let roster = self.group.as_ref().map_or(0, |group| group.meta.roster.len());
-        let strong = self.group.as_ref().is_some_and(|group| group.meta.strong);
-        self.deposed && strong && roster >= ENOUGH
+        self.deposed && self.descends() && roster >= ENOUGH
     }
 
     /// Rounds of questions to whoever is there, until there is a master or this node may be one.
@@ -143,7 +142,7 @@ impl Managers {
         let ready = lonely.wanted.is_some() && granted + 1 >= need;
         let on_roster = |node: &&NodeId| group.meta.roster.iter().any(|it| it.node == **node);
         let witnesses = lonely.granted.iter().filter(on_roster).count() + 1;
-        let strong = group.meta.strong && witnesses > group.meta.roster.len() / 2;
+        let strong = self.descends() && witnesses > group.meta.roster.len() / 2;
         // A master that does not wait for its backups does so with a majority of the roster only.
         let answered = lonely.answers.keys().filter(on_roster).count() + 1;
         let early = self.leaderless.is_some_and(|at| now.since(at) < self.config.alone);
@@ -295,7 +294,9 @@ impl Managers {
                 | Record::Roster(_)
                 | Record::RosterGone(_)
                 | Record::Absorbed { .. }
-                | Record::Ended { .. } => {}
+                | Record::Ended { .. }
+                // What was not decided made nobody strong.
+                | Record::Founding { .. } => {}
             }
         }
         let (last, term) = (group.engine.last().0, group.engine.term());
@@ -309,6 +310,7 @@ impl Managers {
             fork: ForkId(self.rng.bits()),
             parent: Some((group.meta.lineage, last)),
             strong,
+            founding: group.meta.founding,
             acknowledged,
             epoch: self.highest.max(group.meta.epoch),
             master: None,
@@ -371,6 +373,7 @@ impl Managers {
             fork: ForkId(self.rng.bits()),
             parent: self.state.followed.map(|lineage| (lineage, index)),
             strong: false,
+            founding: Founding(0),
             acknowledged: !state.is_empty(),
             epoch: self.highest,
             master: None,

@@ -249,6 +249,9 @@ impl Managers {
             Input::Order { token, stamp } => self.ordered(now, token, stamp, out),
             Input::StampRefused { stamp } => self.stamp_refused(now, stamp),
             Input::RollCall { token } => self.call_roll(now, token, out),
+            Input::Strengthen { token, number, of } => {
+                self.strengthen(now, token, (number, of), out);
+            }
             Input::Stopping { token } => self.stopping(now, token, out),
         }
         self.settle(now, out);
@@ -291,6 +294,8 @@ impl Managers {
             group.engine.check();
             assert!(group.applied.0 <= group.engine.committed(), "applied what is not decided");
             assert!(self.state.seen.epoch >= group.meta.epoch, "a stamp was forgotten");
+            let founding = group.meta.founding;
+            assert!(self.state.founding >= founding, "a founding was forgotten");
             let voter = self.state.voter.map(|voter| voter.raft);
             assert_eq!(voter, Some(group.engine.raft), "a raft id that the state does not know");
         }
@@ -375,6 +380,10 @@ impl Managers {
             return;
         };
         self.saw_epoch(claim.seen.epoch);
+        let founding = claim.flock.as_ref().filter(|flock| flock.strong);
+        if let Some(founding) = founding.map(|flock| flock.founding) {
+            self.heard_of_founding(founding);
+        }
         let promised = claim.flock.as_ref().map(|flock| flock.generation);
         if promised.is_some_and(|generation| generation > self.state.promised) {
             // Remembered with the next write; nothing hangs on it.
@@ -470,6 +479,11 @@ impl Managers {
             }
             Message::MergeDoubted { session, into, .. } => {
                 self.merge_doubted(now, from, session, into);
+            }
+            Message::FoundingPassed { lineage, founding } => {
+                if self.history_of() == Some(lineage) {
+                    self.heard_of_founding(founding);
+                }
             }
             Message::OrderRefused { lineage, seen } => {
                 if self.history_of() == Some(lineage) {

@@ -10,7 +10,7 @@ use crate::config::MAX_IMAGE_BYTES;
 use crate::event::{Event, Origin, Output};
 use crate::follow::foremost;
 use crate::group::Group;
-use crate::id::{Generation, Lineage};
+use crate::id::{Founding, Generation, Lineage};
 use crate::machine::Managers;
 use crate::message::{FlockClaim, Item, MAX_POINTS, Message};
 use crate::proof::Proof;
@@ -28,13 +28,13 @@ pub(crate) fn order(flock: &FlockClaim) -> Order {
     order_as(flock, flock.strong)
 }
 
-type Order = (bool, bool, bool, Reverse<Generation>, u8, Reverse<Lineage>);
+type Order = (bool, Option<Founding>, bool, Reverse<Generation>, u8, Reverse<Lineage>);
 
 /// The same for a flock of which it is another question whether it is strong.
 pub(crate) fn order_as(flock: &FlockClaim, strong: bool) -> Order {
     (
         flock.acknowledged,
-        strong,
+        strong.then_some(flock.founding),
         !flock.rebooted,
         Reverse(flock.generation),
         flock.mastership,
@@ -146,7 +146,8 @@ impl Group {
             | Record::RosterGone(_)
             | Record::Foreign { .. }
             | Record::Absorbed { .. }
-            | Record::Ended { .. } => None,
+            | Record::Ended { .. }
+            | Record::Founding { .. } => None,
         });
         let common = 0;
         let origin = |index| Origin::Foreign { lineage, generation, index, stamp, common };

@@ -9,7 +9,7 @@ use skep_base::NodeId;
 use skep_wire::{decode, encode};
 
 use crate::event::{Eligibility, Origin};
-use crate::id::{Epoch, ForkId, Generation, Lineage, RaftId, Role, Stamp};
+use crate::id::{Epoch, ForkId, Founding, Generation, Lineage, RaftId, Role, Stamp};
 use crate::stored::{Chain, Entry, Note, SyncSet};
 use crate::strict::AuthorityAsk;
 
@@ -79,6 +79,8 @@ pub(crate) enum Message {
     StrengthGiven { lineage: Lineage, nonce: u64 },
     /// Most of the roster did not confirm that `into` is strong: in this merge it counts as weak.
     MergeDoubted { from: Lineage, session: u64, into: Lineage },
+    /// Nothing is given: a history was founded under this number, which is higher.
+    FoundingPassed { lineage: Lineage, founding: Founding },
 }
 
 /// An engine message.
@@ -207,6 +209,8 @@ pub(crate) struct FlockClaim {
     pub(crate) generation: Generation,
     pub(crate) stamp: Stamp,
     pub(crate) strong: bool,
+    /// Under which number it is strong, or what it comes from was.
+    pub(crate) founding: Founding,
     pub(crate) acknowledged: bool,
     /// The flock came back from a restart of all its managers.
     pub(crate) rebooted: bool,
@@ -261,7 +265,8 @@ impl Message {
             | Self::AuthorityGiven { .. }
             | Self::StrengthAsk { .. }
             | Self::StrengthGiven { .. }
-            | Self::MergeDoubted { .. } => true,
+            | Self::MergeDoubted { .. }
+            | Self::FoundingPassed { .. } => true,
         };
         bounded.then_some(message)
     }
@@ -341,6 +346,8 @@ pub fn samples() -> Vec<(&'static str, Bytes)> {
     let into = Lineage(0x5152_5354_5556_5758);
     let item = Item { origin: Origin::Own, body: Bytes::from_static(b"change") };
     let (term, master) = (3, node(1));
+    let (version, base, founding) = (2, 1, Founding(1));
+    let ask = AuthorityAsk { lineage, stamp, version, base, round: 5, founding };
     let messages = vec![
         ("enlist", Message::Enlist { lineage, fork, generation, stamp }),
         ("enlisted", Message::Enlisted { lineage, fork, raft: RaftId(0x4142) }),
@@ -390,14 +397,12 @@ pub fn samples() -> Vec<(&'static str, Bytes)> {
             Message::ItemsTaken { from: lineage, session: 6, into, next: 1, done: true },
         ),
         ("order-refused", Message::OrderRefused { lineage, seen: stamp }),
-        (
-            "authority-ask",
-            Message::AuthorityAsk(AuthorityAsk { lineage, stamp, version: 2, base: 1, round: 5 }),
-        ),
+        ("authority-ask", Message::AuthorityAsk(ask)),
         ("authority-given", Message::AuthorityGiven { lineage, round: 5 }),
         ("strength-ask", Message::StrengthAsk { lineage, nonce: 6 }),
         ("strength-given", Message::StrengthGiven { lineage, nonce: 6 }),
         ("merge-doubted", Message::MergeDoubted { from: lineage, session: 6, into }),
+        ("founding-passed", Message::FoundingPassed { lineage, founding: Founding(2) }),
     ];
     let engine = sample_packets().into_iter();
     let mut all: Vec<_> = engine.chain(messages).map(|(name, it)| (name, it.to_bytes())).collect();
@@ -453,6 +458,7 @@ fn sample_claim() -> Claim {
         generation,
         stamp,
         strong: false,
+        founding: Founding(1),
         acknowledged: true,
         rebooted: false,
         mastership: 6,

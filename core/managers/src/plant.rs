@@ -16,6 +16,8 @@ pub(crate) enum Bug {
     NoFence,
     /// A lease for strict authority is given while another's lasts.
     TwoLeases,
+    /// Leases are given under whatever founding number.
+    AnyFounding,
     /// Orders are carried out before their stamp is on disk.
     ForgetfulFence,
     /// A history is taken at its word that it is strong.

@@ -74,8 +74,10 @@ impl Managers {
         }
         if let (Some(group), Some(image)) = (&mut self.group, round.image.take()) {
             group.install(image);
+            let founding = group.meta.founding;
             self.state.seen = newest(self.state.seen, group.stamp());
             self.state_changed = true;
+            self.saw_founding(founding);
             self.tell_catalog(out);
         }
     }
@@ -107,6 +109,7 @@ impl Managers {
             }
             Effect::Stamped { master } => self.stamped(now, master, out),
             Effect::SyncSet => self.sync_changed(out),
+            Effect::Founded { founding } => self.founded(founding, out),
             Effect::Voters => self.voters_changed(now, out),
             Effect::Absorbed { lineage, changes } => {
                 self.bump_epoch();

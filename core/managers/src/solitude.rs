@@ -122,7 +122,8 @@ impl Managers {
             | Record::Roster(_)
             | Record::RosterGone(_)
             | Record::Absorbed { .. }
-            | Record::Ended { .. } => None,
+            | Record::Ended { .. }
+            | Record::Founding { .. } => None,
         });
         bodies.collect()
     }

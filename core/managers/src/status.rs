@@ -112,6 +112,7 @@ impl Managers {
             term: group.engine.term(),
             strength: if strong { Strength::Strong } else { Strength::Weak },
             descends: group.meta.strong,
+            founding: group.meta.founding,
             parent: group.meta.parent,
             acknowledged: group.meta.acknowledged,
             master,
@@ -166,7 +167,7 @@ impl Managers {
         })
     }
 
-    fn roster_there(&self, group: &Group) -> usize {
+    pub(crate) fn roster_there(&self, group: &Group) -> usize {
         let there = |place: &&Place| {
             place.node == self.me.id
                 || self.nodes.get(&place.node).is_some_and(|known| known.present)
@@ -187,6 +188,7 @@ impl Managers {
             term: 0,
             strength: if flock.strict { Strength::Strong } else { Strength::Weak },
             descends: flock.strong,
+            founding: flock.founding,
             parent: flock.parent,
             acknowledged: flock.acknowledged,
             master: Some(master),
@@ -342,6 +344,7 @@ impl Managers {
             generation: group.meta.generation,
             stamp: group.stamp(),
             strong: group.meta.strong,
+            founding: group.meta.founding,
             acknowledged: group.meta.acknowledged,
             rebooted: self.rebooted,
             mastership: u8::try_from(seconds.checked_ilog2().unwrap_or(0)).unwrap_or(u8::MAX),

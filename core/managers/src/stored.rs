@@ -11,7 +11,7 @@ use skep_wire::{decode, encode};
 
 use crate::config::{MAX_HISTORIES, MAX_ROSTER, MAX_VOTERS};
 use crate::event::{Eligibility, Origin};
-use crate::id::{Epoch, ForkId, Generation, Lineage, RaftId, Stamp};
+use crate::id::{Epoch, ForkId, Founding, Generation, Lineage, RaftId, Stamp};
 use crate::strict::Pledge;
 
 /// One change of what is on disk. Done in the order of the fields, all or nothing.
@@ -101,7 +101,7 @@ pub enum CorruptStore {
 pub(crate) const ALL_ITEMS: u64 = u64::MAX;
 
 /// The format of state, image and entries.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// What a stored state promises for its node's later lives: for whoever watches a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +110,8 @@ pub struct Kept {
     pub seen: Stamp,
     /// Under which id the node votes, and in which history. Once let go of it never comes back.
     pub voter: Option<(Lineage, RaftId)>,
+    /// The highest founding number seen: nothing is given under a lower one. It never falls.
+    pub founding: Founding,
 }
 
 impl Kept {
@@ -118,7 +120,7 @@ impl Kept {
     pub fn in_state(state: &[u8]) -> Option<Self> {
         let state: State = decode("state", state).ok()?;
         let voter = state.voter.map(|voter| (voter.lineage, voter.raft));
-        Some(Self { seen: state.seen, voter })
+        Some(Self { seen: state.seen, voter, founding: state.founding })
     }
 }
 
@@ -143,6 +145,8 @@ pub(crate) struct State {
     /// The last stamp that strict authority was given under.
     pub(crate) pledge: Option<Pledge>,
     pub(crate) solitude: Solitude,
+    /// The highest founding number seen, which never falls.
+    pub(crate) founding: Founding,
 }
 
 /// How long a manager was alone, in all the lives that it was alone in.
@@ -225,6 +229,8 @@ pub(crate) enum Record {
     Absorbed { from: Holder, changes: u64 },
     /// This history ends; its flock goes on in another.
     Ended { into: Lineage },
+    /// This history is strong under this number; of its roster these stay.
+    Founding { number: Founding, roster: Vec<NodeId> },
 }
 
 /// Who hands a foreign history over.
@@ -316,8 +322,10 @@ pub(crate) struct Meta {
     pub(crate) generation: Generation,
     pub(crate) fork: ForkId,
     pub(crate) parent: Option<(Lineage, u64)>,
+    /// It descends from the founding of this number, by majorities of its roster.
     pub(crate) strong: bool,
-    /// Anything was ever in the catalog.
+    pub(crate) founding: Founding,
+    /// Anything was ever in the catalog, or it was ever made strong.
     pub(crate) acknowledged: bool,
     pub(crate) epoch: Epoch,
     pub(crate) master: Option<NodeId>,
@@ -425,6 +433,7 @@ impl State {
             ended: Vec::new(),
             pledge: None,
             solitude: Solitude::default(),
+            founding: Founding(0),
         }
     }
 
@@ -580,8 +589,10 @@ mod tests {
         state.promised = Generation(2);
         state.note(Note { lineage, generation: Generation(1), stamp, sync: sync.clone() });
         state.end(Lineage(5), lineage);
-        state.pledge = Some(Pledge { lineage, stamp, version: 2 });
         state.solitude = Solitude { seconds: 300, retired: true };
+        let founding = Founding(1);
+        state.pledge = Some(Pledge { lineage, stamp, version: 2, founding });
+        state.founding = Founding(2);
         let mut history = History::default();
         history.push(4, stamp, Origin::Own, Bytes::from_static(b"old"));
         history.cut(4, Bytes::from_static(b"catalog"));
@@ -592,6 +603,7 @@ mod tests {
             fork,
             parent: None,
             strong: true,
+            founding,
             acknowledged: true,
             epoch: Epoch(9),
             master: Some(node(1)),
@@ -619,6 +631,7 @@ mod tests {
             ("foreign", Record::Foreign { from: holder, item: 0, origin, body }),
             ("absorbed", Record::Absorbed { from: holder, changes: 1 }),
             ("ended", Record::Ended { into }),
+            ("founding", Record::Founding { number: founding, roster: vec![node(1)] }),
         ];
         let mut all = vec![("state", state.to_bytes()), ("image", image.to_bytes())];
         all.extend(records.into_iter().map(|(name, record)| {

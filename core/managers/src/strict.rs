@@ -9,7 +9,8 @@
 //! authority, a node at a time; after a change a majority of the roster before is needed as well;
 //! and who has promised under a newer roster gives nothing to a history that parted before that,
 //! unless the newer's has ended. Two histories that both descend from the founding therefore always
-//! need a node in common.
+//! need a node in common. A founding under a higher number begins anew: who has seen one gives
+//! nothing under a lower one.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -19,7 +20,7 @@ use skep_base::{NodeId, Outbox, Time};
 
 use crate::event::{Eligibility, Output};
 use crate::group::Group;
-use crate::id::{Judgement, Lineage, Stamp};
+use crate::id::{Founding, Judgement, Lineage, Stamp};
 use crate::machine::Managers;
 use crate::message::Message;
 
@@ -37,6 +38,7 @@ pub(crate) struct Pledge {
     pub(crate) stamp: Stamp,
     /// Of the roster: how often somebody entered or left it.
     pub(crate) version: u64,
+    pub(crate) founding: Founding,
 }
 
 /// A lease that this node gave.
@@ -55,13 +57,15 @@ pub(crate) struct AuthorityAsk {
     pub(crate) version: u64,
     pub(crate) base: u64,
     pub(crate) round: u64,
+    /// Under which number the history is strong.
+    pub(crate) founding: Founding,
 }
 
 /// The leases that a master holds.
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
-    /// Under which stamp and version of the roster they were given.
-    under: (Stamp, u64),
+    /// Under which stamp, version of the roster and founding number they were given.
+    under: (Stamp, u64, Founding),
     round: u64,
     sent: VecDeque<(u64, Time)>,
     asked: Option<Time>,
@@ -76,7 +80,7 @@ impl Leases {
 
     /// When the newest majority of what was given was asked for, of both rosters after a change.
     fn majority(&self, group: &Group) -> Option<Time> {
-        if self.under != (group.stamp(), group.meta.roster_version) {
+        if self.under != under(group) {
             return None;
         }
         group.newest_of_majority(&self.given)
@@ -115,13 +119,17 @@ impl Group {
     }
 }
 
+fn under(group: &Group) -> (Stamp, u64, Founding) {
+    (group.stamp(), group.meta.roster_version, group.meta.founding)
+}
+
 impl Managers {
     /// Until when this node has strict authority, if it has.
     #[must_use]
     pub fn strict_until(&self, now: Time) -> Option<Time> {
         let mastership = self.mastership.as_ref().filter(|it| it.stamped && !it.lease_given_up)?;
         let group = self.group.as_ref().filter(|it| it.engine.term() == mastership.term)?;
-        if !group.meta.strong || self.giver.is_some() || self.disk.failed.is_some() {
+        if !self.descends() || self.giver.is_some() || self.disk.failed.is_some() {
             return None;
         }
         let until = mastership.leases.majority(group)? + self.config.strict_lease;
@@ -149,17 +157,17 @@ impl Managers {
 
     /// Asks the roster, again and again, while this node is the master of a strong history.
     pub(crate) fn seek_authority(&mut self, now: Time, out: &mut Outbox<Output>) {
-        let held = self.strict_until(now).is_some();
+        let (held, strong) = (self.strict_until(now).is_some(), self.descends());
         let (Some(group), Some(mastership)) = (&self.group, &mut self.mastership) else {
             return;
         };
         // Whoever only asks to hand over may yet be asked itself, and by whom it is confirmed then.
         let hands_over = self.giver.as_ref().is_some_and(|giver| !giver.asks());
-        if !group.meta.strong || mastership.lease_given_up || hands_over {
+        if !strong || mastership.lease_given_up || hands_over {
             return;
         }
         let leases = &mut mastership.leases;
-        let under = (group.stamp(), group.meta.roster_version);
+        let under = under(group);
         if leases.under != under {
             *leases = Leases { under, ..Leases::new(leases.round) };
         }
@@ -175,8 +183,8 @@ impl Managers {
         }
         let meta = &group.meta;
         let (lineage, stamp, version) = (meta.lineage, under.0, under.1);
-        let (base, round) = (meta.roster_base, leases.round);
-        let ask = AuthorityAsk { lineage, stamp, version, base, round };
+        let (base, round, founding) = (meta.roster_base, leases.round, under.2);
+        let ask = AuthorityAsk { lineage, stamp, version, base, round, founding };
         let present = |node: &NodeId| self.nodes.get(node).is_some_and(|known| known.present);
         for node in group.whole_roster().into_iter().filter(present) {
             self.send(node, &Message::AuthorityAsk(ask), out);
@@ -192,9 +200,16 @@ impl Managers {
         ask: AuthorityAsk,
         out: &mut Outbox<Output>,
     ) {
-        let AuthorityAsk { lineage, stamp, version, base, round } = ask;
+        let AuthorityAsk { lineage, stamp, version, base, round, founding } = ask;
         if self.me.eligible == Eligibility::No {
             return;
+        }
+        let passed = self.state.founding > founding;
+        #[cfg(test)]
+        let passed = passed && !crate::plant::is(crate::plant::Bug::AnyFounding);
+        if passed {
+            let founding = self.state.founding;
+            return self.send(from, &Message::FoundingPassed { lineage, founding }, out);
         }
         if let Some(pledge) = self.state.pledge {
             if pledge.stamp.judge(stamp) != Judgement::Obey {
@@ -203,7 +218,8 @@ impl Managers {
             }
             let ended = self.state.ended.iter().any(|(ended, _)| *ended == pledge.lineage);
             let known = if pledge.lineage == lineage { version } else { base };
-            if known < pledge.version && !ended {
+            // What was promised under a lower number is ended by a higher one.
+            if founding <= pledge.founding && known < pledge.version && !ended {
                 return; // Of a part that knows no newer roster, of which this node does.
             }
         }
@@ -213,7 +229,8 @@ impl Managers {
         if self.given.as_ref().is_some_and(lasts) {
             return; // Asked again when that is over.
         }
-        let pledge = Pledge { lineage, stamp, version };
+        let pledge = Pledge { lineage, stamp, version, founding };
+        self.saw_founding(founding);
         if self.state.pledge != Some(pledge) {
             self.state.pledge = Some(pledge);
             self.state_changed = true;

@@ -3,6 +3,7 @@
 
 mod fence;
 mod flocks;
+mod founding;
 mod meet;
 mod net;
 mod operator;

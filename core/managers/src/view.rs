@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use skep_base::{NodeId, Time};
 
-use crate::id::{Generation, Lineage, Role, Stamp, Strength};
+use crate::id::{Founding, Generation, Lineage, Role, Stamp, Strength};
 
 /// The whole of what this node knows of its flock's management, for listings.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +58,8 @@ pub struct FlockView {
     pub strength: Strength,
     /// It descends from the founding with the token, and so may be strong.
     pub descends: bool,
+    /// Under which founding number it is strong, or what it comes from was; 0 where none was.
+    pub founding: Founding,
     /// From which history it was forked, and where.
     pub parent: Option<(Lineage, u64)>,
     /// Whether it ever acknowledged anything.

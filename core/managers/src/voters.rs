@@ -550,7 +550,13 @@ impl Managers {
     }
 
     fn set_held(&mut self, node: NodeId, held: bool) -> Result<bool, Refusal> {
-        let group = self.group.as_mut().ok_or(Refusal::Changing)?;
+        let (Some(group), Some(mastership)) = (&mut self.group, &self.mastership) else {
+            return Err(Refusal::Changing);
+        };
+        // A place that is about to go must not come back by this.
+        if mastership.roster_proposed.is_some_and(|at| at > group.applied.0) {
+            return Err(Refusal::Changing);
+        }
         let place = group.meta.roster.iter().find(|place| place.node == node).copied();
         let place = place.ok_or(Refusal::Node { node, why: "is not on the roster" })?;
         let record = Record::Roster(Place { held, ..place });

@@ -57,6 +57,11 @@ impl Access {
         self.roles.values().any(|roles| roles.contains(MANAGER))
     }
 
+    /// The number of a founding token, judged.
+    pub(crate) fn founding(&self, token: &skep_catalog::Token) -> Result<u64, String> {
+        self.verifier.founding(&token.0)
+    }
+
     fn is_manager(&self, node: NodeId) -> bool {
         self.roles.get(&node).is_some_and(|roles| roles.contains(MANAGER))
     }

@@ -12,7 +12,7 @@ use core::time::Duration;
 use bytes::Bytes;
 use skep_base::{Digest, Incarnation, NodeId, Outbox, Time};
 use skep_catalog::{Forward, Granted, Name, Order, Outcome, Stamp, Wish};
-use skep_managers::{Authority, Command, Refusal, Role, Strength, Token};
+use skep_managers::{Authority, Command, Founding, Lineage, Refusal, Role, Strength, Token};
 use skep_routing::{AskError, Ticket};
 use skep_wire::{encode, kind};
 
@@ -167,7 +167,7 @@ impl Node {
         let serial = self.desk.serial;
         let patience = match wish {
             Wish::Manage(Order::Promote(_)) => PROMOTION_PATIENCE,
-            Wish::Manage(_) | Wish::Propose(_) => PATIENCE,
+            Wish::Manage(_) | Wish::Propose(_) | Wish::Strengthen { .. } => PATIENCE,
             Wish::RollCall => ROLL_PATIENCE,
         };
         let until = now + patience;
@@ -327,6 +327,17 @@ impl Node {
                 skep_managers::Input::Command { token, command: command_of(order) }
             }
             Wish::RollCall => skep_managers::Input::RollCall { token },
+            // Whether it was signed is for the node to judge that uses it.
+            Wish::Strengthen { token: founding, of } => match self.access.founding(&founding) {
+                Ok(number) => {
+                    let (number, of) = (Founding(number), of.map(Lineage));
+                    skep_managers::Input::Strengthen { token, number, of }
+                }
+                Err(why) => {
+                    let why = alloc::format!("the founding token is of no use: {why}");
+                    return self.tell_asker(now, token, refused(&why, false), out);
+                }
+            },
         };
         self.manage(now, input);
     }
@@ -378,6 +389,7 @@ impl Node {
             Wish::Propose(command) => Digest::of(command),
             Wish::Manage(order) => Digest::of(&encode(order)),
             Wish::RollCall => Digest::of(b"the roll"),
+            Wish::Strengthen { .. } => Digest::of(&encode(&wish)),
         };
         match self.desk.heard.look(now, from, name, &what) {
             Seen::New => {
@@ -539,11 +551,13 @@ impl Node {
             | Refusal::NoMaster(_)
             | Refusal::Busy { .. }
             | Refusal::NoLease
+            | Refusal::NotYet { .. }
             | Refusal::Merging { .. } => true,
             Refusal::TooLarge { .. }
             | Refusal::Unknown
             | Refusal::Disk(_)
             | Refusal::Node { .. }
+            | Refusal::Spent { .. }
             | Refusal::Changing => false,
         };
         if self.desk.asked.contains_key(&token) {
@@ -553,6 +567,16 @@ impl Node {
             let why = why.clone();
             out.push(Output::Managers(skep_managers::Output::Refused { token, why }));
         }
+    }
+
+    pub(crate) fn wanted(
+        &mut self,
+        now: Time,
+        token: Token,
+        lineage: Lineage,
+        out: &mut Outbox<Output>,
+    ) {
+        self.tell_asker(now, token, Granted::Wanted { lineage: lineage.0 }, out);
     }
 
     fn tell_asker(&mut self, now: Time, token: Token, granted: Granted, out: &mut Outbox<Output>) {

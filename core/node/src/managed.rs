@@ -431,6 +431,7 @@ impl Node {
                 Says::Obeyed { token } => self.obeyed(now, token),
                 Says::Disobeyed { token, seen } => self.disobeyed(now, token, seen, out),
                 Says::Refused { token, why } => self.refused(now, token, &why, out),
+                Says::Wanted { token, lineage } => self.wanted(now, token, lineage, out),
                 Says::WantCheckpoint => {
                     let catalog = self.catalog.catalog();
                     let (index, state) = (catalog.index(), catalog.to_bytes());

@@ -214,6 +214,14 @@ pub trait Verifier: Send + Sync {
         BTreeSet::new()
     }
 
+    /// The founding number of a founding token that the bloc's CA signed and that is not over.
+    ///
+    /// # Errors
+    /// What is wrong with it, for whoever has it.
+    fn founding(&self, _token: &[u8]) -> Result<u64, String> {
+        Err("this node reads no founding tokens".into())
+    }
+
     /// Whether `signature` over `message` was made with `key`.
     fn verify(&self, key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool;
 }

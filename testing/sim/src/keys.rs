@@ -11,6 +11,7 @@ use skep_base::{Digest, NodeId};
 use skep_records::{Signatory, Signer, Verifier};
 
 const CERTIFICATE_TAG: &[u8; 8] = b"sim cert";
+const FOUNDING_TAG: &[u8; 8] = b"sim fnd.";
 const CERTIFICATE_BYTES: usize = 8 + 1 + NodeId::LEN + 32;
 
 /// The key and certificate of one node of one bloc.
@@ -42,6 +43,14 @@ impl Signer for SimKey {
     }
 }
 
+/// The founding token of one bloc with this number.
+pub(crate) fn founding_token(bloc: u8, number: u64) -> Bytes {
+    let mut token = FOUNDING_TAG.to_vec();
+    token.push(bloc);
+    token.extend_from_slice(&number.to_le_bytes());
+    token.into()
+}
+
 /// Judges certificates of one bloc.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SimVerifier {
@@ -56,6 +65,17 @@ impl Verifier for SimVerifier {
         let ours = *bloc == self.bloc;
         let key = <[u8; 32]>::try_from(key).ok()?;
         ours.then_some(Signatory { node: NodeId::from_bytes(*node), key })
+    }
+
+    fn founding(&self, token: &[u8]) -> Result<u64, String> {
+        let rest = token.strip_prefix(FOUNDING_TAG).and_then(|rest| rest.split_first());
+        let (bloc, number) = rest.ok_or("it is no token")?;
+        let number = <[u8; 8]>::try_from(number).map_err(|_| "it is no token")?;
+        if *bloc == self.bloc {
+            Ok(u64::from_le_bytes(number))
+        } else {
+            Err("it is of another bloc".into())
+        }
     }
 
     fn verify(&self, key: &[u8; 32], message: &[u8], given: &[u8; 64]) -> bool {

@@ -36,6 +36,7 @@ pub mod report;
 mod runner;
 pub mod scenario;
 pub mod surge;
+mod tokens;
 mod trace;
 mod wishes;
 mod world;

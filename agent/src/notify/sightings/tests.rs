@@ -35,6 +35,7 @@ fn view() -> View {
         term: 3,
         strength: Strength::Weak,
         descends: false,
+        founding: skep_managers::Founding(0),
         parent: None,
         acknowledged: true,
         master: Some(id(1)),

@@ -648,10 +648,10 @@ fn of_three_managers_the_one_left_is_a_backup_again_when_the_others_return() {
 
 #[test]
 fn writes_are_strong_where_the_founding_was_and_the_roster_noted_the_sync_set() {
-    let config = Config { strong_founder: true, ..Config::default() };
-    let mut net = Net::with(5, 104, config);
+    let mut net = Net::new(5, 104);
     net.start(0);
     net.run_until(10 * SECOND, |net| net.masters() == [0]);
+    net.strengthen(1);
     (1..5).for_each(|on| net.start(on));
     net.run_until(60 * SECOND, Net::is_settled);
     net.run(3 * SECOND);

@@ -3,6 +3,7 @@
 mod carry;
 mod checks;
 mod faults;
+mod founding;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -60,12 +61,16 @@ pub(super) struct Host {
     pub(super) accepted: BTreeMap<u64, (u64, Strength)>,
     pub(super) refused: BTreeMap<u64, Refusal>,
     pub(super) done: BTreeSet<u64>,
+    /// For which history a founding token is wanted.
+    pub(super) wanted: BTreeMap<u64, Lineage>,
     pub(super) reads: BTreeMap<u64, u64>,
     pub(super) called: BTreeMap<u64, Authority>,
     pub(super) events: Vec<Event>,
     pub(super) rejects: Vec<(NodeId, Reason)>,
     pub(super) wants_checkpoint: bool,
     seen: Stamp,
+    /// The founding number of the last promise on its disk.
+    pledged: Founding,
     /// Orders that it was given, and the highest stamp under which it carried one out, in all its
     /// lives.
     orders: BTreeMap<u64, Stamp>,
@@ -117,7 +122,7 @@ pub(super) struct Net {
 
 impl Net {
     pub(super) fn new(count: usize, seed: u64) -> Self {
-        Self::with(count, seed, Config { strong_founder: false, ..Config::default() })
+        Self::with(count, seed, Config::default())
     }
 
     pub(super) fn with(count: usize, seed: u64, config: Config) -> Self {
@@ -170,12 +175,14 @@ impl Net {
                 accepted: BTreeMap::new(),
                 refused: BTreeMap::new(),
                 done: BTreeSet::new(),
+                wanted: BTreeMap::new(),
                 reads: BTreeMap::new(),
                 called: BTreeMap::new(),
                 events: Vec::new(),
                 rejects: Vec::new(),
                 wants_checkpoint: false,
                 seen: Stamp::default(),
+                pledged: Founding(0),
                 orders: BTreeMap::new(),
                 obeyed: Stamp::default(),
             });
@@ -193,10 +200,8 @@ impl Net {
 
     pub(super) fn start(&mut self, on: usize) {
         let seed = self.rng.bits();
-        let mut config = self.config.clone();
+        let config = self.config.clone();
         let host = &mut self.hosts[on];
-        // The founding token is one, and is used up.
-        config.strong_founder &= on == 0 && host.life == 0;
         assert!(host.machine.is_none(), "host {on} runs");
         host.life += 1;
         host.paused = false;

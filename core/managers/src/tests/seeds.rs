@@ -13,11 +13,12 @@ fn faults(seed: u64, count: usize) -> Net {
     faults_in(Net::new(count, seed), count)
 }
 
-/// The same in a flock whose founder had the founding token.
+/// The same in a flock that its founder made strong before the others came.
 pub(super) fn strong_faults(seed: u64, count: usize) -> Net {
-    let mut net = Net::with(count, seed, Config { strong_founder: true, ..Config::default() });
+    let mut net = Net::new(count, seed);
     net.start(0);
     net.run_until(10 * SECOND, |net| net.masters() == [0]);
+    net.strengthen(1);
     faults_in(net, count)
 }
 
@@ -115,6 +116,7 @@ impl Tally {
                 Event::RoleChanged { to: Role::SemiMaster, .. } => self.semi_masters += 1,
                 Event::Retired { .. } => self.retired += 1,
                 Event::Formed { .. }
+                | Event::Strengthened { .. }
                 | Event::RoleChanged { .. }
                 | Event::BackupAdded { .. }
                 | Event::SyncSet { .. }

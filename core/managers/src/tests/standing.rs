@@ -99,8 +99,8 @@ fn dvm_11_loads_that_vary_around_the_threshold_change_nobody() {
 
 #[test]
 fn nobody_is_replaced_for_a_better_one_while_a_manager_is_away_or_a_majority_of_the_roster() {
-    let strong = Config { strong_founder: true, ..config() };
-    let mut net = settled(8, 61, strong);
+    let mut net = settled(8, 61, config());
+    net.strengthen(1);
     let master = net.master();
     net.run_until(MINUTE, |net| place(net, master).availability > 600);
     let free = others(&net);

@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use super::net::Net;
 use super::seeds::strong_faults;
+use crate::Role;
 use crate::plant::{self, Bug};
-use crate::{Config, Role};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A flock of `count` that the first founded with the founding token.
+/// A flock of `count` that the first founded and made strong before the others came.
 pub(super) fn strong(count: usize, seed: u64) -> Net {
-    let mut net = Net::with(count, seed, Config { strong_founder: true, ..Config::default() });
+    let mut net = Net::new(count, seed);
     net.start(0);
     net.run_until(10 * SECOND, |net| net.masters() == [0]);
+    net.strengthen(1);
     (1..count).for_each(|on| net.start(on));
     net.run_until(60 * SECOND, |net| net.is_settled() && has_strict(net));
     net

@@ -275,6 +275,12 @@ pub struct Management {
     pub term: u64,
     /// `strong` or `weak`.
     pub strength: Option<String>,
+    /// Under which founding number the flock is strong, or what it comes from was; 0: none.
+    #[serde(default)]
+    pub founding: u64,
+    /// What becomes of the founding token that this node has; nothing where it has none.
+    #[serde(default)]
+    pub token: Option<String>,
     /// Who decides, if anybody does now.
     pub master: Option<NodeName>,
     /// Who votes beside it.

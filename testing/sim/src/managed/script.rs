@@ -6,7 +6,7 @@
 //!
 //! | command | what it does |
 //! |---|---|
-//! | `nodes N` | so many hosts; first of all |
+//! | `nodes N`, `nodes N weak` | so many hosts, n1 with the founding token or nobody; first |
 //! | `start`, `kill`, `power-off HOST…` | as it says; each knows the others' addresses |
 //! | `pause HOST…`, `resume HOST…` | SIGSTOP, SIGCONT |
 //! | `split HOST… \| HOST…` | nothing passes between the lists |
@@ -14,6 +14,7 @@
 //! | `cut HOST HOST` | nothing passes between two |
 //! | `heal` | all cuts are taken back |
 //! | `wipe HOST…` | the disk of a host that does not run is lost |
+//! | `token HOST` | the CA makes the next founding token for that host |
 //! | `slow HOST…`, `fast HOST…` | a disk takes a second for each write, or does not |
 //! | `timer NAME SECONDS` | `min_stay`, `better_for` or `solitude`; before any start |
 //! | `load HOST N` | the host says that it has N of 1000 to spare |
@@ -23,7 +24,8 @@
 //! | `show` | says who manages what |
 //!
 //! `until` knows `managed` (one master a part, with its backups, all in the sync set, and all
-//! follow it), `master HOST`, `masters N`, `role HOST ROLE`, and `agreed` (one catalog everywhere,
+//! follow it), `master HOST`, `masters N`, `role HOST ROLE`, `strict` (somebody has
+//! strict authority), and `agreed` (one catalog everywhere,
 //! with everything in it that was acknowledged).
 //!
 //! The log has each command, and under it what the hosts reported until the next one, host by
@@ -86,13 +88,17 @@ impl Script {
         let (word, rest) = command.split_once(' ').unwrap_or((command, ""));
         let rest = rest.trim();
         match word {
-            "nodes" => self.nodes(rest.parse()?),
+            "nodes" => match rest.strip_suffix("weak") {
+                Some(count) => self.nodes(count.trim().parse()?, false),
+                None => self.nodes(rest.parse()?, true),
+            },
             "start" => self.each(rest, World::start),
             "kill" => self.each(rest, World::kill),
             "power-off" => self.each(rest, World::cut_power),
             "pause" => self.each(rest, World::pause),
             "resume" => self.each(rest, World::resume),
             "wipe" => self.each(rest, World::wipe_disk),
+            "token" => self.each(rest, World::give_token),
             "slow" => self.each(rest, |world, host| {
                 world.slow_disk(host, Some(DiskModel::slow()));
             }),
@@ -137,7 +143,7 @@ impl Script {
         }
     }
 
-    fn nodes(&mut self, count: usize) -> anyhow::Result<()> {
+    fn nodes(&mut self, count: usize, token: bool) -> anyhow::Result<()> {
         ensure!((1..=MAX_HOSTS).contains(&count), "1 to {MAX_HOSTS} nodes");
         ensure!(self.hosts.is_empty(), "nodes once, and first");
         for number in 1..=count {
@@ -147,8 +153,10 @@ impl Script {
             let others: Vec<HostIx> = self.hosts.iter().copied().filter(|it| it != host).collect();
             self.world.set_seeds(*host, &others);
         }
-        // As the operator gives it to the first host that he sets up.
-        self.world.founding_token = self.hosts.first().copied();
+        // As the CA gives it to the first host that is set up.
+        if let Some(first) = self.hosts.first().filter(|_| token) {
+            self.world.give_token(*first);
+        }
         Ok(())
     }
 
@@ -240,6 +248,14 @@ impl Script {
         match words[..] {
             ["managed"] => self.world.until(limit, "managed", managed)?,
             ["agreed"] => agreed_within(&mut self.world, limit)?,
+            ["strict"] => self.world.until(limit, what, |world| {
+                let now = |host: HostIx| world.host(host).local(world.now());
+                let has = |host: HostIx| {
+                    let flock = world.node(host).and_then(|it| it.management(now(host)).flock);
+                    flock.is_some_and(|flock| flock.authority.until.is_some())
+                };
+                is_so(world.live().any(has), "nobody has strict authority")
+            })?,
             ["master", name] => {
                 let hosts = self.named(name)?;
                 self.world.until(limit, what, |world| {
@@ -291,6 +307,9 @@ impl Script {
                 Some(format!("founds generation {}, {strength}", generation.0))
             }
             Event::RoleChanged { from, to, why } => Some(format!("{from} -> {to}: {why}")),
+            Event::Strengthened { founding, .. } => {
+                Some(format!("is strong, founding number {}", founding.0))
+            }
             Event::BackupAdded { node: it } => Some(format!("takes {} as a backup", node(*it))),
             Event::BackupRemoved { node: it, why } => {
                 Some(format!("{} is no backup any more: {why}", node(*it)))
@@ -331,6 +350,9 @@ impl Script {
                 };
                 let strength = strength_word(flock.strength);
                 text += &format!(" of generation {}, {strength}", flock.generation.0);
+                if flock.founding.0 > 1 {
+                    text += &format!(", founding number {}", flock.founding.0);
+                }
                 text += &format!("; backups {}", names(&flock.backups));
                 text += &format!("; sync set {}", names(&flock.sync_set));
             }
@@ -355,7 +377,7 @@ const fn strength_word(strength: Strength) -> &'static str {
 fn answered(granted: Option<&Granted>) -> String {
     match granted {
         None => "not answered".to_owned(),
-        Some(Granted::Done) => "done".to_owned(),
+        Some(Granted::Done | Granted::Wanted { .. }) => "done".to_owned(),
         Some(Granted::Refused { why, .. }) => format!("refused: {why}"),
         // How strong depends on who has noted the sync set by then, which is a matter of moments.
         Some(Granted::Decided { outcome: Outcome::Applied { .. }, .. }) => {

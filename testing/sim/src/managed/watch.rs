@@ -3,8 +3,9 @@
 //! * At most one node may acknowledge in a (lineage, generation) at any instant.
 //! * The stamp on a disk never falls, and a node starts with no lower one.
 //! * A raft id is one node's, in one lineage, and never comes back once it was let go of.
-//! * Two strong generations never share a number, and at most one node of the bloc has strict
-//!   authority at any instant.
+//! * Two strong generations of one founding never share a number, and of one founding at most one
+//!   node has strict authority at any instant.
+//! * The founding number that a disk has seen never falls.
 //! * What is acknowledged is so under a stamp that a master held: semi-masters and holding nodes
 //!   acknowledge nothing.
 //! * What is acknowledged is on the disk of every live member of the sync set.
@@ -13,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use skep_base::Time;
 use skep_catalog::{Granted, Outcome};
-use skep_managers::{Generation, Kept, Lineage, RaftId, Role, Wait};
+use skep_managers::{Founding, Generation, Kept, Lineage, RaftId, Role, Wait};
 
 use crate::host::HostIx;
 use crate::report::Checker;
@@ -28,6 +29,7 @@ pub(crate) struct Mastership {
     pub(crate) stamp: (u64, u64),
     /// It descends from the founding.
     pub(crate) strong: bool,
+    pub(crate) founding: Founding,
     /// Until when it may acknowledge, in the world's time.
     pub(crate) lease: Option<Time>,
     /// Until when it has strict authority.
@@ -39,13 +41,13 @@ pub(crate) struct Mastership {
 pub(crate) struct Watch {
     /// Who may acknowledge for what, until when.
     leases: BTreeMap<HostIx, (Lineage, Generation, Time)>,
-    /// Who has strict authority, until when.
-    strict: BTreeMap<HostIx, Time>,
     /// After how many calls somebody had it.
     pub(crate) strict_calls: usize,
     /// Stamps under which a master acknowledged or could have.
     held: BTreeSet<(u64, u64)>,
-    strong: BTreeMap<Generation, Lineage>,
+    strong: BTreeMap<(Founding, Generation), Lineage>,
+    /// Who has strict authority under which founding, until when.
+    strict: BTreeMap<HostIx, (Founding, Time)>,
     /// What each disk was given, and from when on it survives a power cut.
     given: BTreeMap<HostIx, VecDeque<(Time, Kept)>>,
     /// What each disk surely holds.
@@ -63,13 +65,13 @@ impl Watch {
     pub(crate) fn leads(&mut self, now: Time, host: HostIx, it: Mastership) -> Result<(), String> {
         self.held.insert(it.stamp);
         if it.strong {
-            let first = *self.strong.entry(it.generation).or_insert(it.lineage);
+            let first = *self.strong.entry((it.founding, it.generation)).or_insert(it.lineage);
             if first != it.lineage {
                 let generation = it.generation.0;
                 return Err(format!("there are two strong generations {generation}"));
             }
         }
-        self.holds(now, host, it.strict)?;
+        self.holds(now, host, it.founding, it.strict)?;
         let Some(until) = it.lease.filter(|until| *until > now) else {
             self.leases.remove(&host);
             return Ok(());
@@ -86,12 +88,19 @@ impl Watch {
     }
 
     /// A host says that it has strict authority, or has none.
-    fn holds(&mut self, now: Time, host: HostIx, until: Option<Time>) -> Result<(), String> {
-        self.strict.retain(|other, until| *other != host && *until > now);
+    fn holds(
+        &mut self,
+        now: Time,
+        host: HostIx,
+        founding: Founding,
+        until: Option<Time>,
+    ) -> Result<(), String> {
+        self.strict.retain(|other, (_, until)| *other != host && *until > now);
         let Some(until) = until.filter(|until| *until > now) else { return Ok(()) };
         self.strict_calls += 1;
-        let other = self.strict.keys().next().copied();
-        self.strict.insert(host, until);
+        let same = |(_, (of, _)): &(&HostIx, &(Founding, Time))| *of == founding;
+        let other = self.strict.iter().find(same).map(|(other, _)| *other);
+        self.strict.insert(host, (founding, until));
         other.map_or(Ok(()), |other| {
             Err(format!("{} and {} both have strict authority", other.0, host.0))
         })
@@ -126,6 +135,11 @@ impl Watch {
         let seen = before.map(|before| before.seen).unwrap_or_default();
         if kept.seen.epoch < seen.epoch {
             return Err(format!("the stamp on the disk of {} fell to {}", host.0, kept.seen));
+        }
+        let founding = before.map(|before| before.founding).unwrap_or_default();
+        if kept.founding < founding {
+            let (host, number) = (host.0, kept.founding.0);
+            return Err(format!("the founding number on the disk of {host} fell to {number}"));
         }
         let voted = before.and_then(|before| before.voter).map(|(_, raft)| raft);
         let votes = kept.voter.map(|(_, raft)| raft);
@@ -192,6 +206,7 @@ impl World {
             generation: flock.generation,
             stamp: (flock.stamp.epoch.0, flock.stamp.fork.0),
             strong: flock.descends,
+            founding: flock.founding,
             lease: flock.lease_until.filter(|until| *until > local).map(lease),
             strict: flock.authority.until.map(lease),
         });
@@ -278,6 +293,7 @@ mod tests {
             generation: Generation(1),
             stamp: (1, lineage),
             strong: false,
+            founding: Founding(1),
             lease: Some(Time::from_millis(lease_ms)),
             strict: None,
         }
@@ -285,7 +301,8 @@ mod tests {
 
     fn kept(epoch: u64, raft: Option<u64>) -> Kept {
         let seen = Stamp { epoch: Epoch(epoch), fork: ForkId(1) };
-        Kept { seen, voter: raft.map(|raft| (Lineage(1), RaftId(raft))) }
+        let voter = raft.map(|raft| (Lineage(1), RaftId(raft)));
+        Kept { seen, voter, founding: Founding(1) }
     }
 
     fn at(ms: u64) -> Time {
@@ -326,6 +343,37 @@ mod tests {
         watch.leads(at(20), B, next).unwrap();
         let two = watch.leads(at(40), A, strong(9)).unwrap_err();
         assert!(two.contains("two strong generations 1"), "{two}");
+        let refounded = Mastership { founding: Founding(2), ..strong(9) };
+        watch.leads(at(50), A, refounded).unwrap();
+    }
+
+    #[test]
+    fn two_that_have_strict_authority_under_one_number_are_seen() {
+        let mut watch = Watch::default();
+        let strict = |lineage, until| Mastership {
+            strict: Some(at(until)),
+            generation: Generation(lineage),
+            strong: true,
+            ..mastership(lineage, 10)
+        };
+        watch.leads(at(0), A, strict(7, 100)).unwrap();
+        watch.leads(at(10), A, strict(7, 200)).unwrap();
+        let mut refounded = strict(8, 150);
+        refounded.founding = Founding(2);
+        watch.leads(at(50), B, refounded).unwrap();
+        let two = watch.leads(at(199), B, strict(9, 300)).unwrap_err();
+        assert!(two.contains("both have strict authority"), "{two}");
+        watch.follows(A);
+        watch.leads(at(199), B, strict(9, 300)).unwrap();
+    }
+
+    #[test]
+    fn a_founding_number_that_falls_is_seen() {
+        let mut watch = Watch::default();
+        watch.given(A, at(1), Kept { founding: Founding(2), ..kept(3, Some(5)) });
+        watch.given(A, at(2), kept(3, Some(5)));
+        let fell = watch.settle(at(3), A, false).unwrap_err();
+        assert!(fell.contains("founding number"), "{fell}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{Played, Scenario, flock, start_within_a_second, usual};
 use crate::host::HostIx;
 use crate::managed::clients::Clients;
 use crate::managed::faults::{PAIRS, Stage, pair_of};
-use crate::managed::rest::{MANAGED_WITHIN, agreed, role_of};
+use crate::managed::rest::{agreed, role_of};
 pub(super) use crate::managed::rest::{master_of, until_managed};
 use crate::managed::watch::Watch;
 use crate::plant::Bug;
@@ -46,23 +46,17 @@ fn managers(world: &mut World, n: usize) -> Played {
     for host in &hosts[1..] {
         world.set_seeds(*host, &hosts[..1]);
     }
-    // Whoever founds first has been given the token of the bloc.
-    world.founding_token = hosts.iter().copied().min_by_key(|host| world.id(*host));
     for host in &hosts {
         // Clocks are wrong by up to a hundredth.
         let wrong = i64::try_from(world.rng.within(0..20_001)).unwrap_or(0) - 10_000;
         world.set_drift(*host, wrong);
     }
     let strong = (world.seed / PAIRS).is_multiple_of(2);
-    if let Some(first) = world.founding_token.filter(|_| strong) {
-        world.start(first);
-        world.until(MANAGED_WITHIN, "founded", |world| {
-            master_of(world).map(drop).ok_or_else(|| "nobody founded".to_owned())
-        })?;
+    // Any of them has been given the token of the bloc, or nobody: whoever leads gets it.
+    if let Some(first) = world.rng.index(hosts.len()).filter(|_| strong) {
+        world.give_token(hosts[first]);
     }
-    let others: Vec<HostIx> =
-        hosts.iter().copied().filter(|host| world.host(*host).process.is_none()).collect();
-    start_within_a_second(world, &others)?;
+    start_within_a_second(world, &hosts)?;
     let took = until_managed(world)?;
     world.measure("a master and two backups", took);
 

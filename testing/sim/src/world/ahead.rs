@@ -292,6 +292,7 @@ fn prospect(hosts: &[Host], net: &Network, at: Time, happening: &Happening) -> P
         | Happening::Released { host, .. }
         | Happening::Computed { host, .. }
         | Happening::Knocked { host, .. }
+        | Happening::Token { host, .. }
         | Happening::Found { host, .. } => Prospect::Touches(*host),
         Happening::Net(_) | Happening::Announce { .. } | Happening::AskBeacon { .. } => {
             Prospect::Unknown

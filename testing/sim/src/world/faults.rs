@@ -70,6 +70,7 @@ impl World {
         self.open_cursor(host);
         self.hand_out();
         self.find_others(host);
+        self.token_found(host);
         self.plan_tick(host);
         self.hand_out();
     }
@@ -204,6 +205,7 @@ impl World {
         let now = self.now;
         self.disturb(host, "wipe");
         self.host_mut(host).disk = crate::disk::Disk::default();
+        self.tokens.remove(&host);
         self.host_mut(host).disk.finish(now, Duration::ZERO);
         self.invariants.disk_lost(host);
         if let Some(watch) = &mut self.watch {

@@ -20,12 +20,7 @@ impl World {
         let restored = self.restored_managers(host);
         let skep_node::Fit { eligible, resources, .. } = self.config.node.fit;
         let me = Me { id, eligible, resources };
-        let mut config = self.config.managers.clone();
-        // The token is gone before anything is founded with it.
-        if restored.state.is_none() && self.founding_token == Some(host) {
-            self.founding_token = None;
-            config.strong_founder = true;
-        }
+        let config = self.config.managers.clone();
         let rng = Rng::seeded(seed ^ 0x6d61_6e61_6765_7273);
         match Managers::new(me, config.clone(), restored, rng.clone(), now) {
             Ok(managers) => managers,
@@ -93,6 +88,7 @@ impl World {
             | ManagersOutput::Committed { .. }
             | ManagersOutput::Accepted { .. }
             | ManagersOutput::Called { .. }
+            | ManagersOutput::Wanted { .. }
             | ManagersOutput::Obeyed { .. }
             | ManagersOutput::Disobeyed { .. }
             | ManagersOutput::WantCheckpoint
@@ -160,6 +156,9 @@ impl World {
 
     pub(crate) fn granted(&mut self, host: HostIx, token: u64, granted: &Granted) {
         self.line(Some(host), "granted", None, (token, 0), || Some(format!("{granted:?}")));
+        if token >= crate::tokens::FIRST {
+            return self.token_answered(host, token, granted);
+        }
         let verdict = self.wishes.granted(self.now, host, token, granted);
         if let Err(what) = verdict {
             let what = format!("{} {what}", self.host(host).name);

@@ -128,6 +128,11 @@ pub(crate) enum Happening {
         peer: NodeId,
         took: Option<Duration>,
     },
+    /// A process looks after the founding token that its host has.
+    Token {
+        host: HostIx,
+        epoch: u32,
+    },
     /// Addresses reach a node.
     Found {
         host: HostIx,
@@ -155,8 +160,10 @@ pub struct World {
     pub(crate) watch: Option<Watch>,
     /// Promised values that were on one disk only, which was lost.
     pub(crate) lost: BTreeSet<u64>,
-    /// Whose first founding is strong, until that has begun.
-    pub(crate) founding_token: Option<HostIx>,
+    /// Founding tokens, by who has them.
+    pub(crate) tokens: BTreeMap<HostIx, crate::tokens::Held>,
+    /// The highest founding number that a token was made with.
+    pub(crate) foundings: u64,
     /// What the managers of each host reported, where that is wanted.
     pub(crate) events_log: Option<BTreeMap<HostIx, Vec<skep_managers::Event>>>,
     /// The seed of it all.
@@ -198,7 +205,8 @@ impl World {
             reads: BTreeMap::new(),
             watch: None,
             lost: BTreeSet::new(),
-            founding_token: None,
+            tokens: BTreeMap::new(),
+            foundings: 0,
             events_log: None,
             seed,
             invariants: Invariants::default(),

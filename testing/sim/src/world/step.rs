@@ -92,6 +92,11 @@ impl World {
                     self.net.give(host, Input::Knocked { peer, took });
                 }
             }
+            Happening::Token { host, epoch } => {
+                if self.host(host).epoch == epoch {
+                    self.look_after_token(host);
+                }
+            }
             Happening::Found { host, epoch, addresses, source } => {
                 if self.host(host).epoch == epoch {
                     self.net.give(host, Input::Found { addresses: addresses.into(), source });

@@ -176,6 +176,9 @@ impl Net {
             Output::Called { token, authority } => {
                 self.hosts[on].called.insert(token.0, authority);
             }
+            Output::Wanted { token, lineage } => {
+                self.hosts[on].wanted.insert(token.0, lineage);
+            }
             Output::ReadGranted { token, index, .. } => {
                 self.hosts[on].reads.insert(token.0, index);
             }
@@ -252,6 +255,11 @@ impl Net {
         if state.seen.epoch < host.seen.epoch {
             self.faults.push(format!("the stamp of {on} fell to {}", state.seen));
         }
+        let pledged = state.pledge.map_or(Founding(0), |pledge| pledge.founding);
+        if pledged < host.pledged {
+            self.faults.push(format!("{on} promised under {pledged:?} after a higher number"));
+        }
+        self.hosts[on].pledged = pledged;
         self.hosts[on].seen = state.seen;
         self.give(on, Input::Persisted { ticket });
     }

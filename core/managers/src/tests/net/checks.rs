@@ -147,7 +147,9 @@ impl Net {
         };
         // Also one that stands still: what it was about to do it does when it goes on.
         let strict: Vec<usize> = self.up().filter(strict).collect();
-        if strict.len() > 1 {
+        let number = |on: &usize| self.machine(*on).group.as_ref().unwrap().meta.founding;
+        let numbers: BTreeSet<Founding> = strict.iter().map(number).collect();
+        if strict.len() > numbers.len() {
             self.faults.push(format!("{strict:?} have strict authority at {now}"));
         }
         self.strict_steps += usize::from(!strict.is_empty());

@@ -47,6 +47,7 @@ impl Net {
         assert!(self.hosts[on].machine.is_none());
         self.hosts[on].disk = Restored::default();
         self.hosts[on].seen = Stamp::default();
+        self.hosts[on].pledged = Founding(0);
         self.hosts[on].obeyed = Stamp::default();
     }
 
@@ -62,7 +63,8 @@ impl Net {
         let seen = self.view(on).seen;
         let stamp = Stamp { epoch: Epoch(seen.epoch.0 + 5), fork: ForkId(77) };
         let (version, base) = (1 << 20, 1 << 20);
-        let ask = AuthorityAsk { lineage: Lineage(7), stamp, version, base, round: 1 };
+        let founding = self.machine(on).state.founding;
+        let ask = AuthorityAsk { lineage: Lineage(7), stamp, version, base, round: 1, founding };
         let (from, body) = (id(200), Message::AuthorityAsk(ask).to_bytes());
         self.give(on, Input::Message { from, body });
     }
