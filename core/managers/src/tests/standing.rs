@@ -37,10 +37,10 @@ fn others(net: &Net) -> Vec<NodeIx> {
 fn changes(net: &Net, on: usize) -> (Vec<skep_base::NodeId>, Vec<skep_base::NodeId>) {
     let (mut added, mut removed) = (Vec::new(), Vec::new());
     for event in &net.hosts[on].events {
-        match event {
-            Event::BackupAdded { node } => added.push(*node),
-            Event::BackupRemoved { node, .. } => removed.push(*node),
-            _ => {}
+        if let Event::BackupAdded { node } = event {
+            added.push(*node);
+        } else if let Event::BackupRemoved { node, .. } = event {
+            removed.push(*node);
         }
     }
     (added, removed)
