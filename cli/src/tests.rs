@@ -106,6 +106,7 @@ fn the_flock_shows_members_and_overlay() {
             edges     queen-1–web-1
             role      backup
             managed   as amber-finch: generation 1, stamp 7/00c0ffee, term 3, weak
+            founding  founding token 1 is here and waits: the master has no lease now
             master    web-1
             backups   queen-1
             sync set  web-1 queen-1
