@@ -18,6 +18,9 @@ use crate::desk::MAX_WISHES;
 /// Wishes of all nodes that are kept, with their outcomes: more than all members of a large flock
 /// have under way at once.
 const MAX_KEPT: usize = 8192;
+/// Askers over the links of others are kept up to so many: a member that went bad can ask in as many
+/// names as it likes.
+const MAX_ASKERS: usize = 4096;
 /// Nobody waits as long for a wish of its own: longer than a promotion may take.
 const KEPT: Duration = Duration::from_secs(60);
 
@@ -84,6 +87,12 @@ impl Heard {
         let other = self.of.get(&Asker { linked: !from.linked, ..from });
         let other = other.filter(|it| it.life == life).and_then(|it| it.wishes.get(&serial));
         let elsewhere = other.filter(|it| it.what == *what).map(|it| it.known.clone());
+        // Whoever has a link is a member, of which there are only so many.
+        if !from.linked && self.of.len() >= MAX_ASKERS && !self.of.contains_key(&from) {
+            return Seen::Full;
+        }
+        // What comes over others leaves room for those that ask themselves.
+        let room = if from.linked { MAX_KEPT } else { MAX_KEPT / 2 };
         let fresh = || Asked { life, first, last: now, wishes: BTreeMap::new() };
         let asked = self.of.entry(from).or_insert_with(fresh);
         if asked.life != life {
@@ -102,7 +111,7 @@ impl Heard {
         match here.or(elsewhere) {
             Some(Known::UnderWay(token)) => Seen::UnderWay(token),
             Some(Known::Ended(granted)) => Seen::Ended(granted),
-            None if asked.wishes.len() >= MAX_WISHES || self.kept >= MAX_KEPT => Seen::Full,
+            None if asked.wishes.len() >= MAX_WISHES || self.kept >= room => Seen::Full,
             None => Seen::New,
         }
     }
@@ -145,6 +154,8 @@ impl Heard {
     pub(crate) fn check(&self) {
         let kept: usize = self.of.values().map(|asked| asked.wishes.len()).sum();
         assert!(kept == self.kept && kept <= MAX_KEPT, "{kept} wishes kept, {} said", self.kept);
+        let routed = self.of.keys().filter(|asker| !asker.linked).count();
+        assert!(routed <= MAX_ASKERS, "{routed} askers over others are kept");
     }
 }
 
@@ -229,5 +240,31 @@ mod tests {
         assert!(matches!(heard.look(Time::ZERO + KEPT * 2, other, next, &what), Seen::New));
         heard.check();
         assert_eq!(heard.of.len(), 1);
+    }
+
+    #[test]
+    fn one_that_asks_in_many_names_takes_no_more_than_there_is_for_all() {
+        let mut heard = Heard::default();
+        let mut refused = 0;
+        for number in 0..MAX_ASKERS as u64 + 100 {
+            let mut bytes = [0; NodeId::LEN];
+            bytes[..8].copy_from_slice(&number.to_be_bytes());
+            let node = NodeId::from_bytes(bytes);
+            let seen = heard.look(
+                Time::ZERO,
+                Asker { node, linked: false },
+                name(0, 0),
+                &Digest::of(b"wish"),
+            );
+            refused += usize::from(matches!(seen, Seen::Full));
+        }
+        heard.check();
+        assert_eq!(refused, 100);
+        // Whoever has a link or asked before is served, and in a while everybody is.
+        assert!(matches!(look(&mut heard, LINK, name(0, 0)), Seen::New));
+        let first = Asker { node: NodeId::from_bytes([0; NodeId::LEN]), linked: false };
+        assert!(matches!(look(&mut heard, first, name(1, 0)), Seen::New));
+        let later = heard.look(Time::ZERO + KEPT * 2, LINK, name(0, 0), &Digest::of(b"wish"));
+        assert!(matches!(later, Seen::New));
     }
 }
