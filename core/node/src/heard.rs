@@ -18,8 +18,8 @@ use crate::desk::MAX_WISHES;
 /// Wishes of all nodes that are kept, with their outcomes: more than all members of a large flock
 /// have under way at once.
 const MAX_KEPT: usize = 8192;
-/// Askers over the links of others are kept up to so many: a member that went bad can ask in as many
-/// names as it likes.
+/// Askers over the links of others are kept up to so many: a member that went bad can ask in as
+/// many names as it likes.
 const MAX_ASKERS: usize = 4096;
 /// Nobody waits as long for a wish of its own: longer than a promotion may take.
 const KEPT: Duration = Duration::from_secs(60);
