@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+mod ports;
 
 /// Whatever is waited for comes sooner on any machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -57,7 +58,7 @@ fn agent(dir: &Path) -> Running {
     };
     done(&["ca", "init", "--bloc", "example", "--dir", "ca"]);
     done(&["ca", "issue", "inferno", "--dir", "ca", "--out", "state/identity"]);
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = ports::free();
     let at = dir.display();
     let config = format!(
         "[node]\nstate_dir = \"{at}/state\"\n[listen]\naddresses = [\"127.0.0.1:{port}\"]\n\

@@ -3,10 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it is")]
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+mod ports;
 
 /// Whatever is waited for comes sooner on any machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,7 +26,7 @@ impl Node {
         node.skep(&["ca", "init", "--bloc", "example", "--dir", "ca"]);
         node.skep(&["ca", "issue", "inferno", "--dir", "ca", "--out", "state/identity"]);
         let at = dir.display();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = ports::free();
         let config = format!(
             "[node]\nstate_dir = \"{at}/state\"\n[listen]\naddresses = [\"127.0.0.1:{port}\"]\n\
              [join.multicast]\nenabled = false\n[control]\nsocket = \"{at}/socket\"\n\

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::ports;
 
 /// How long anything may take on a machine with other work.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -271,9 +272,8 @@ impl Drop for Agent {
     }
 }
 
-/// Free a moment ago; nobody else takes a port of this range in between.
 fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    format!("127.0.0.1:{}", ports::free())
 }
 
 fn program() -> Command {

@@ -2,7 +2,7 @@
 //! (FLOOD-4 to FLOOD-13).
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,11 +12,7 @@ use skep_client::{Options, Server, blocking};
 use skep_lines::Hint;
 
 use crate::agents::{Agent, Bloc, PATIENCE};
-
-/// A client port that was free a moment ago.
-pub(crate) fn port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
+use crate::ports;
 
 fn serving(plain: u16, tls: u16) -> String {
     format!(
@@ -82,7 +78,7 @@ fn people_talk_to_two_sites_by_nc_and_telnet() {
         return;
     }
     let bloc = Bloc::new();
-    let ports = [port(), port(), port(), port()];
+    let ports = [ports::free(), ports::free(), ports::free(), ports::free()];
     let (_master, inferno) = two(&bloc, ports);
     let (at_master, at_inferno) = (ports[0].to_string(), ports[2].to_string());
 
@@ -137,9 +133,9 @@ fn hints(port: u16) -> Vec<Hint> {
 #[test]
 fn nearest_ranks_the_nodes_by_what_was_measured() {
     let bloc = Bloc::new();
-    let ports = [port(), port(), port(), port()];
+    let ports = [ports::free(), ports::free(), ports::free(), ports::free()];
     let (master, inferno) = two(&bloc, ports);
-    let third = [port(), port()];
+    let third = [ports::free(), ports::free()];
     let mut styx = bloc.agent("styx", "30d", &[&master], &serving(third[0], third[1]));
     styx.start();
     for agent in [&master, &inferno] {
@@ -163,7 +159,7 @@ fn nearest_ranks_the_nodes_by_what_was_measured() {
 #[test]
 fn certificates_open_the_second_port_and_names_keep_their_place_over_a_restart() {
     let bloc = Bloc::new();
-    let ports = [port(), port(), port(), port()];
+    let ports = [ports::free(), ports::free(), ports::free(), ports::free()];
     let (mut master, inferno) = two(&bloc, ports);
     let tls = format!("tls:127.0.0.1:{}", ports[1]);
     let identity = inferno.dir.join("identity");
@@ -180,14 +176,28 @@ fn certificates_open_the_second_port_and_names_keep_their_place_over_a_restart()
         let (code, said, why) = flood(&[&["send", "--text", text][..], &mine].concat());
         assert_eq!((code, said.starts_with("all master:")), (Some(0), true), "{why}");
     }
-    let tail = ["tail", "--name", "deploy", "--from", "first", "-n", "2"];
-    let (_, said, why) = flood(&[&tail[..], &mine].concat());
-    assert!(said.contains("one\n") && said.contains("two\n"), "{said}{why}");
+    let tail = |words: &[&str]| {
+        let (code, said, why) = flood(&[&["tail"], words, &mine].concat());
+        assert_eq!(code, Some(0), "{why}");
+        said
+    };
+    // Killed the moment after it was told how far somebody is.
+    let deploy = ["--name", "deploy"];
+    let said = tail(&[&deploy[..], &["--from", "first", "-n", "1"]].concat());
+    assert!(said.contains("one\n"), "{said}");
+    assert_eq!(tail(&["--name", "late", "--no-follow"]), "", "a new name begins with what comes");
     master.kill();
     master.start();
-    let tail = ["tail", "--name", "deploy", "--no-follow"];
-    let (_, said, why) = flood(&[&tail[..], &mine].concat());
-    assert!(said.contains("three\n") && !said.contains("two\n"), "{said}{why}");
+    let said = tail(&[&deploy[..], &["-n", "1"]].concat());
+    assert!(said.contains("two\n") && !said.contains("one\n"), "{said}");
+    master.kill();
+    master.start();
+    let said = tail(&[&deploy[..], &["--no-follow"]].concat());
+    assert!(said.contains("three\n") && !said.contains("two\n"), "{said}");
+    let (code, _, why) = flood(&[&["send", "--text", "four"][..], &mine].concat());
+    assert_eq!(code, Some(0), "{why}");
+    let said = tail(&["--name", "late", "--no-follow"]);
+    assert!(said.contains("four\n") && !said.contains("three\n"), "{said}");
 }
 
 #[test]

@@ -10,8 +10,8 @@ use skep_base::{Digest, tree};
 use skep_client::{Event, Options, Server, Start, Subscribe, blocking};
 
 use crate::agents::{Agent, Bloc};
-use crate::clients::port;
 use crate::large::{PIECE_BYTES, kept, received};
+use crate::ports;
 
 const MIB: u64 = 1 << 20;
 /// Of the update.
@@ -119,7 +119,7 @@ fn what_is_larger_than_memory_is_flooded_and_handed_over_also_over_a_kill() {
 #[test]
 fn a_publisher_that_is_killed_while_it_receives_has_flooded_nothing() {
     let bloc = Bloc::new();
-    let port = port();
+    let port = ports::free();
     let serving = format!("[client]\nenabled = true\nport = {port}\naddresses = [\"127.0.0.1\"]\n");
     let mut source = bloc.agent("source", "30d", &[], &serving);
     let mut other = bloc.agent("other", "30d", &[&source], "");

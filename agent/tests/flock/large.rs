@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use skep_base::Digest;
 
 use crate::agents::{Agent, Bloc};
-use crate::clients::port;
+use crate::ports;
 
 /// What is handed over in memory at most.
 const BODY_BYTES: usize = 8 << 20;
@@ -84,7 +84,7 @@ fn whole(agent: &Agent) -> u64 {
 fn what_came_of_large_updates_before_a_kill_does_not_come_again() {
     const UPDATES: u8 = 6;
     let bloc = Bloc::new();
-    let port = port();
+    let port = ports::free();
     let serving = format!("[client]\nenabled = true\nport = {port}\naddresses = [\"127.0.0.1\"]\n");
     let mut master = bloc.agent("master", "30d", &[], &serving);
     let mut inferno = bloc.agent("inferno", "30d", &[&master], "");

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::agents::{Agent, Bloc, PATIENCE};
-use crate::clients::port;
+use crate::ports;
 
 /// As many as the requirement names.
 const MANY: usize = 1000;
@@ -17,7 +17,7 @@ struct Served {
 
 impl Served {
     fn new(bloc: &Bloc, more: &str) -> Self {
-        let port = port();
+        let port = ports::free();
         let more = format!(
             "[groups]\nextra = [\"web\"]\n[client]\nenabled = true\nport = {port}\n\
              addresses = [\"127.0.0.1\"]\n{more}"

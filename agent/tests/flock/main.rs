@@ -14,6 +14,8 @@ mod large;
 mod limits;
 mod notify;
 mod operator;
+#[path = "../ports/mod.rs"]
+mod ports;
 #[path = "../../../edge/notify/tests/receivers/mod.rs"]
 mod receivers;
 mod renewal;
