@@ -2,6 +2,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -157,12 +158,56 @@ struct Bucket {
     slots: BTreeMap<Key, (Slot, Digest)>,
     /// Over those of its entries.
     digest: Digest,
+    /// What [`Catalog::check`] found since it was last changed: to hash and count all of a catalog
+    /// after every event would cost more than the events.
+    counts: OnceCount,
 }
 
 impl Bucket {
     fn hash(&mut self) {
+        self.digest = self.hashed();
+    }
+
+    fn hashed(&self) -> Digest {
         let all: Vec<u8> = self.slots.values().flat_map(|(_, digest)| digest.0).collect();
-        self.digest = Digest::of(&all);
+        Digest::of(&all)
+    }
+
+    /// What must hold of the part at `place`; gives its bytes, entries and removed entries.
+    fn check(&self, place: u8) -> [usize; 3] {
+        assert_eq!(self.hashed(), self.digest, "bucket {place} was not hashed again");
+        assert!(self.slots.keys().all(|key| bucket_of(key) == place), "in another's bucket");
+        let bytes = self.slots.iter().map(|(key, (slot, _))| slot.bytes(key)).sum();
+        let removed = self.slots.values().filter(|(slot, _)| slot.live().is_none()).count();
+        [bytes, self.slots.len(), removed]
+    }
+}
+
+/// Bytes, entries and removed entries of a part, where they were counted.
+#[derive(Debug, Default)]
+struct OnceCount {
+    done: AtomicBool,
+    counts: [AtomicUsize; 3],
+}
+
+impl OnceCount {
+    /// What `count` gives, which is asked once.
+    fn get(&self, count: impl FnOnce() -> [usize; 3]) -> [usize; 3] {
+        // Nobody changes a part while it is counted, so that whoever counts it finds the same.
+        if !self.done.load(Ordering::Acquire) {
+            for (kept, found) in self.counts.iter().zip(count()) {
+                kept.store(found, Ordering::Relaxed);
+            }
+            self.done.store(true, Ordering::Release);
+        }
+        self.counts.each_ref().map(|kept| kept.load(Ordering::Relaxed))
+    }
+}
+
+impl Clone for OnceCount {
+    /// A copy is counted anew.
+    fn clone(&self) -> Self {
+        Self::default()
     }
 }
 
@@ -171,7 +216,8 @@ pub(crate) type Slots = Vec<(Key, Option<Slot>)>;
 
 impl Default for Catalog {
     fn default() -> Self {
-        let empty = Bucket { slots: BTreeMap::new(), digest: Digest::of(&[]) };
+        let counts = OnceCount::default();
+        let empty = Bucket { slots: BTreeMap::new(), digest: Digest::of(&[]), counts };
         Self {
             buckets: alloc::vec![empty; BUCKETS],
             removed: BTreeSet::new(),
@@ -326,7 +372,14 @@ impl Catalog {
     }
 
     fn bucket_mut(&mut self, key: &Key) -> &mut Bucket {
-        &mut self.buckets[usize::from(bucket_of(key))]
+        self.bucket_at(bucket_of(key))
+    }
+
+    /// The one way to change a part.
+    fn bucket_at(&mut self, place: u8) -> &mut Bucket {
+        let bucket = &mut self.buckets[usize::from(place)];
+        bucket.counts = OnceCount::default();
+        bucket
     }
 
     /// A digest of all that is in it. Equal roots are equal catalogs.
@@ -499,7 +552,7 @@ impl Catalog {
         }
         let touched: BTreeSet<u8> = before.iter().map(|(key, _)| bucket_of(key)).collect();
         for bucket in touched {
-            self.buckets[usize::from(bucket)].hash();
+            self.bucket_at(bucket).hash();
         }
         Ok(before)
     }
@@ -532,19 +585,16 @@ impl Catalog {
     /// # Panics
     /// When it does not: that is a bug here.
     pub fn check(&self) {
-        let all = self.slots();
-        let bytes: usize = all.iter().map(|(key, slot)| slot.bytes(key)).sum();
-        assert_eq!(bytes, self.bytes, "the bytes of the catalog were miscounted");
-        assert_eq!(all.len(), self.entries, "the entries of the catalog were miscounted");
-        let gone = all.iter().filter(|(_, slot)| slot.live().is_none()).count();
-        assert_eq!(gone, self.removed.len(), "removed entries were miscounted");
-        let filled = |(_, bucket): &(u8, &Bucket)| !bucket.slots.is_empty();
-        for (bucket, kept) in (0..=u8::MAX).zip(&self.buckets).filter(filled) {
-            let mut fresh = kept.clone();
-            fresh.hash();
-            assert_eq!(fresh.digest, kept.digest, "bucket {bucket} was not hashed again");
-            assert!(kept.slots.keys().all(|key| bucket_of(key) == bucket), "in another's bucket");
+        let [mut bytes, mut entries, mut removed] = [0; 3];
+        for (place, bucket) in (0..=u8::MAX).zip(&self.buckets) {
+            let counted = bucket.counts.get(|| bucket.check(place));
+            bytes += counted[0];
+            entries += counted[1];
+            removed += counted[2];
         }
+        assert_eq!(bytes, self.bytes, "the bytes of the catalog were miscounted");
+        assert_eq!(entries, self.entries, "the entries of the catalog were miscounted");
+        assert_eq!(removed, self.removed.len(), "removed entries were miscounted");
     }
 }
 
