@@ -43,6 +43,9 @@ const NOTE_CLOCK: Duration = Duration::from_secs(10);
 pub const MAKE_ROOM: &str =
     "make room on the disk of the state directory, and see whether it is healthy";
 
+/// Called once with whether it is kept, or in words why not.
+type Kept = Box<dyn FnOnce(Result<(), &str>) + Send>;
+
 /// What the thread is asked to do.
 enum Job {
     Incarnation(Incarnation, oneshot::Sender<Result<(), String>>),
@@ -51,6 +54,8 @@ enum Job {
     Secure(Vec<Change>),
     /// Keep what the peers hold as well.
     Gather(Vec<Change>),
+    /// Say when all that was asked to be kept before is.
+    Tell(Kept),
     Append {
         entries: Vec<LogEntry>,
         sync: bool,
@@ -321,6 +326,12 @@ impl Disk {
         self.send(Job::Secure(vec![Change::Cursor { name, group, position }]));
     }
 
+    /// Calls `tell` on the disk's thread when what was asked to be kept before is in the file, so
+    /// that a killed agent finds it again, or with why it is not.
+    pub fn when_kept(&mut self, tell: impl FnOnce(Result<(), &str>) + Send + 'static) {
+        self.send(Job::Tell(Box::new(tell)));
+    }
+
     /// Forgets a subscriber.
     pub fn forget_cursor(&mut self, name: String) {
         self.send(Job::Keep(vec![Change::ForgetCursor { name }]));
@@ -433,7 +444,11 @@ impl Worker {
                 Job::Managers(ticket, write) => promises.push((ticket, write)),
                 Job::Catalog(bytes) => self.keep_catalog(&bytes),
                 Job::Close(tell) => closing = Some(tell),
-                Job::Incarnation(..) | Job::Keep(_) | Job::Secure(_) | Job::Gather(_) => {}
+                Job::Incarnation(..)
+                | Job::Keep(_)
+                | Job::Secure(_)
+                | Job::Gather(_)
+                | Job::Tell(_) => {}
             }
         }
         self.keep_promises(&promises);
@@ -454,6 +469,7 @@ impl Worker {
     fn keep_state(&mut self, jobs: Vec<Job>, closing: bool) {
         let now = Instant::now();
         let mut waiting = Vec::new();
+        let mut told = Vec::new();
         let mut urgent = Vec::new();
         let mut secure = false;
         for job in jobs {
@@ -468,6 +484,7 @@ impl Worker {
                     secure = true;
                 }
                 Job::Gather(more) => self.gathered.add(now, more),
+                Job::Tell(tell) => told.push(tell),
                 Job::Append { .. }
                 | Job::Read { .. }
                 | Job::Body(_)
@@ -483,7 +500,9 @@ impl Worker {
         let moved = wall.since(self.noted) >= NOTE_CLOCK || wall < self.noted;
         let note_clock = plausible && moved;
         let due = closing || self.gathered.due().is_some_and(|at| now >= at);
-        if urgent.is_empty() && !note_clock && !due {
+        // What one waits for is in this round, in an earlier one, or was put back after a failure.
+        if urgent.is_empty() && !note_clock && !due && (told.is_empty() || !self.state_broken) {
+            told.into_iter().for_each(|tell| tell(Ok(())));
             return;
         }
         let mut changes = self.gathered.take();
@@ -508,6 +527,9 @@ impl Worker {
             if tell.send(kept.clone()).is_err() {
                 tracing::debug!("nobody waits for the disk any more");
             }
+        }
+        for tell in told {
+            tell(kept.as_ref().copied().map_err(String::as_str));
         }
     }
 
@@ -669,7 +691,10 @@ fn body_bytes(entry: &LogEntry) -> usize {
 }
 
 fn is_state(job: &Job) -> bool {
-    matches!(job, Job::Incarnation(..) | Job::Keep(_) | Job::Secure(_) | Job::Gather(_))
+    matches!(
+        job,
+        Job::Incarnation(..) | Job::Keep(_) | Job::Secure(_) | Job::Gather(_) | Job::Tell(_)
+    )
 }
 
 fn mark(saved: SavedPurged) -> PurgedMark {

@@ -424,7 +424,15 @@ impl Spine {
         reader.gaps.retain(|(position, _)| *position >= up_to);
         let input = Input::CursorCommit { name, up_to };
         self.feed(NodeInput::Flood(input)).await;
-        reply.ok(Committed { cursor: commit.cursor });
+        // Who is told so may rely on it, also when the agent is killed the moment after.
+        self.disk.when_kept(move |kept| match kept {
+            Ok(()) => reply.ok(Committed { cursor: commit.cursor }),
+            Err(why) => {
+                let refusal =
+                    Refusal::new(Code::Internal, format!("the disk did not take it: {why}"));
+                reply.refuse(refusal.hint("commit it again when the disk is well"));
+            }
+        });
     }
 
     /// Forgets a subscriber.

@@ -39,7 +39,7 @@ impl Spine {
         }
         self.take_over(&cursor, client, &group);
         self.clients.subscriptions.insert((client, group.clone()), Arc::clone(&cursor));
-        let follower = Follower { client, pusher, told_end: false };
+        let follower = Follower { client, pusher: pusher.clone(), told_end: false };
         let resumes = known && start == Start::Default;
         if !resumes {
             self.readers.insert(Arc::clone(&cursor), Reader::new(group.clone(), durable));
@@ -61,15 +61,22 @@ impl Spine {
             Start::First => Position(0),
             Start::After(after) => Position(after),
         };
-        slot.answer(Ok(Answer::Place { group: group.clone(), cursor: begin.0 }));
         if resumes {
+            slot.answer(Ok(Answer::Place { group, cursor: begin.0 }));
             if !again.is_empty() || !gaps.is_empty() {
                 self.push(&cursor, again, gaps);
             }
         } else {
             let name = Arc::clone(&cursor);
+            let of = group.clone();
             let open = Input::CursorOpen { name, group, from: Some(begin), durable };
             self.feed(NodeInput::Flood(open)).await;
+            self.answer_place(durable, of.clone(), begin.0, move |answer| {
+                if answer.is_err() {
+                    pusher.push(Push::Ended { group: of });
+                }
+                slot.answer(answer);
+            });
         }
         self.tell_end(&cursor);
     }
@@ -184,9 +191,30 @@ impl Spine {
         let commit = Input::CursorCommit { name: Arc::clone(&name), up_to };
         self.feed(NodeInput::Flood(commit)).await;
         if let Some(slot) = slot {
-            slot.answer(Ok(Answer::Place { group, cursor }));
+            let durable = self.readers.get(&name).is_some_and(|reader| reader.durable);
+            self.answer_place(durable, group, cursor, |answer| slot.answer(answer));
         }
         self.tell_end(&name);
+    }
+
+    /// Says where a subscriber is. One with a name may rely on it, also when the agent is killed
+    /// the moment after: it is kept before.
+    fn answer_place(
+        &mut self,
+        durable: bool,
+        group: GroupName,
+        cursor: u64,
+        answer: impl FnOnce(Result<Answer, Refusal>) + Send + 'static,
+    ) {
+        let place = Answer::Place { group, cursor };
+        if !durable {
+            return answer(Ok(place));
+        }
+        self.disk.when_kept(move |kept| {
+            answer(kept.map(|()| place).map_err(|why| {
+                Refusal::new(code::FAILED, format!("the disk did not take it, say it again: {why}"))
+            }));
+        });
     }
 
     /// A client wants no more, or is gone. What it has a name for stays.

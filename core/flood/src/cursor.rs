@@ -89,7 +89,8 @@ impl Flood {
         let next = from.unwrap_or(end).min(end);
         let cursor = Cursor { group, durable, next, committed: next, turn: Turn::Ours };
         self.cursors.insert(name.clone(), cursor);
-        if durable && from != Some(next) {
+        // Also where nothing was committed yet: after a restart it goes on here.
+        if durable {
             self.persist_cursor(&name, out);
         }
         self.feed_cursor(now, &name, out);
