@@ -64,7 +64,11 @@ impl Invariants {
         stamp: Option<Stamp>,
         body: Option<&Bytes>,
     ) -> Result<(), String> {
-        let Some(body) = body else { return Ok(()) };
+        let Some(body) = body else {
+            // What is taken back has no stamp: nobody's order is left.
+            self.obeyed.remove(&(host, owner));
+            return Ok(());
+        };
         self.obeyed.insert((host, owner), body.clone());
         let before = self.stamps.get(&host).copied();
         if let Some(stamp) = stamp {

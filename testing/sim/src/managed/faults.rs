@@ -91,10 +91,6 @@ impl Stage<'_> {
         self.world.until(MANAGED_WITHIN, "led by anybody", |world| {
             master_of(world).map(drop).ok_or_else(|| "nobody leads".to_owned())
         })?;
-        if self.world.config.bug == Some(Bug::DoesNothing) {
-            self.work(1_000..2_000)?;
-            return Ok(false);
-        }
         match fault {
             Fault::Kill => self.kill(),
             Fault::Pause => self.pause(),
@@ -152,11 +148,19 @@ impl Stage<'_> {
         (others, rest)
     }
 
+    /// Does something to the world; not where the planted bug is that faults do nothing. Whether
+    /// it came about is to be seen in the world, never taken from having called this.
+    fn inflict(&mut self, deed: impl FnOnce(&mut World)) {
+        if self.world.config.bug != Some(Bug::DoesNothing) {
+            deed(self.world);
+        }
+    }
+
     fn down(&mut self, host: HostIx) {
         if self.world.rng.chance(0.5) {
-            self.world.kill(host);
+            self.inflict(|world| world.kill(host));
         } else {
-            self.world.cut_power(host);
+            self.inflict(|world| world.cut_power(host));
         }
     }
 
@@ -172,10 +176,10 @@ impl Stage<'_> {
 
     fn pause(&mut self) -> Result<bool, Failure> {
         let victim = self.victim();
-        self.world.pause(victim);
+        self.inflict(|world| world.pause(victim));
         let stopped = !self.world.host(victim).is_live();
         self.work(200..20_000)?;
-        self.world.resume(victim);
+        self.inflict(|world| world.resume(victim));
         self.work(500..5_000)?;
         Ok(stopped && self.world.host(victim).is_live())
     }
@@ -198,16 +202,16 @@ impl Stage<'_> {
 
     fn cut(&mut self) -> Result<bool, Failure> {
         let (some, rest) = self.some();
-        self.world.split(&[some, rest]);
+        self.inflict(|world| world.split(&[some, rest]));
         self.while_cut()
     }
 
     fn one_way(&mut self) -> Result<bool, Failure> {
         let (some, rest) = self.some();
         if self.world.rng.chance(0.5) {
-            self.world.cut_one_way(&some, &rest);
+            self.inflict(|world| world.cut_one_way(&some, &rest));
         } else {
-            self.world.cut_one_way(&rest, &some);
+            self.inflict(|world| world.cut_one_way(&rest, &some));
         }
         self.while_cut()
     }
@@ -215,7 +219,7 @@ impl Stage<'_> {
     fn bridge(&mut self) -> Result<bool, Failure> {
         let (some, mut rest) = self.some();
         rest.pop();
-        self.world.split(&[some, rest]);
+        self.inflict(|world| world.split(&[some, rest]));
         self.while_cut()
     }
 
@@ -226,7 +230,7 @@ impl Stage<'_> {
         for (a, one) in ring.iter().enumerate() {
             for (b, other) in ring.iter().enumerate().skip(a + 1) {
                 if (b - a).min(ring.len() - (b - a)) > reach {
-                    self.world.cut_pair(*one, *other);
+                    self.inflict(|world| world.cut_pair(*one, *other));
                 }
             }
         }
@@ -237,7 +241,7 @@ impl Stage<'_> {
         let (some, rest) = self.some();
         let mut cuts = 0;
         for _ in 0..self.world.rng.within(4..12) {
-            self.world.split(&[some.clone(), rest.clone()]);
+            self.inflict(|world| world.split(&[some.clone(), rest.clone()]));
             cuts += u32::from(self.is_cut());
             self.work(100..2_500)?;
             self.world.heal();
@@ -251,7 +255,10 @@ impl Stage<'_> {
         // A manager that just lost its office, or lags far behind, may write nothing all the while.
         for _ in 0..SLOWED {
             let victim = self.victim();
-            self.world.slow_disk(victim, Some(slow));
+            if let Some(watch) = &mut self.world.watch {
+                watch.slowest.remove(&victim);
+            }
+            self.inflict(|world| world.slow_disk(victim, Some(slow)));
             self.work(4_000..20_000)?;
             self.world.slow_disk(victim, None);
             self.work(500..5_000)?;
@@ -269,11 +276,14 @@ impl Stage<'_> {
         self.down(victim);
         let held = self.world.host(victim).disk.manages();
         self.work(100..15_000)?;
-        self.world.lost.extend(lost);
-        self.world.wipe_disk(victim);
+        self.inflict(|world| {
+            world.lost.extend(lost);
+            world.wipe_disk(victim);
+        });
+        let gone = !self.world.host(victim).disk.manages();
         self.world.start(victim);
         self.work(1_000..15_000)?;
-        Ok(held)
+        Ok(held && gone)
     }
 
     fn clock_jump(&mut self) -> Result<bool, Failure> {
@@ -282,7 +292,7 @@ impl Stage<'_> {
             let victim = self.victim();
             let before = self.world.host(victim).local(self.world.now());
             let span = [300, 2_000, 20_000, 400_000][self.world.rng.index(4).unwrap_or(0)];
-            self.world.jump_clock(victim, Duration::from_millis(span));
+            self.inflict(|world| world.jump_clock(victim, Duration::from_millis(span)));
             jumps += u32::from(self.world.host(victim).local(self.world.now()) > before);
             self.work(500..6_000)?;
         }
@@ -294,9 +304,9 @@ impl Stage<'_> {
         let kill = self.world.rng.chance(0.5);
         for host in self.hosts {
             if kill {
-                self.world.kill(*host);
+                self.inflict(|world| world.kill(*host));
             } else {
-                self.world.cut_power(*host);
+                self.inflict(|world| world.cut_power(*host));
             }
         }
         let pause = Duration::from_millis(self.world.rng.within(50..4_000));
@@ -334,7 +344,7 @@ impl Stage<'_> {
         // newest sync set.
         managers.truncate(2);
         for host in &managers {
-            self.world.cut_power(*host);
+            self.inflict(|world| world.cut_power(*host));
         }
         let mut waited = Duration::ZERO;
         while self.generation() <= before && waited < MANAGED_WITHIN {
@@ -359,7 +369,7 @@ impl Stage<'_> {
         let mut part: Vec<HostIx> = self.hosts.iter().copied().filter(idle).take(3).collect();
         part.push(last);
         let rest = self.hosts.iter().copied().filter(|host| !part.contains(host)).collect();
-        self.world.split(&[part, rest]);
+        self.inflict(|world| world.split(&[part, rest]));
         let mut waited = Duration::ZERO;
         let masters = |world: &World| {
             world.live().filter(|host| role_of(world, *host) == Some(Role::Master)).count()
@@ -374,15 +384,19 @@ impl Stage<'_> {
             .live()
             .filter(|host| role_of(self.world, *host) == Some(Role::Master))
             .collect();
+        if two.len() != 2 {
+            return Ok(false);
+        }
         self.world.heal();
         let merging = |world: &World| world.watch.as_ref().is_some_and(|it| !it.merging.is_empty());
         self.world.until_event(Duration::from_secs(60), "about to merge", merging)?;
         let victim = self.world.rng.index(two.len()).map_or(last, |at| two[at]);
+        let life = self.world.host(victim).epoch;
         self.down(victim);
         self.work(500..20_000)?;
         self.world.start(victim);
         self.work(500..5_000)?;
-        Ok(two.len() == 2)
+        Ok(self.world.host(victim).epoch > life)
     }
 }
 

@@ -176,10 +176,10 @@ impl Watch {
 
     /// A disk is lost: what stood on it may never be used again.
     pub(crate) fn wiped(&mut self, host: HostIx) {
-        self.given.remove(&host);
-        if let Some((_, raft)) = self.holds.remove(&host).and_then(|kept| kept.voter) {
-            self.let_go.insert(raft);
-        }
+        let on_its_way = self.given.remove(&host).unwrap_or_default();
+        let kept = self.holds.remove(&host).into_iter();
+        let all = kept.chain(on_its_way.into_iter().map(|(_, kept)| kept));
+        self.let_go.extend(all.filter_map(|kept| kept.voter).map(|(_, raft)| raft));
     }
 
     /// Something was decided under a stamp.

@@ -66,7 +66,8 @@ fn managers(world: &mut World, n: usize) -> Played {
     for fault in pair {
         let mut stage = Stage { world, hosts: &hosts, clients: &mut clients };
         if !stage.play(fault)? {
-            world.fail(Checker::Oracle, format!("{fault:?} was not exercised, in {pair:?}"));
+            let what = format!("{fault:?} was not exercised, in {pair:?}");
+            return Err(Failure { at: world.now(), checker: Checker::Oracle, what }.into());
         }
     }
     Stage { world, hosts: &hosts, clients: &mut clients }.heal();
