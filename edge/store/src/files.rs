@@ -45,6 +45,14 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
     )
 }
 
+/// What the operating system says where a file system takes nothing any more, as one does after a
+/// fault: to whoever asks for a nameless file, since the flags of the mount need not tell.
+pub(crate) fn read_only(dir: &Path) -> Option<io::Error> {
+    let nameless = i32::try_from(rustix::fs::OFlags::TMPFILE.bits()).unwrap_or(0);
+    let opened = OpenOptions::new().write(true).mode(FILE_MODE).custom_flags(nameless).open(dir);
+    opened.err().filter(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem)
+}
+
 fn no_follow() -> i32 {
     i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0)
 }

@@ -610,6 +610,11 @@ fn database_error(doing: &'static str, path: &Path, source: rusqlite::Error) -> 
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             StateError::Damaged { path, what: source.to_string() }
         }
+        // It keeps to itself what the operating system said.
+        Some(ErrorCode::SystemIoFailure) => match path.parent().and_then(files::read_only) {
+            Some(source) => StateError::Io { doing, path, source },
+            None => StateError::Database { doing, path, source },
+        },
         _ => StateError::Database { doing, path, source },
     }
 }

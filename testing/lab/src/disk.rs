@@ -87,12 +87,48 @@ impl BlockDisk {
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         let image = path.with_extension("image");
         File::create(&image)?.set_len(size.0)?;
-        tools::run("mkfs.ext4", &["-q", "-F", text(&image)?])?;
-        tools::run("mount", &["-o", "loop", text(&image)?, text(&path)?])?;
-        let device = rustix::fs::stat(&path)?.st_dev;
+        // As distributions set theirs up: after a fault nothing is written any more.
+        tools::run("mkfs.ext4", &["-q", "-F", "-e", "remount-ro", text(&image)?])?;
+        let mut disk = Self { path, device: String::new(), group: PathBuf::new() };
+        disk.put_in()?;
+        Ok(disk)
+    }
+
+    fn put_in(&mut self) -> Result<()> {
+        let image = self.path.with_extension("image");
+        tools::run("mount", &["-o", "loop", text(&image)?, text(&self.path)?])?;
+        let device = rustix::fs::stat(&self.path)?.st_dev;
         let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-        let group = Path::new(BLKIO).join(format!("skep-lab.{}.{minor}", std::process::id()));
-        Ok(Self { path, device: format!("{major}:{minor}"), group })
+        self.group = Path::new(BLKIO).join(format!("skep-lab.{}.{minor}", std::process::id()));
+        self.device = format!("{major}:{minor}");
+        Ok(())
+    }
+
+    /// It has a fault, as the kernel sees it: the file system turns read-only under all that have
+    /// files open on it, which no mount command does.
+    ///
+    /// # Errors
+    /// When the kernel has no switch for that.
+    pub fn fail(&self) -> Result<()> {
+        let device = self.device()?;
+        let name = device.file_name().context("a device without a name")?;
+        let switch = Path::new("/sys/fs/ext4").join(name).join("trigger_fs_error");
+        fs::write(&switch, "a fault of the lab's")
+            .with_context(|| format!("cannot write to {}", switch.display()))
+    }
+
+    /// Takes it out, has it checked and puts it in again. Machines must have unmounted it, and
+    /// mount it anew.
+    ///
+    /// # Errors
+    /// When it is still in use, or cannot be mended.
+    pub fn repair(&mut self) -> Result<()> {
+        tools::run("umount", &[text(&self.path)?])?;
+        let image = self.path.with_extension("image");
+        // 1 means that there was something to mend.
+        let check = format!("fsck.ext4 -y {} || [ $? -eq 1 ]", text(&image)?);
+        tools::run("sh", &["-c", &check])?;
+        self.put_in()
     }
 
     /// Whether this kernel can slow block devices down.

@@ -93,3 +93,24 @@ fn a_block_device_can_hang_and_be_slow() -> Result<()> {
     ensure!(taken >= 1000, "2 MiB took {taken} ms");
     Ok(())
 }
+
+#[test]
+fn a_disk_with_a_fault_takes_nothing_from_anybody_until_it_is_mended() -> Result<()> {
+    let Some(lab) = Lab::or_skip("faulty-disk") else {
+        return Ok(());
+    };
+    let [host] = lab.hosts(["host"])?;
+    let mut disk = host.block_disk("data", ByteSize(32 * MIB))?;
+    let write = "mkfifo go; exec 3> data/open; echo before >&3; sync data/open; echo ready; \
+                 exec < go; if echo after >&3; then echo taken; else echo refused; fi";
+    let writer = host.shell(write).spawn("writer")?;
+    writer.wait_for_line("ready", PATIENCE)?;
+    disk.fail()?;
+    host.shell("echo > go").run()?;
+    writer.wait_for_line("refused", PATIENCE)?;
+    drop(writer);
+    disk.repair()?;
+    let said = host.shell("echo x > data/more; cat data/open").run()?;
+    ensure!(said.starts_with("before"), "{said}");
+    Ok(())
+}
