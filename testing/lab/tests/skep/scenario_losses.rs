@@ -4,16 +4,22 @@
 use anyhow::{Context as _, Result, ensure};
 
 use crate::PATIENCE;
-use crate::bloc::{Bloc, Node};
+use crate::bloc::{Bloc, Node, Settings};
 use crate::managers::{management, set, until_managed, until_shown};
-use crate::scenario_timeline::{Timeline, apart, backups, history, settings, until_role};
+use crate::scenario_timeline::{
+    Timeline, apart, backups, history, settings, settings_with_letters, until_role, until_told_once,
+};
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 
 /// Five nodes with a master and two backups, and one entry.
 fn flock(bloc: &Bloc) -> Result<(Vec<Node>, String)> {
+    flock_with(bloc, &settings())
+}
+
+fn flock_with(bloc: &Bloc, settings: &Settings) -> Result<(Vec<Node>, String)> {
     let hosts = bloc.lab.machines(NAMES)?;
-    let nodes = bloc.started(&hosts, &settings())?;
+    let nodes = bloc.started(&hosts, settings)?;
     let all: Vec<&Node> = nodes.iter().collect();
     bloc.until_present(&all, &NAMES)?;
     let master = until_managed(bloc, &all, 2)?;
@@ -66,7 +72,7 @@ fn scenario_2_the_last_manager_founds_the_next_generation_and_the_dead_hand_over
     let Some(bloc) = Bloc::or_skip("scenario-2")? else {
         return Ok(());
     };
-    let (mut nodes, master) = flock(&bloc)?;
+    let (mut nodes, master) = flock_with(&bloc, &settings_with_letters())?;
     let mut timeline = Timeline::new("scenario 2: master and a backup are lost")?;
     let before = history(&nodes[0])?;
     let (mastering, _) = apart(&nodes, &master)?;
@@ -95,6 +101,10 @@ fn scenario_2_the_last_manager_founds_the_next_generation_and_the_dead_hand_over
     until_shown(&bloc, &all, &entries(&["before", "after"]))?;
     timeline.gather(&nodes);
     ensure!(timeline.tells("semi-master"), "nobody was semi-master");
+    // The lone manager told of itself, and then of the flock that it founded.
+    for what in ["open: semi-mastery", "over: semi-mastery", "happened: fork"] {
+        until_told_once(&bloc, &nodes, what)?;
+    }
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! A flock of real agents with short timers, and what happened to it: the managers' own events of
 //! all nodes and what the test did, in one order, as a person on call would want to read it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
 use std::time::Duration;
@@ -20,6 +20,66 @@ const TIMERS: &str = "[managers]\nbackup_silent = \"3s\"\nbackup_reached = \"2s\
 /// What agents of a scenario are configured with.
 pub(crate) fn settings() -> Settings {
     Settings { more: TIMERS.to_owned(), ..Settings::default() }
+}
+
+/// The same, and each writes down the letters about incidents that it sends.
+pub(crate) fn settings_with_letters() -> Settings {
+    let more = format!(
+        "{TIMERS}[notify]\nsettle = \"1s\"\nalone_after = \"1s\"\ngather = \"100ms\"\n\
+         per_hour = 3600\n[notify.command.log]\ncommand = \"(cat; echo) >> {LETTERS}\"\n"
+    );
+    Settings { more, ..Settings::default() }
+}
+
+/// Where a machine has its letters.
+const LETTERS: &str = "/var/letters";
+
+/// The names of the letters in which each step of each incident was told by any of the nodes, by
+/// what was told (`open: fork calm-glen`) and the number of the incident.
+fn letters(nodes: &[Node]) -> Result<BTreeMap<(String, String), BTreeSet<String>>> {
+    let mut told: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
+    for node in nodes {
+        let text = node.host.shell(format!("cat {LETTERS} 2> /dev/null || true")).run()?;
+        // The last line may be coming in.
+        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+            let letter: Value = serde_json::from_str(line)?;
+            let name = letter["letter"].as_str().context("a letter without a name")?;
+            for item in letter["incidents"].as_array().context("a letter of nothing")? {
+                let word = |field: &str| item[field].as_str().unwrap_or_default().to_owned();
+                let what = format!("{}: {} {}", word("state"), word("kind"), word("subject"));
+                told.entry((what, word("id"))).or_default().insert(name.to_owned());
+            }
+        }
+    }
+    Ok(told)
+}
+
+/// Waits until an incident of this kind was told in this state, and finds that it was one, and that
+/// of all incidents each step was told under one name.
+pub(crate) fn until_told_once(bloc: &Bloc, nodes: &[Node], what: &str) -> Result<()> {
+    bloc.lab.wait_until(&format!("{what} is told"), PATIENCE, || {
+        let told = letters(nodes)?;
+        ensure!(told.keys().any(|(it, _)| it.starts_with(what)), "told are {told:?}");
+        Ok(())
+    })?;
+    let told = letters(nodes)?;
+    ensure!(told.values().all(|names| names.len() == 1), "told under two names: {told:#?}");
+    let of = told.keys().filter(|(it, _)| it.starts_with(what)).count();
+    ensure!(of == 1, "{what} is {of} incidents: {told:#?}");
+    Ok(())
+}
+
+/// What happened to the flock, as a node lists it: what, and who told it.
+pub(crate) fn flock_events(node: &Node) -> Result<Vec<(String, String)>> {
+    let lines = node.skep(&["events", "--flock", "--json"]).run()?;
+    let word = |event: &Value, field: &str| event[field].as_str().unwrap_or_default().to_owned();
+    let mut all = Vec::new();
+    for line in lines.lines() {
+        let event: Value = serde_json::from_str(line)?;
+        let what = format!("{} {}", word(&event, "event"), word(&event, "flock"));
+        all.push((what, word(&event, "by")));
+    }
+    Ok(all)
 }
 
 /// Nodes and what happened among them. What it holds is printed when it goes, also of a test that
