@@ -32,21 +32,29 @@ impl Mailbox {
 
     /// The Message-IDs under which each step of each incident was told.
     pub(crate) fn told(&mut self) -> BTreeMap<(String, String), BTreeSet<String>> {
-        let mut told: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
-        for mail in self.mails() {
-            let name = mail.lines().find_map(|line| line.strip_prefix("Message-ID: ")).unwrap();
-            let mut what = String::new();
-            for line in mail.lines() {
-                if ["open: ", "over: ", "happened: "].iter().any(|word| line.starts_with(word)) {
-                    line.split(',').next().unwrap().clone_into(&mut what);
-                }
-                if let Some((_, id)) = line.split_once("; incident ") {
-                    told.entry((what.clone(), id.to_owned())).or_default().insert(name.to_owned());
-                }
+        in_mails(self.mails().iter().map(String::as_str))
+    }
+}
+
+/// The same for any mails.
+pub(crate) fn in_mails<'a>(
+    mails: impl Iterator<Item = &'a str>,
+) -> BTreeMap<(String, String), BTreeSet<String>> {
+    let mut told: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
+    for mail in mails {
+        let name = mail.lines().find_map(|line| line.strip_prefix("Message-ID: ")).unwrap();
+        let mut what = String::new();
+        for line in mail.lines() {
+            if ["open: ", "over: ", "happened: "].iter().any(|word| line.starts_with(word)) {
+                line.split(',').next().unwrap().clone_into(&mut what);
+            }
+            if let Some((_, id)) = line.split_once("; incident ") {
+                let id = id.trim_end_matches('.').to_owned();
+                told.entry((what.clone(), id)).or_default().insert(name.to_owned());
             }
         }
-        told
     }
+    told
 }
 
 /// How this test's agents notify: soon.
