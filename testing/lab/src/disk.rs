@@ -104,17 +104,31 @@ impl BlockDisk {
         Ok(())
     }
 
+    /// Whether this kernel can let it have a fault.
+    ///
+    /// # Errors
+    /// Why not, in one line.
+    pub fn can_fail(&self) -> Result<(), String> {
+        let switch = self.fault_switch().map_err(|error| format!("{error:#}"))?;
+        let opened = File::options().write(true).open(&switch);
+        opened.map(drop).map_err(|error| format!("cannot open {}: {error}", switch.display()))
+    }
+
     /// It has a fault, as the kernel sees it: the file system turns read-only under all that have
     /// files open on it, which no mount command does.
     ///
     /// # Errors
     /// When the kernel has no switch for that.
     pub fn fail(&self) -> Result<()> {
-        let device = self.device()?;
-        let name = device.file_name().context("a device without a name")?;
-        let switch = Path::new("/sys/fs/ext4").join(name).join("trigger_fs_error");
+        let switch = self.fault_switch()?;
         fs::write(&switch, "a fault of the lab's")
             .with_context(|| format!("cannot write to {}", switch.display()))
+    }
+
+    fn fault_switch(&self) -> Result<PathBuf> {
+        let device = self.device()?;
+        let name = device.file_name().context("a device without a name")?;
+        Ok(Path::new("/sys/fs/ext4").join(name).join("trigger_fs_error"))
     }
 
     /// Takes it out, has it checked and puts it in again. Machines must have unmounted it, and

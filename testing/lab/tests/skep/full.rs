@@ -2,6 +2,8 @@
 //! steps down and says so, others decide in its stead, and mended and restarted it is one of them
 //! again.
 
+use std::io::Write as _;
+
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use skep_base::ByteSize;
@@ -113,6 +115,10 @@ fn a_master_whose_disk_turns_read_only_steps_down_and_says_so_and_is_a_manager_a
     let mut disks = Vec::new();
     for host in &hosts {
         let disk = host.block_disk("disk", DISK)?;
+        if let Err(why) = disk.can_fail() {
+            writeln!(std::io::stderr(), "left out a faulty disk: {why}")?;
+            return Ok(());
+        }
         put_in(host, &disk)?;
         disks.push(disk);
     }
