@@ -18,7 +18,8 @@ mod rollout;
 mod topology;
 
 pub use catalog::{
-    catalog, conflicts, diff, entry, history, imported, recovery, roster, split, written,
+    OneEntry, catalog, conflicts, diff, entry, history, imported, recovery, roster, split, stale,
+    stale_comment, written,
 };
 pub use flood::{event, figures, gap, group, groups, long, pushed};
 pub use node::{ca, certificate, flock, health, links, members, metrics, status};

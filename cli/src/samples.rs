@@ -3,11 +3,11 @@
 use skep_base::{BlocName, Digest, NodeId, NodeName, WallTime};
 use skep_control::api::{
     Absence, AgentState, Authority, CaStatus, Catalog, CatalogEntry, Certificate, Check, Cursor,
-    Entry, Event, EventKind, Field, Flock, Founding, Group, Health, Image, ImageDetail, Link,
-    LinkKind, Management, Member, Metric, MetricKind, OverlayBasis, Presence, Problem, Recovery,
-    RoundTrip, RttBasis, Seen, Spare, Split, Standing, Status, Subscriber, SyncMember, Text,
-    Topology, TopologyDecree, TopologyEdge, TopologyFailure, TopologyFigures, TopologySite, Wait,
-    Wave, WaveDetail, WaveId, WaveNode, WaveState, WaveStep,
+    Entry, Event, EventKind, Field, Flock, Founding, Freshness, Group, Health, Image, ImageDetail,
+    Link, LinkKind, Management, Member, Metric, MetricKind, OverlayBasis, Presence, Problem,
+    Recovery, RoundTrip, RttBasis, Seen, Spare, Split, Standing, Status, Subscriber, SyncMember,
+    Text, Topology, TopologyDecree, TopologyEdge, TopologyFailure, TopologyFigures, TopologySite,
+    Wait, Wave, WaveDetail, WaveId, WaveNode, WaveState, WaveStep,
 };
 
 const NOW: u64 = 1_790_000_000_000;
@@ -173,6 +173,27 @@ pub(crate) fn entry(key: &str, revision: u64, value: &str) -> CatalogEntry {
     }
 }
 
+pub(crate) fn freshness() -> Freshness {
+    Freshness {
+        stale: false,
+        master: Some(name("web-1")),
+        unreached_ms: None,
+        reached_before: true,
+        flock: Some("amber-finch".into()),
+        index: 812,
+        stamp: "7/00c0ffee".into(),
+        newest_signed: true,
+        signed_by: Some(name("web-1")),
+        known_ms: 4_000,
+        changed: Some(wall(60_000)),
+    }
+}
+
+/// The same of a node that reaches no master any more.
+pub(crate) fn stale() -> Freshness {
+    Freshness { stale: true, master: None, unreached_ms: Some(182_000), ..freshness() }
+}
+
 pub(crate) fn catalog() -> Catalog {
     Catalog {
         index: 812,
@@ -181,6 +202,7 @@ pub(crate) fn catalog() -> Catalog {
         current: true,
         signed_by: Some(name("web-1")),
         known_ms: 4_000,
+        freshness: Some(freshness()),
         entries: vec![entry("setting/motd", 812, "back at noon"), entry("setting/zone", 3, "eu")],
     }
 }

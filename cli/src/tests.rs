@@ -2,6 +2,8 @@
 
 use expect_test::{Expect, expect, expect_file};
 
+use skep_control::api::{Catalog, CatalogDiff, CatalogHistory, Freshness};
+
 use crate::render::{self, Style};
 use crate::{definition, samples};
 
@@ -118,6 +120,93 @@ fn the_flock_shows_members_and_overlay() {
     );
 }
 
+fn one_entry(freshness: Freshness) -> render::OneEntry {
+    let entry = samples::entry("setting/motd", 812, "noon");
+    render::OneEntry { entry, freshness: Some(freshness) }
+}
+
+#[test]
+fn what_may_be_old_is_never_shown_without_saying_so() {
+    let stale = || Some(samples::stale());
+    let listing = Catalog { current: false, freshness: stale(), ..samples::catalog() };
+    shown(
+        &render::catalog(&listing, TERMINAL),
+        &expect![[r#"
+        ENTRY         REVISION  SAYS
+        setting/motd       812  value="back at noon"
+        setting/zone         3  value=eu
+
+        STALE: no master is reached since 3 min 2 s;
+        this is what amber-finch said at index 812, stamp 7/00c0ffee,
+        where the last change is of 2026-09-21 14:12:20 UTC
+    "#]],
+    );
+    shown(
+        &render::entry(&one_entry(samples::stale()), TERMINAL),
+        &expect![[r#"
+        entry     setting/motd
+        revision  812 under 7/00c0ffee
+        written   by uid 0 (process 812) at queen-1 at 2026-09-21 14:12:20 UTC
+        value     noon
+        STALE: no master is reached since 3 min 2 s;
+        this is what amber-finch said at index 812, stamp 7/00c0ffee,
+        where the last change is of 2026-09-21 14:12:20 UTC
+    "#]],
+    );
+    let versions = vec![samples::entry("setting/motd", 812, "noon")];
+    let history = CatalogHistory { versions, cut: false, freshness: stale() };
+    let diff = CatalogDiff { from: 800, to: 812, changes: Vec::new(), freshness: stale() };
+    let conflicts = Catalog { entries: Vec::new(), freshness: stale(), ..samples::catalog() };
+    let marked = render::stale(stale().as_ref());
+    assert!(render::history(&history, TERMINAL).ends_with(&marked));
+    assert!(render::diff(&diff, TERMINAL).ends_with(&marked));
+    assert!(render::conflicts(&conflicts, TERMINAL).ends_with(&marked));
+    let comment = render::stale_comment(stale().as_ref());
+    assert!(comment.lines().count() > 1 && comment.lines().all(|line| line.starts_with("# ")));
+
+    // A node that never reached one since it started, and has only what was on its disk.
+    let started = Freshness {
+        reached_before: false,
+        newest_signed: false,
+        flock: None,
+        signed_by: None,
+        ..samples::stale()
+    };
+    shown(
+        &render::stale(Some(&started)),
+        &expect![[r#"
+        STALE: no master was reached since this agent started, 3 min 2 s ago;
+        this is what its disk had at index 812, stamp 7/00c0ffee,
+        where the last change is of 2026-09-21 14:12:20 UTC
+    "#]],
+    );
+    let empty = Freshness { index: 0, changed: None, ..started };
+    shown(
+        &render::stale(Some(&empty)),
+        &expect![[r#"
+        STALE: no master was reached since this agent started, 3 min 2 s ago;
+        this node has nothing of a catalog yet
+    "#]],
+    );
+    // A master is there, and what it signed last is on its way.
+    let behind = Freshness { stale: true, newest_signed: false, ..samples::freshness() };
+    shown(
+        &render::stale(Some(&behind)),
+        &expect![[r#"
+        STALE: web-1 signed a newer one 4.0 s ago that has not come yet;
+        this is what amber-finch said at index 812, stamp 7/00c0ffee,
+        where the last change is of 2026-09-21 14:12:20 UTC
+    "#]],
+    );
+    assert_eq!(render::stale(Some(&samples::freshness())), "");
+    // An agent that does not say is not called stale, and programs are told the same.
+    assert_eq!(render::stale(None), "");
+    let json = serde_json::to_value(one_entry(samples::stale())).unwrap();
+    assert_eq!((&json["key"], &json["freshness"]["stale"]), (&"setting/motd".into(), &true.into()));
+    let old: CatalogHistory = serde_json::from_str(r#"{"versions":[],"cut":false}"#).unwrap();
+    assert_eq!(old.freshness, None);
+}
+
 #[test]
 fn the_catalog_fits_a_terminal() {
     shown(
@@ -131,7 +220,7 @@ fn the_catalog_fits_a_terminal() {
     "#]],
     );
     shown(
-        &render::entry(&samples::entry("setting/motd", 812, "noon"), TERMINAL),
+        &render::entry(&one_entry(samples::freshness()), TERMINAL),
         &expect![[r#"
             entry     setting/motd
             revision  812 under 7/00c0ffee

@@ -9,15 +9,17 @@ mod shown;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use skep_base::NodeId;
 use skep_catalog::{
     Command, Expect, Granted, Invalid, Key, Kind, MAX_WHO_BYTES, Outcome, Payload, Stamp, Wish,
     Write, check, reapply,
 };
 use skep_control::api::{
-    Catalog, CatalogDiff, CatalogHistory, CatalogText, Code, DiffCatalog, EventKind, ReadCatalog,
-    Refusal, StartWave, Text, Wave, WriteCatalog, Written,
+    Catalog, CatalogDiff, CatalogHistory, CatalogText, Code, DiffCatalog, EventKind, Freshness,
+    ReadCatalog, Refusal, StartWave, Text, Wave, WriteCatalog, Written,
 };
 use skep_control::{Reply, Request};
+use skep_managers::Reach;
 use skep_node::Input;
 use tokio::task::JoinSet;
 
@@ -109,7 +111,7 @@ impl Spine {
             Request::CatalogDiff { query, reply } => reply.send(self.catalog_diff(query)),
             Request::CatalogExport(reply) => {
                 let text = skep_catalog::export(self.node.catalog().catalog());
-                reply.ok(CatalogText { text });
+                reply.ok(CatalogText { text, freshness: Some(self.freshness()) });
             }
             Request::WriteCatalog { write, reply } => match self.write_of(&write) {
                 Ok(write) => self.propose(vec![write], Waiting::Write(reply)).await,
@@ -128,21 +130,19 @@ impl Spine {
     }
 
     fn catalog(&self, query: &ReadCatalog) -> Result<Catalog, Refusal> {
-        let replica = self.node.catalog();
-        let catalog = replica.catalog();
-        let freshness = replica.freshness(self.clock.now());
-        let signed = freshness.head.filter(|_| freshness.current);
-        let under = signed.map_or_else(Stamp::default, |(_, head)| head.stamp);
+        let catalog = self.node.catalog().catalog();
+        let freshness = self.freshness();
         let wanted =
             |key: &Key| query.kind.as_ref().is_none_or(|kind| key.kind().to_string() == *kind);
         let entries = catalog.entries().into_iter().filter(|(key, _, _)| wanted(key));
         Ok(Catalog {
-            index: catalog.index(),
-            stamp: under.max(catalog.stamp()).to_string(),
+            index: freshness.index,
+            stamp: freshness.stamp.clone(),
             root: Text(catalog.root()),
-            current: freshness.current,
-            signed_by: freshness.head.and_then(|(owner, _)| self.name_of(owner).parse().ok()),
-            known_ms: millis(freshness.known_for),
+            current: !freshness.stale,
+            signed_by: freshness.signed_by.clone(),
+            known_ms: freshness.known_ms,
+            freshness: Some(freshness),
             entries: entries.map(|(key, version, _)| shown::entry(key, version)).collect(),
         })
     }
@@ -153,7 +153,8 @@ impl Spine {
             return Err(absent(&key));
         };
         let versions = slot.versions().iter().rev().map(|version| shown::entry(&key, version));
-        Ok(CatalogHistory { versions: versions.collect(), cut: slot.is_cut() })
+        let freshness = Some(self.freshness());
+        Ok(CatalogHistory { versions: versions.collect(), cut: slot.is_cut(), freshness })
     }
 
     fn catalog_diff(&self, query: DiffCatalog) -> Result<CatalogDiff, Refusal> {
@@ -164,7 +165,34 @@ impl Spine {
             return Err(Refusal::new(Code::Malformed, message).hint("give the earlier one first"));
         }
         let changes = catalog.diff(from, to).iter().map(shown::change).collect();
-        Ok(CatalogDiff { from, to, changes })
+        Ok(CatalogDiff { from, to, changes, freshness: Some(self.freshness()) })
+    }
+
+    /// How fresh is what this node shows of the catalog (DVM-17).
+    fn freshness(&self) -> Freshness {
+        let now = self.clock.now();
+        let replica = self.node.catalog();
+        let (catalog, known) = (replica.catalog(), replica.freshness(now));
+        let signed = known.head.filter(|_| known.current);
+        let under = signed.map_or_else(Stamp::default, |(_, head)| head.stamp);
+        let (master, unreached, reached_before) = match self.node.reach(now) {
+            Reach::Master(master) => (Some(master), None, true),
+            Reach::Nobody { since, before } => (None, Some(millis(now.since(since))), before),
+        };
+        let name = |node: NodeId| self.name_of(node).parse().ok();
+        Freshness {
+            stale: master.is_none() || !known.current,
+            master: master.and_then(name),
+            unreached_ms: unreached,
+            reached_before,
+            flock: self.node.management(now).flock.map(|flock| flock.name),
+            index: catalog.index(),
+            stamp: under.max(catalog.stamp()).to_string(),
+            newest_signed: known.current,
+            signed_by: known.head.and_then(|(owner, _)| name(owner)),
+            known_ms: millis(known.known_for),
+            changed: catalog.newest().map(|version| version.when),
+        }
     }
 
     /// What shall be written, checked.

@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use comfy_table::Color;
+use serde::Serialize;
 use skep_control::api::{
-    Authority, Catalog, CatalogChange, CatalogDiff, CatalogEntry, CatalogHistory, Field, Imported,
-    Management, Recovery, Split, Standing, Written,
+    Authority, Catalog, CatalogChange, CatalogDiff, CatalogEntry, CatalogHistory, Field, Freshness,
+    Imported, Management, Recovery, Split, Standing, Written,
 };
 
 use super::{Style, clean, count, facts, finish, names, right};
@@ -238,27 +239,73 @@ pub fn catalog(catalog: &Catalog, style: Style) -> String {
             style.cell(says(entry), None),
         ]);
     }
-    format!("{}\n{}\n", finish(table, &[0, 1]), freshness(catalog))
+    format!("{}\n{}", finish(table, &[0, 1]), freshness(catalog))
 }
 
 fn freshness(catalog: &Catalog) -> String {
-    let at = format!("index {}, stamp {}", catalog.index, catalog.stamp);
-    let signed = catalog.signed_by.as_ref();
-    match (catalog.current, signed) {
-        (true, Some(master)) => {
-            format!("{at}: as {master} signed it {} ago", human::span(catalog.known_ms))
-        }
-        (false, Some(master)) => format!(
-            "{at}: STALE, {master} signed a newer one {} ago that has not come yet",
-            human::span(catalog.known_ms)
-        ),
-        (_, None) => format!("{at}: no master has signed one since this agent started"),
+    let stale = stale(catalog.freshness.as_ref());
+    if !stale.is_empty() {
+        return stale;
     }
+    let at = format!("index {}, stamp {}", catalog.index, catalog.stamp);
+    match &catalog.signed_by {
+        Some(master) => {
+            format!("{at}: as {master} signed it {} ago\n", human::span(catalog.known_ms))
+        }
+        None => format!("{at}: no master has signed one since this agent started\n"),
+    }
+}
+
+/// Why what is shown may be old, and what it is; nothing where it is what the flock says now.
+#[must_use]
+pub fn stale(freshness: Option<&Freshness>) -> String {
+    let Some(fresh) = freshness.filter(|it| it.stale) else { return String::new() };
+    let why = match (fresh.unreached_ms, &fresh.signed_by) {
+        (Some(since), _) if fresh.reached_before => {
+            format!("no master is reached since {}", human::span(since))
+        }
+        (Some(since), _) => {
+            format!("no master was reached since this agent started, {} ago", human::span(since))
+        }
+        (None, Some(master)) if !fresh.newest_signed => {
+            let known = human::span(fresh.known_ms);
+            format!("{master} signed a newer one {known} ago that has not come yet")
+        }
+        (None, _) => "no master has signed one since this agent started".to_owned(),
+    };
+    if fresh.index == 0 {
+        return format!("STALE: {why};\nthis node has nothing of a catalog yet\n");
+    }
+    let signed = || fresh.signed_by.as_ref().map(ToString::to_string);
+    let who = fresh.flock.clone().or_else(signed);
+    let said = who.map_or_else(|| "its disk had".to_owned(), |who| format!("{} said", clean(&who)));
+    let (index, stamp) = (fresh.index, clean(&fresh.stamp));
+    let changed = fresh.changed.map_or_else(String::new, |at| {
+        format!(",\nwhere the last change is of {}", human::moment(at))
+    });
+    format!("STALE: {why};\nthis is what {said} at index {index}, stamp {stamp}{changed}\n")
+}
+
+/// The same as comments of a file.
+#[must_use]
+pub fn stale_comment(freshness: Option<&Freshness>) -> String {
+    stale(freshness).lines().map(|line| format!("# {line}\n")).collect()
+}
+
+/// An entry, and how fresh that is.
+#[derive(Clone, Debug, Serialize)]
+pub struct OneEntry {
+    /// What it says.
+    #[serde(flatten)]
+    pub entry: CatalogEntry,
+    /// Nothing from an agent that does not say.
+    pub freshness: Option<Freshness>,
 }
 
 /// One entry.
 #[must_use]
-pub fn entry(entry: &CatalogEntry, style: Style) -> String {
+pub fn entry(one: &OneEntry, style: Style) -> String {
+    let entry = &one.entry;
     let mut rows = vec![
         ("entry", entry.key.clone()),
         ("revision", format!("{} under {}", entry.revision, entry.stamp)),
@@ -270,7 +317,7 @@ pub fn entry(entry: &CatalogEntry, style: Style) -> String {
     let fields: Vec<(String, String)> =
         entry.fields.iter().map(|(name, field)| (name.clone(), value(field))).collect();
     rows.extend(fields.iter().map(|(name, value)| (name.as_str(), value.clone())));
-    facts(style, &rows)
+    facts(style, &rows) + &stale(one.freshness.as_ref())
 }
 
 /// What an entry said, the newest first.
@@ -289,7 +336,7 @@ pub fn history(history: &CatalogHistory, style: Style) -> String {
     if history.cut {
         text.push_str("older versions were let go\n");
     }
-    text
+    text + &stale(history.freshness.as_ref())
 }
 
 /// What changed.
@@ -309,23 +356,24 @@ pub fn diff(diff: &CatalogDiff, _: Style) -> String {
         }
     }
     if text.is_empty() {
-        return format!("nothing changed between index {} and index {}\n", diff.from, diff.to);
+        text = format!("nothing changed between index {} and index {}\n", diff.from, diff.to);
     }
-    text
+    text + &stale(diff.freshness.as_ref())
 }
 
 /// What merges left to decide.
 #[must_use]
-pub fn conflicts(entries: &[CatalogEntry], style: Style) -> String {
+pub fn conflicts(catalog: &Catalog, style: Style) -> String {
+    let (entries, stale) = (&catalog.entries, stale(catalog.freshness.as_ref()));
     if entries.is_empty() {
-        return "no merge left anything to decide\n".to_owned();
+        return "no merge left anything to decide\n".to_owned() + &stale;
     }
     let mut table = style.table(&["name", "wanted"]);
     for entry in entries {
         let name = entry.key.split_once('/').map_or(entry.key.as_str(), |(_, name)| name);
         table.add_row(vec![style.cell(name, None), style.cell(says(entry), None)]);
     }
-    finish(table, &[0])
+    finish(table, &[0]) + &stale
 }
 
 /// What became of a write.

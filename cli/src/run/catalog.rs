@@ -18,8 +18,9 @@ pub(super) async fn catalog(verb: CatalogVerb, screen: &mut Screen<'_>) -> anyho
                 Some(key) => {
                     let history = client.catalog_entry(&key).await?;
                     let newest = history.versions.into_iter().next().filter(|it| !it.removed);
-                    let Some(newest) = newest else { bail!("{key} was removed") };
-                    screen.answer(args.json, &newest, render::entry)?;
+                    let Some(entry) = newest else { bail!("{key} was removed") };
+                    let one = render::OneEntry { entry, freshness: history.freshness };
+                    screen.answer(args.json, &one, render::entry)?;
                 }
                 None => {
                     let catalog = client.catalog(args.kind.as_deref()).await?;
@@ -43,10 +44,15 @@ pub(super) async fn catalog(verb: CatalogVerb, screen: &mut Screen<'_>) -> anyho
             screen.answer(args.json, &diff, render::diff)?;
         }
         CatalogVerb::Export(args) => {
-            let text = connect(&args.socket).await?.catalog_export().await?.text;
+            let export = connect(&args.socket).await?.catalog_export().await?;
+            let freshness = export.freshness.as_ref();
+            let text = render::stale_comment(freshness) + &export.text;
             match args.file {
-                Some(file) => std::fs::write(&file, text)
-                    .with_context(|| format!("cannot write {}", file.display()))?,
+                Some(file) => {
+                    std::fs::write(&file, text)
+                        .with_context(|| format!("cannot write {}", file.display()))?;
+                    screen.text(&render::stale(freshness))?;
+                }
                 None => screen.text(&text)?,
             }
         }
@@ -71,8 +77,8 @@ pub(super) async fn catalog(verb: CatalogVerb, screen: &mut Screen<'_>) -> anyho
                 }
                 None => {
                     let catalog = client.catalog(Some("conflict")).await?;
-                    screen.answer(args.json, &catalog.entries, |entries, style| {
-                        render::conflicts(entries, style)
+                    screen.answer(args.json, &catalog.entries, |_, style| {
+                        render::conflicts(&catalog, style)
                     })?;
                 }
             }

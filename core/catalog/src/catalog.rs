@@ -453,6 +453,13 @@ impl Catalog {
             .collect()
     }
 
+    /// The version that was written last, of whatever entry.
+    #[must_use]
+    pub fn newest(&self) -> Option<&Version> {
+        let slots = self.buckets.iter().flat_map(|bucket| bucket.slots.values());
+        slots.filter_map(|(slot, _)| slot.newest()).max_by_key(|version| version.revision)
+    }
+
     /// What an entry said after the command at `index`.
     #[must_use]
     pub fn at(&self, key: &Key, index: u64) -> Seen<'_> {

@@ -61,6 +61,7 @@ mod outcast;
 mod plant;
 mod proof;
 mod pump;
+mod reach;
 mod resources;
 mod roll;
 mod solitude;
@@ -88,6 +89,7 @@ pub use id::{
 };
 pub use machine::{Managers, Me};
 pub use message::{MAX_MESSAGE_BYTES, is_announcement, is_message, samples};
+pub use reach::Reach;
 pub use resources::{Counters, Gauge, LinkCounters, Parts, USUAL_RESOURCES};
 pub use stored::{CorruptStore, Cut, ImageChange, Kept, Restored, StoredEntry, Write, can_read};
 pub use view::{Authority, FlockView, OtherFlock, Part, RosterView, Seen, View, Wait, Waiting};

@@ -21,6 +21,7 @@ use crate::master::Mastership;
 use crate::merge::{Giver, Question};
 use crate::message::{Claim, Engine as Packet, EngineBody, MAX_NAMED, Message};
 use crate::proof::Proofs;
+use crate::reach::Reached;
 use crate::solitude::Alone;
 use crate::stored::{CorruptStore, Restored, State, Write};
 use crate::strict::Given;
@@ -134,6 +135,7 @@ pub struct Managers {
     pub(crate) alone: Option<Alone>,
     /// Since when a node of the roster is on hold by an operator's word, as far as this life knows.
     pub(crate) held_since: BTreeMap<NodeId, Time>,
+    pub(crate) reached: Reached,
 }
 
 impl Managers {
@@ -208,6 +210,7 @@ impl Managers {
             proofs: Proofs::default(),
             alone: None,
             held_since: BTreeMap::new(),
+            reached: Reached::nobody(now),
         };
         managers.recall_leases(now);
         Ok(managers)
@@ -583,6 +586,7 @@ impl Managers {
         }
         self.tell_role(now, out);
         self.announce(now, out);
+        self.look_who_is_reached(now);
     }
 
     fn duties(&mut self, now: Time, out: &mut Outbox<Output>) {

@@ -7,6 +7,7 @@ mod founding;
 mod meet;
 mod net;
 mod operator;
+mod reach;
 mod roll;
 mod seeds;
 mod solitude;

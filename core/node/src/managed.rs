@@ -10,7 +10,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use skep_base::{NodeId, Outbox, Time};
 use skep_catalog::{Catalog, Foreign, Origin, Place, Stamp};
-use skep_managers::{Down, Eligibility, ForkId, Managers, Parts, Role, USUAL_RESOURCES, View};
+use skep_managers::{
+    Down, Eligibility, ForkId, Managers, Parts, Reach, Role, USUAL_RESOURCES, View,
+};
 use skep_membership::{DialFailure, DialId, DownReason, Goodbye};
 use skep_records::kind as record;
 use skep_wire::{decode, encode, kind};
@@ -119,6 +121,10 @@ impl Managed {
 
     pub(crate) fn view(&self, now: Time) -> View {
         self.managers.status(now)
+    }
+
+    pub(crate) fn reach(&self, now: Time) -> Reach {
+        self.managers.reach(now)
     }
 
     pub(crate) fn undecided(&self) -> Vec<Bytes> {

@@ -379,6 +379,12 @@ impl Node {
         self.managed.view(now)
     }
 
+    /// Whether this node reaches a master of its flock now.
+    #[must_use]
+    pub fn reach(&self, now: Time) -> skep_managers::Reach {
+        self.managed.reach(now)
+    }
+
     /// What this node has in its managers' log and not in its catalog.
     #[must_use]
     pub fn undecided(&self) -> Vec<Bytes> {

@@ -21,9 +21,9 @@ mod topology;
 
 pub use catalog::{
     Absence, Authority, Catalog, CatalogChange, CatalogDiff, CatalogEntry, CatalogHistory,
-    CatalogText, DiffCatalog, Field, ImportCatalog, Imported, MAX_IMPORT_BYTES, ManageFlock,
-    Management, OtherFlock, ReadCatalog, Recovery, Seen, Spare, Split, Standing, SyncMember,
-    WriteCatalog, Written,
+    CatalogText, DiffCatalog, Field, Freshness, ImportCatalog, Imported, MAX_IMPORT_BYTES,
+    ManageFlock, Management, OtherFlock, ReadCatalog, Recovery, Seen, Spare, Split, Standing,
+    SyncMember, WriteCatalog, Written,
 };
 pub use event::{Event, EventKind, ReadEvents};
 pub use flood::{

@@ -56,6 +56,37 @@ pub struct ReadCatalog {
     pub kind: Option<String>,
 }
 
+/// How fresh is what a node shows of the catalog: a part of every answer about it.
+///
+/// Every node answers from its own copy. That is what the flock says now where the node reaches
+/// its master; elsewhere it is what the flock said once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Freshness {
+    /// Whether it may be old: no master is reached, or one signed what has not come yet.
+    pub stale: bool,
+    /// The master that the node reaches; nothing where it reaches none, as semi-masters, holding and
+    /// retired managers do not.
+    pub master: Option<NodeName>,
+    /// For how long it has reached none, in milliseconds.
+    pub unreached_ms: Option<u64>,
+    /// Whether it had reached one before that, since its agent started.
+    pub reached_before: bool,
+    /// The flock that the node is of, where it knows.
+    pub flock: Option<String>,
+    /// What is shown is so after this command.
+    pub index: u64,
+    /// Under which mastership.
+    pub stamp: String,
+    /// Whether it is the newest that the node knows a master to have signed.
+    pub newest_signed: bool,
+    /// Who signed that.
+    pub signed_by: Option<NodeName>,
+    /// For how long that has been known, in milliseconds.
+    pub known_ms: u64,
+    /// When an entry was written last, by its author's clock; nothing where none ever was.
+    pub changed: Option<WallTime>,
+}
+
 /// `GET /v1/catalog`: the entries, and how fresh they are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Catalog {
@@ -65,12 +96,16 @@ pub struct Catalog {
     pub stamp: String,
     /// Digest of all that is in it: equal wherever the catalog is equal.
     pub root: Text<skep_base::Digest>,
-    /// Whether it is the newest that this node knows a master to have signed.
+    /// Whether it is the newest that this node knows a master to have signed, and a master is
+    /// reached now: the opposite of [`Freshness::stale`].
     pub current: bool,
     /// Who signed that.
     pub signed_by: Option<NodeName>,
     /// For how long it has been known, in milliseconds.
     pub known_ms: u64,
+    /// Whether it may be old, and since when; nothing from an agent that does not say.
+    #[serde(default)]
+    pub freshness: Option<Freshness>,
     /// By key.
     pub entries: Vec<CatalogEntry>,
 }
@@ -82,6 +117,9 @@ pub struct CatalogHistory {
     pub versions: Vec<CatalogEntry>,
     /// Whether older ones were let go.
     pub cut: bool,
+    /// How fresh that is; nothing from an agent that does not say.
+    #[serde(default)]
+    pub freshness: Option<Freshness>,
 }
 
 /// Query of `GET /v1/catalog-diff`.
@@ -118,6 +156,9 @@ pub struct CatalogDiff {
     pub to: u64,
     /// By key.
     pub changes: Vec<CatalogChange>,
+    /// How fresh that is; nothing from an agent that does not say.
+    #[serde(default)]
+    pub freshness: Option<Freshness>,
 }
 
 /// `POST /v1/catalog`: what an entry shall say.
@@ -154,6 +195,9 @@ pub struct Written {
 pub struct CatalogText {
     /// TOML.
     pub text: String,
+    /// How fresh that is; nothing from an agent that does not say.
+    #[serde(default)]
+    pub freshness: Option<Freshness>,
 }
 
 /// Query of `POST /v1/catalog-import`.

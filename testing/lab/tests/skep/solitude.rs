@@ -53,6 +53,7 @@ fn solitude_a_backup_that_meets_nobody_retires_with_what_it_has_and_comes_back()
     // It shows what it has, and decides nothing.
     until_shown(&bloc, &[alone], &[("before".to_owned(), 1)])?;
     ensure!(management(alone)?["master"].is_null(), "it names a master");
+    says_that_it_may_be_old(alone)?;
     let (_, others) = apart(&nodes, &lone)?;
     until_managed(&bloc, &others, 2)?;
     set(others[0], "meanwhile", 1)?;
@@ -64,8 +65,38 @@ fn solitude_a_backup_that_meets_nobody_retires_with_what_it_has_and_comes_back()
     until_shown(&bloc, &all, &[("before".to_owned(), 1), ("meanwhile".to_owned(), 1)])?;
     let said = problems(alone)?;
     ensure!(!said.contains("met no eligible node"), "its problems are {said}");
+    bloc.lab.wait_until("what it shows is what the flock says", PATIENCE, || {
+        let read = alone.ask(&["catalog", "get"])?;
+        let fresh = &read["freshness"];
+        ensure!(read["current"] == true && fresh["stale"] == false, "it says {fresh}");
+        ensure!(!fresh["master"].is_null(), "it says {fresh}");
+        Ok(())
+    })?;
     timeline.gather(&nodes);
     ensure!(timeline.tells("it retires"), "nobody noted it");
+    Ok(())
+}
+
+/// Whatever is read of the catalog there is marked stale, for people and for programs (DVM-17).
+fn says_that_it_may_be_old(alone: &Node) -> Result<()> {
+    let read = alone.ask(&["catalog", "get"])?;
+    let fresh = &read["freshness"];
+    ensure!(read["current"] == false && fresh["stale"] == true, "it says {fresh}");
+    ensure!(fresh["master"].is_null(), "it says {fresh}");
+    ensure!(fresh["unreached_ms"].as_u64() > Some(0), "it says {fresh}");
+    let entry = alone.ask(&["catalog", "get", "setting/before"])?;
+    ensure!(entry["freshness"]["stale"] == true, "it says {entry}");
+    let reads: [&[&str]; 5] = [
+        &["catalog", "get"],
+        &["catalog", "get", "setting/before"],
+        &["catalog", "history", "setting/before"],
+        &["catalog", "diff", "0"],
+        &["catalog", "export"],
+    ];
+    for read in reads {
+        let said = alone.skep(read).run()?;
+        ensure!(said.contains("STALE: no master was reached since this agent"), "it says {said}");
+    }
     Ok(())
 }
 
