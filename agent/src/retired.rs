@@ -112,7 +112,7 @@ fn sync(dir: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use skep_base::WallTime;
-    use skep_catalog::{Command, Expect, Field, Fields, Payload, Stamp};
+    use skep_catalog::{Command, Expect, Field, Fields, Kind, Payload, Stamp};
 
     use super::*;
 
@@ -120,7 +120,7 @@ mod tests {
         let mut fields = Fields::new();
         fields.set("value", Field::Text(name.to_owned())).unwrap();
         let key = format!("setting/{name}").parse().unwrap();
-        let put = Some(Payload::of(&fields));
+        let put = Some(Payload::of(Kind::SETTING, &fields));
         let write = skep_catalog::Write { key, expect: Expect::Anything, put };
         Command::one("a".into(), WallTime::default(), write).to_bytes().unwrap()
     }

@@ -6,13 +6,14 @@ use std::ops::Range;
 
 use skep_base::WallTime;
 use skep_catalog::{
-    Catalog, Expect, Field, Fields, Key, Kind, MAX_BODY_BYTES, Payload, Write, in_commands,
+    Catalog, Expect, FIRST_SCHEMA, Field, Fields, Key, Kind, MAX_BODY_BYTES, Payload, Write,
+    in_commands, upgrade,
 };
 use skep_control::Reply;
 use skep_control::api::{Code, ImportCatalog, Imported, Refusal};
 use toml::Spanned;
 
-use super::well_formed;
+use super::{refusal_of, well_formed};
 
 /// Tables by kind and name, each of which is an entry.
 type File = BTreeMap<Spanned<String>, BTreeMap<Spanned<String>, Table>>;
@@ -50,6 +51,9 @@ impl Import {
             if live.is_some_and(|(_, said)| said == payload) {
                 done.same += 1;
                 continue;
+            }
+            if let Some(outdated) = catalog.outdated(key, payload) {
+                return Err(refusal_of(&outdated));
             }
             let expect = live.map_or(Expect::Absent, |(now, _)| Expect::Revision(now.revision));
             writes.push(Write { key: key.clone(), expect, put: Some(payload.clone()) });
@@ -147,7 +151,7 @@ fn payload(text: &str, key: &Key, at: Range<usize>, table: &Table) -> Result<Pay
         table.iter().find(|(name, _)| name.as_ref() == wanted).map(|(_, value)| value)
     };
     let schema = match named("Schema").map(|value| (value.span(), value.as_ref())) {
-        None => skep_catalog::SCHEMA,
+        None => FIRST_SCHEMA,
         Some((_, toml::Value::Integer(number))) if u16::try_from(*number).is_ok() => {
             u16::try_from(*number).unwrap_or_default()
         }
@@ -183,8 +187,9 @@ fn payload(text: &str, key: &Key, at: Range<usize>, table: &Table) -> Result<Pay
         return Err(wrong(text, Some(at), &what, None));
     }
     let known = Kind::writable().any(|(kind, _)| kind == key.kind());
-    if known && schema == skep_catalog::SCHEMA {
-        well_formed(key, &fields).map_err(|invalid| {
+    // What a newer build wrote is taken as it is.
+    if let Some(newest) = upgrade(key.kind(), schema, fields).filter(|_| known) {
+        well_formed(key, &newest).map_err(|invalid| {
             let field = invalid.what.split(':').next().unwrap_or_default();
             let span = table.keys().find(|name| name.as_ref() == field).map(Spanned::span);
             wrong(text, span.or(Some(at)), &invalid.to_string(), Some(invalid.hint))
@@ -243,10 +248,10 @@ mod tests {
         fields.set("about", Field::Text("the \"web\"\n\u{7}".into())).unwrap();
         fields.set("connectivity", Field::Number(3)).unwrap();
         fields.set("members", Field::List(vec!["a".into(), "b".into()])).unwrap();
-        put("group/web", Payload::of(&fields));
+        put("group/web", Payload::of(Kind::GROUP, &fields));
         let mut value = Fields::new();
         value.set("value", Field::Flag(true)).unwrap();
-        put("setting/a.b_c", Payload::of(&value));
+        put("setting/a.b_c", Payload::of(Kind::SETTING, &value));
         put("kind-77/x", Payload { schema: 4, body: vec![0xff, 0].into() });
         catalog
     }
@@ -286,6 +291,23 @@ mod tests {
         let how = ImportCatalog { replace: true, dry_run: false };
         let catalog = applied(filled(), Import::plan(&filled(), how, file.as_bytes()).unwrap());
         assert_eq!(catalog.entries().len(), 1);
+    }
+
+    #[test]
+    fn a_file_that_knows_less_than_an_entry_says_is_refused_whole() {
+        let file = "[setting.new]\nvalue = 1\n[kind-77.x]\nSchema = 3\nBytes = \"00\"\n";
+        for dry_run in [false, true] {
+            let how = ImportCatalog { replace: true, dry_run };
+            let Err(refusal) = Import::plan(&filled(), how, file.as_bytes()) else {
+                panic!("it is taken");
+            };
+            assert!(refusal.message.contains("kind-77/x was written in schema 4"), "{refusal:?}");
+            assert!(refusal.hint.unwrap().contains("skep catalog rm kind-77/x"));
+        }
+        // One that says the same, or more, is taken.
+        let newer = "[kind-77.x]\nSchema = 5\nBytes = \"00\"\n";
+        let plan = Import::plan(&filled(), ImportCatalog::default(), newer.as_bytes()).unwrap();
+        assert_eq!(plan.commands.len(), 1);
     }
 
     #[test]

@@ -212,6 +212,12 @@ impl Spine {
         if key.kind() == Kind::TARGET && put.is_some() {
             self.may_add_target(&key)?;
         }
+        // The master looks again: what is here may be older than what it has.
+        let outdated =
+            put.as_ref().and_then(|put| self.node.catalog().catalog().outdated(&key, put));
+        if let Some(outdated) = outdated {
+            return Err(refusal_of(&outdated));
+        }
         let expect = match (write.new, write.revision) {
             (true, _) => Expect::Absent,
             (false, Some(revision)) => Expect::Revision(revision),
@@ -393,11 +399,25 @@ fn happened(outcome: Outcome) -> Result<Vec<Key>, Refusal> {
             Err(Refusal::new(Code::Conflict, message)
                 .hint(format!("look at it with `skep catalog get {key}`, and decide again")))
         }
-        Outcome::Refused(refusal) => Err(Refusal::new(Code::Refused, refusal.to_string())),
+        Outcome::Refused(refusal) => Err(refusal_of(&refusal)),
         Outcome::Skipped => {
             let message = "the command was decided, and what came of it is not known here";
             Err(Refusal::new(Code::Internal, message).hint("look with `skep catalog get`"))
         }
+    }
+}
+
+/// Why a write cannot happen, and what to do.
+fn refusal_of(why: &skep_catalog::Refusal) -> Refusal {
+    let refusal = Refusal::new(Code::Refused, why.to_string());
+    match why {
+        skep_catalog::Refusal::Schema { key, .. } => refusal.hint(format!(
+            "update this node's skep, or set it on a node that is newer; where its newer meaning \
+             is not wanted any more, `skep catalog rm {key}` first"
+        )),
+        skep_catalog::Refusal::Malformed
+        | skep_catalog::Refusal::Absent { .. }
+        | skep_catalog::Refusal::Full => refusal,
     }
 }
 
@@ -435,5 +455,5 @@ pub(crate) fn payload(
     }
     well_formed(key, &all)
         .map_err(|invalid| Refusal::new(Code::Refused, invalid.to_string()).hint(invalid.hint))?;
-    Ok(Payload::of(&all))
+    Ok(Payload::of(key.kind(), &all))
 }

@@ -142,7 +142,7 @@ pub(super) fn write_catalog(dir: &Path, body: &[u8]) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use skep_catalog::{Command, Expect, Field, Fields, Origin, Payload, Stamp};
+    use skep_catalog::{Command, Expect, Field, Fields, Kind, Origin, Payload, Stamp};
 
     use super::*;
 
@@ -150,7 +150,7 @@ mod tests {
         let mut fields = Fields::new();
         fields.set("value", Field::Number(1)).unwrap();
         let key = "setting/a".parse().unwrap();
-        let put = Some(Payload::of(&fields));
+        let put = Some(Payload::of(Kind::SETTING, &fields));
         let write = skep_catalog::Write { key, expect: Expect::Absent, put };
         let command = Command::one("a".into(), WallTime::default(), write).to_bytes().unwrap();
         let mut catalog = Catalog::new();

@@ -39,7 +39,7 @@ pub(super) fn payload(notice: &Notice) -> Payload {
             tracing::error!(%error, "a field of an incident");
         }
     }
-    Payload::of(&all)
+    Payload::of(Kind::NOTICE, &all)
 }
 
 /// What an entry of the catalog is to the desk.
@@ -60,7 +60,7 @@ pub(super) fn read(key: &Key, payload: &Payload) -> Option<Entry> {
 }
 
 fn said(incident: &Incident, payload: &Payload) -> Option<Notice> {
-    let fields = payload.fields()?;
+    let fields = payload.read(Kind::NOTICE)?;
     let text = |name: &str| match fields.get(name) {
         Some(Field::Text(text)) if text.len() <= MAX_TEXT_BYTES => Some(text.clone()),
         _ => None,
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn what_a_newer_build_or_a_hand_wrote_is_no_incident() {
         let key = |name: &str| Key::new(Kind::NOTICE, name).unwrap();
-        let body = Payload::of(&Fields::new());
+        let body = Payload::of(Kind::NOTICE, &Fields::new());
         let incident = Incident::new(What::OnHold, "web-1");
         assert_eq!(read(&key("on-hold.web-1"), &body), Some(Entry::Unreadable(incident)));
         assert_eq!(read(&key("on-fire.web-1"), &body), None);

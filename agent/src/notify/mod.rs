@@ -286,7 +286,7 @@ impl Spine {
     fn target_entries(&self) -> impl Iterator<Item = (&Key, Option<Fields>)> {
         let entries = self.node.catalog().catalog().entries().into_iter();
         let targets = entries.filter(|(key, ..)| key.kind() == Kind::TARGET);
-        targets.map(|(key, _, payload)| (key, payload.fields()))
+        targets.map(|(key, _, payload)| (key, payload.read(Kind::TARGET)))
     }
 
     /// Whether one target more may be written into the catalog.

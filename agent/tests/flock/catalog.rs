@@ -168,11 +168,40 @@ fn an_entry_is_set_on_conditions_watched_compared_and_its_history_kept() {
     let again = set(&agent, &["value=0", "--new"]);
     watch.sees(removed["index"].as_u64().unwrap());
     watch.sees(again);
-    let last = (1..10).map(|n| set(&agent, &[&format!("value={n}")])).last().unwrap();
+    let last = (1..10).fold(again, |_, n| set(&agent, &[&format!("value={n}")]));
     let history = agent.ask(&["catalog", "history", MOTD]);
     assert_eq!((&history["cut"], history["versions"].as_array().unwrap().len()), (&json!(true), 8));
     let lost = done(&agent.skep(&["catalog", "diff", &from, &last.to_string()]));
     assert!(lost.contains(&format!("- {MOTD} (not kept any more)\n+ {MOTD} value=9")), "{lost}");
+}
+
+#[test]
+fn what_a_newer_build_wrote_is_shown_and_exported_and_not_overwritten() {
+    let bloc = Bloc::new();
+    let mut agent = bloc.agent("a-1", "30d", &[], "");
+    agent.start();
+    agent.until("it is master", || masters_itself(&agent));
+    let newer = "[setting.motd]\nSchema = 7\nvalue = \"back\"\nuntil = 12\n";
+    let file = agent.dir.join("newer.toml");
+    fs::write(&file, newer).unwrap();
+    let import = ["catalog", "import", file.to_str().unwrap()];
+    done(&agent.skep(&import));
+
+    let reason = ["was written in schema 7", "would lose", "update this node's skep"];
+    refused(&agent.skep(&["catalog", "set", MOTD, "value=gone"]), &reason);
+    let revision = motd(&agent).1.to_string();
+    let set = ["catalog", "set", MOTD, "value=gone", "--if-revision", &revision];
+    refused(&agent.skep(&set), &reason);
+    fs::write(&file, "[setting.motd]\nvalue = \"gone\"\n").unwrap();
+    refused(&agent.skep(&import), &reason);
+    let entry = agent.ask(&["catalog", "get", MOTD]);
+    assert_eq!((&entry["schema"], &entry["fields"]["until"]), (&json!(7), &json!(12)), "{entry}");
+    let export = done(&agent.skep(&["catalog", "export"]));
+    assert!(export.contains("Schema = 7\nuntil = 12\nvalue = \"back\"\n"), "{export}");
+
+    done(&agent.skep(&["catalog", "rm", MOTD]));
+    done(&agent.skep(&["catalog", "set", MOTD, "value=again"]));
+    assert_eq!(agent.ask(&["catalog", "get", MOTD])["schema"], 1);
 }
 
 #[test]

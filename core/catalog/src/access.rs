@@ -41,11 +41,12 @@ impl Rules {
     #[must_use]
     pub fn of(catalog: &Catalog) -> Self {
         let rules = catalog.entries().into_iter().filter(|(key, ..)| key.kind() == Kind::RULE);
-        let read = rules.filter_map(|(key, _, payload)| match check(key, &payload.fields()?) {
-            Ok(Value::Rule(rule)) => Some(rule),
-            Ok(Value::Group(_) | Value::Expelled(_) | Value::Setting(_) | Value::Target(_))
-            | Err(_) => None,
-        });
+        let read =
+            rules.filter_map(|(key, _, payload)| match check(key, &payload.read(Kind::RULE)?) {
+                Ok(Value::Rule(rule)) => Some(rule),
+                Ok(Value::Group(_) | Value::Expelled(_) | Value::Setting(_) | Value::Target(_))
+                | Err(_) => None,
+            });
         Self(read.collect())
     }
 
@@ -121,7 +122,7 @@ impl Catalog {
         let Ok(key) = Key::new(Kind::EXPELLED, node.as_str()) else { return false };
         let Some((_, payload)) = self.live(&key) else { return false };
         // What a newer build wrote about it is no reason to let it in.
-        let Some(fields) = payload.fields() else { return true };
+        let Some(fields) = payload.read(Kind::EXPELLED) else { return true };
         match check(&key, &fields) {
             Ok(Value::Expelled(expelled)) => {
                 expelled.certificate.is_none_or(|only| certificate == Some(&only))
@@ -146,7 +147,7 @@ mod tests {
         for (name, field) in fields {
             all.set(name, field.clone()).unwrap();
         }
-        let put = Some(Payload::of(&all));
+        let put = Some(Payload::of(key(name).kind(), &all));
         check(&key(name), &all).unwrap();
         let write = Write { key: key(name), expect: Expect::Anything, put };
         let index = catalog.index() + 1;
@@ -198,6 +199,30 @@ mod tests {
         assert!(may(&catalog, "web-9", &["operator"], &order));
         rule(&mut catalog, "rule/flock", &["*"], &["flock"], &[]);
         assert!(may(&catalog, "web-1", &[], &order));
+    }
+
+    #[test]
+    fn what_a_newer_build_wrote_permits_nothing_forbids_nothing_and_still_expels() {
+        let mut catalog = Catalog::new();
+        rule(&mut catalog, "rule/admins", &["ops-1"], &["catalog"], &[]);
+        let reason = ("reason", Field::Text("stolen".into()));
+        put(
+            &mut catalog,
+            "expelled/web-9",
+            &[reason, ("certificate", Field::Text("0".repeat(64)))],
+        );
+        let (web, set) = ("web-9".parse().unwrap(), sets("setting/motd"));
+        let other = Digest::of(b"other");
+        assert!(!may(&catalog, "web-1", &[], &set) && !catalog.expels(&web, Some(&other)));
+        for name in ["rule/admins", "expelled/web-9"] {
+            let (_, payload) = catalog.live(&key(name)).unwrap();
+            let newer = Payload { schema: payload.schema + 1, ..payload.clone() };
+            let write = Write { key: key(name), expect: Expect::Anything, put: Some(newer) };
+            let index = catalog.index() + 1;
+            catalog.apply(index, STAMP, Origin::Own, &command(vec![write]));
+        }
+        assert!(may(&catalog, "web-1", &[], &set), "what it says is not known here");
+        assert!(catalog.expels(&web, Some(&other)), "whatever it says");
     }
 
     #[test]

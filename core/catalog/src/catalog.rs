@@ -104,6 +104,19 @@ pub enum Refusal {
         MAX_CATALOG_BYTES >> 20
     )]
     Full,
+    /// It would be written anew by a build that does not know all that it says.
+    #[error(
+        "{key} was written in schema {has} by a newer build, and in schema {writes} would lose \
+         what is new there"
+    )]
+    Schema {
+        /// What.
+        key: Key,
+        /// The schema of what it says.
+        has: u16,
+        /// That of what was to be written.
+        writes: u16,
+    },
 }
 
 /// What an entry said at an index.
@@ -261,6 +274,9 @@ impl Catalog {
             return Outcome::Refused(Refusal::Malformed);
         };
         if let Origin::Foreign(foreign) = origin {
+            if self.was_outdated(&foreign, &command) {
+                return Outcome::Skipped;
+            }
             return self.absorb((index, stamp), foreign, command);
         }
         if let Some(outcome) = self.judge(&command) {
@@ -303,8 +319,20 @@ impl Catalog {
             if put.is_none() && found.is_none() {
                 return Some(Outcome::Refused(Refusal::Absent { key: key.clone() }));
             }
+            if let Some(outdated) = put.as_ref().and_then(|put| self.outdated(key, put)) {
+                return Some(Outcome::Refused(outdated));
+            }
         }
         (!self.has_room(command)).then_some(Outcome::Refused(Refusal::Full))
+    }
+
+    /// Why `put` may not be written over what an entry says: it is of an older schema, so its
+    /// author does not know all that the entry says. Removing it is another thing.
+    #[must_use]
+    pub fn outdated(&self, key: &Key, put: &Payload) -> Option<Refusal> {
+        let (_, said) = self.live(key)?;
+        let (has, writes) = (said.schema, put.schema);
+        (writes < has).then(|| Refusal::Schema { key: key.clone(), has, writes })
     }
 
     /// Whether there is room for what a command puts. What only removes needs none.

@@ -10,6 +10,7 @@ use skep_wire::{Malformed, decode, encode};
 
 use crate::fields::Fields;
 use crate::key::{Key, Kind};
+use crate::schema::{newest_schema, upgrade};
 
 /// Longest body of one entry: 10 MiB belong in an image or a file, not in every node's memory.
 pub const MAX_BODY_BYTES: usize = 16 * 1024;
@@ -37,16 +38,24 @@ pub struct Payload {
 }
 
 impl Payload {
-    /// `fields`, as this build lays them out.
+    /// `fields` of an entry of this kind, in the newest schema that this build knows of it.
     #[must_use]
-    pub fn of(fields: &Fields) -> Self {
-        Self { schema: crate::value::SCHEMA, body: fields.to_body().into() }
+    pub fn of(kind: Kind, fields: &Fields) -> Self {
+        Self { schema: newest_schema(kind), body: fields.to_body().into() }
     }
 
-    /// The fields, where the body has any.
+    /// The fields as they were written, in whatever schema, where the body has any: to be shown,
+    /// compared and exported. Who acts on them calls [`Payload::read`].
     #[must_use]
     pub fn fields(&self) -> Option<Fields> {
         Fields::from_body(&self.body).ok()
+    }
+
+    /// The fields as the newest schema of the kind has them; nothing where a newer build wrote
+    /// them, or where there are none.
+    #[must_use]
+    pub fn read(&self, kind: Kind) -> Option<Fields> {
+        upgrade(kind, self.schema, self.fields()?)
     }
 }
 

@@ -19,10 +19,11 @@
 //!
 //! Entries keep their last few versions with who wrote them and when, for people; the revision is
 //! what counts. An entry of a kind or schema that a node does not know is kept, digested and
-//! relayed as the bytes that came, and not interpreted. When two flocks merge, the commands of the
-//! one that does not lead are applied to the other's catalog, each entry compared three ways with
-//! the fork point ([`Origin::Foreign`]); what contradicts becomes an entry of the conflict log,
-//! which one command applies again (DVM-27, BLOC-19).
+//! relayed as the bytes that came, and not interpreted; nor can a build that does not know it set
+//! it anew. One of an older schema is read as the newest ([`upgrade`]). When two flocks merge, the
+//! commands of the one that does not lead are applied to the other's catalog, each entry compared
+//! three ways with the fork point ([`Origin::Foreign`]); what contradicts becomes an entry of the
+//! conflict log, which one command applies again (DVM-27, BLOC-19).
 
 #![no_std]
 #![warn(missing_docs)]
@@ -37,6 +38,7 @@ mod fields;
 mod key;
 mod merging;
 mod replica;
+mod schema;
 mod slot;
 mod target;
 mod text;
@@ -59,10 +61,11 @@ pub use replica::{
     Config, Delta, Freshness, Give, Head, Input, MAX_DELTA_BYTES, MAX_GIVE_BYTES, Message, Output,
     Place, Replica, Tell, Want,
 };
+pub use schema::{FIRST_SCHEMA, newest_schema, upgrade};
 pub use slot::{MAX_SLOT_BYTES, MAX_VERSIONS, Slot, Source, Stamp, Version};
 pub use target::{MAX_CATALOG_TARGETS, Target, Tls, Way};
 pub use text::export;
-pub use value::{Expelled, Group, Invalid, Rule, SCHEMA, Setting, Value, check, fields_known};
+pub use value::{Expelled, Group, Invalid, Rule, Setting, Value, check, fields_known};
 
 #[cfg(test)]
 mod tests;

@@ -18,8 +18,8 @@ use skep_wire::{decode, encode};
 use crate::catalog::{Catalog, Foreign, Outcome, Refusal, Seen};
 use crate::command::{Command, Expect, MAX_COMMAND_BYTES, MAX_WRITES, Payload, Write};
 use crate::key::{Key, Kind};
+use crate::schema::newest_schema;
 use crate::slot::{Slot, Source, Stamp, Version};
-use crate::value::SCHEMA;
 
 /// Room that is left in a command for its author and the lengths in it.
 const COMMAND_SLACK: usize = 1024;
@@ -40,11 +40,13 @@ impl Conflict {
     /// What an entry of the conflict log says.
     #[must_use]
     pub fn read(payload: &Payload) -> Option<Self> {
-        (payload.schema == SCHEMA).then(|| decode("conflict", &payload.body).ok()).flatten()
+        (payload.schema == newest_schema(Kind::CONFLICT))
+            .then(|| decode("conflict", &payload.body).ok())
+            .flatten()
     }
 
     fn payload(&self) -> Payload {
-        Payload { schema: SCHEMA, body: encode(self).into() }
+        Payload { schema: newest_schema(Kind::CONFLICT), body: encode(self).into() }
     }
 }
 
@@ -218,6 +220,17 @@ impl Catalog {
                 Expect::Revision(revision) => view.revision == Some(*revision),
             };
             holds && (put.is_some() || view.revision.is_some())
+        })
+    }
+
+    /// Whether a command of the other flock's log was refused there because it would have written
+    /// an entry anew in an older schema.
+    pub(crate) fn was_outdated(&self, foreign: &Foreign, command: &Command) -> bool {
+        // For incidents this flock's note stands for the other's, whatever that was written in.
+        let mut writes = command.writes.iter().filter(|write| write.key.kind() != Kind::NOTICE);
+        writes.any(|write| {
+            let had = self.foreign_view(&write.key, foreign).and_then(|view| view.put);
+            had.zip(write.put.as_ref()).is_some_and(|(had, put)| put.schema < had.schema)
         })
     }
 

@@ -10,7 +10,9 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use skep_base::WallTime;
 
-use crate::{Catalog, Command, Expect, Field, Fields, Key, Origin, Outcome, Payload, Stamp, Write};
+use crate::{
+    Catalog, Command, Expect, Field, Fields, Key, Kind, Origin, Outcome, Payload, Stamp, Write,
+};
 
 pub(crate) const STAMP: Stamp = Stamp { epoch: 1, fork: 0xab << 56 };
 
@@ -21,7 +23,7 @@ pub(crate) fn key(text: &str) -> Key {
 pub(crate) fn setting(value: &str) -> Payload {
     let mut fields = Fields::new();
     fields.set("value", Field::Text(value.into())).unwrap();
-    Payload::of(&fields)
+    Payload::of(Kind::SETTING, &fields)
 }
 
 pub(crate) fn write(name: &str, expect: Expect, value: Option<&str>) -> Write {

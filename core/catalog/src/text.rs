@@ -7,7 +7,7 @@ use core::fmt::Write as _;
 use crate::catalog::Catalog;
 use crate::command::Payload;
 use crate::key::{Key, Kind};
-use crate::value::SCHEMA;
+use crate::schema::FIRST_SCHEMA;
 
 /// All entries that are there, by key. Entries whose fields this build cannot read are given as the
 /// hexadecimal digits of their bytes, so that nothing is missing from a backup.
@@ -46,8 +46,9 @@ fn entry(text: &mut String, key: &Key, payload: &Payload) {
         write!(text, "Schema = {}\nBytes = \"{hex}\"\n", payload.schema).ok();
         return;
     };
-    // No field has an upper-case letter in its name, so these are never in the way of one.
-    if payload.schema != SCHEMA {
+    // No field has an upper-case letter in its name, so these are never in the way of one. A file
+    // without it means the same to every build.
+    if payload.schema != FIRST_SCHEMA {
         writeln!(text, "Schema = {}", payload.schema).ok();
     }
     for (name, field) in fields.iter() {

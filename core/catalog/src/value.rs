@@ -10,8 +10,6 @@ use crate::fields::{Field, Fields};
 use crate::key::{Key, Kind};
 use crate::target::Target;
 
-/// The schema that this build writes, for all its kinds.
-pub const SCHEMA: u16 = 1;
 /// Longest text that is for people alone.
 const MAX_ABOUT_BYTES: usize = 1024;
 /// Disjoint paths that a group may ask for: as in an agent's configuration.
@@ -108,7 +106,8 @@ const RIGHTS: [&str; 7] = [
     "wave",
 ];
 
-/// Interprets an entry of a kind that operators write, or says what is wrong with it.
+/// Interprets an entry of a kind that operators write, in the newest schema that this build knows
+/// ([`crate::Payload::read`]), or says what is wrong with it.
 ///
 /// # Errors
 /// [`Invalid`] names the field and says what would do.

@@ -66,7 +66,7 @@ impl Managers {
             return None;
         }
         let master = self.known_master()?;
-        // Membership looks after those that are merely followed; a leader's word comes all the time.
+        // Membership looks after those that are merely followed; a leader is heard all the time.
         let heard = || self.nodes.get(&master).and_then(|known| known.heard);
         let lately = |at| now.since(at) < self.config.election_max * 2;
         (self.group.is_none() || heard().is_some_and(lately)).then_some(master)

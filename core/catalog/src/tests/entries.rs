@@ -72,7 +72,7 @@ fn what_an_entry_may_say_is_checked_and_what_is_wrong_is_said() {
 #[test]
 fn ten_mebibytes_are_refused_with_the_bound() {
     let big = fields(&[("value", text(&"x".repeat(10 << 20)))]);
-    let put = Some(Payload::of(&big));
+    let put = Some(Payload::of(Kind::SETTING, &big));
     let write = Write { key: key("setting/big"), expect: Expect::Anything, put };
     let command = Command::one("a".into(), WallTime::default(), write);
     let error = command.to_bytes().unwrap_err().to_string();
@@ -144,7 +144,7 @@ fn an_export_has_every_entry_and_reads_as_toml() {
     assert!(text.contains("[setting.\"a.b\"]\nvalue = \"say \\\"no\\\"\\n\"\n"), "{text}");
     assert!(text.contains("[kind-77.\"x\"]\nSchema = 3\nBytes = \"ff01\"\n"), "{text}");
     assert!(!text.contains("gone"), "{text}");
-    assert_eq!(setting("x").schema, SCHEMA);
+    assert_eq!(setting("x").schema, FIRST_SCHEMA);
 }
 
 #[test]

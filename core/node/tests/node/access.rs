@@ -43,7 +43,8 @@ fn on_roster(net: &Net, whom: usize) -> bool {
 fn put(name: &str, fields: &[(&str, Field)]) -> Wish {
     let mut all = Fields::new();
     fields.iter().for_each(|(name, field)| all.set(name, field.clone()).unwrap());
-    propose(name, Some(Payload::of(&all)))
+    let kind = name.parse::<Key>().unwrap().kind();
+    propose(name, Some(Payload::of(kind, &all)))
 }
 
 fn propose(name: &str, put: Option<Payload>) -> Wish {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use skep_base::WallTime;
-use skep_catalog::{Command, Expect, Field, Fields, Granted, Payload, Wish, Write};
+use skep_catalog::{Command, Expect, Field, Fields, Granted, Kind, Payload, Wish, Write};
 use skep_managers::Role;
 use skep_membership::{DownReason, LinkId};
 use skep_node::Input;
@@ -17,7 +17,8 @@ fn setting(number: u64) -> Wish {
     let mut fields = Fields::new();
     fields.set("value", Field::Number(1)).unwrap();
     let key = format!("setting/s{number}").parse().unwrap();
-    let write = Write { key, expect: Expect::Absent, put: Some(Payload::of(&fields)) };
+    let put = Some(Payload::of(Kind::SETTING, &fields));
+    let write = Write { key, expect: Expect::Absent, put };
     let command = Command::one("somebody".into(), WallTime::default(), write);
     Wish::Propose(command.to_bytes().unwrap())
 }

@@ -64,8 +64,8 @@ pub struct ReadCatalog {
 pub struct Freshness {
     /// Whether it may be old: no master is reached, or one signed what has not come yet.
     pub stale: bool,
-    /// The master that the node reaches; nothing where it reaches none, as semi-masters, holding and
-    /// retired managers do not.
+    /// The master that the node reaches; nothing where it reaches none, as semi-masters, holding
+    /// and retired managers do not.
     pub master: Option<NodeName>,
     /// For how long it has reached none, in milliseconds.
     pub unreached_ms: Option<u64>,

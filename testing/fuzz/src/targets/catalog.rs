@@ -2,8 +2,8 @@
 
 use skep_base::{Digest, WallTime};
 use skep_catalog::{
-    BUCKETS, Catalog, Command, Delta, Expect, Field, Fields, Give, Head, Key, Message, Origin,
-    Payload, Stamp, Tell, Want, Write, check,
+    BUCKETS, Catalog, Command, Delta, Expect, Field, Fields, Give, Head, Key, Kind, Message,
+    Origin, Payload, Stamp, Tell, Want, Write, check,
 };
 
 use super::{Seed, Target};
@@ -87,7 +87,7 @@ fn payload(value: i64) -> Payload {
             panic!("{error}");
         }
     }
-    Payload::of(&fields)
+    Payload::of(Kind::SETTING, &fields)
 }
 
 fn command(writes: Vec<Write>) -> Vec<u8> {

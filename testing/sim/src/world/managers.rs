@@ -143,7 +143,7 @@ impl World {
         let key = format!("setting/{name}").parse::<Key>().ok()?;
         let mut fields = Fields::new();
         fields.set("value", Field::Text(value.to_owned())).ok()?;
-        let put = Some(Payload::of(&fields));
+        let put = Some(Payload::of(key.kind(), &fields));
         let write = Write { key, expect, put };
         let command = Command::one("sim".to_owned(), WallTime::default(), write);
         let bytes = command.to_bytes().ok()?;
