@@ -59,7 +59,13 @@ fn until_ruled(bloc: &Bloc, node: &Node, there: usize, may_start: bool) -> Resul
     })
 }
 
-/// Has a queen start a wave, which she refuses under this policy for this reason.
+/// Has a queen start a wave, which she refuses under this policy for this reason. Who does not
+/// answer the master's call of the roll at once is not there, so she may be asked again.
+fn until_refused(bloc: &Bloc, queen: &Node, policy: &str, why: &str) -> Result<()> {
+    let what = format!("{} refuses a wave for the right reason", queen.name);
+    bloc.lab.wait_until(&what, PATIENCE, || ensure_refused(queen, policy, why))
+}
+
 fn ensure_refused(queen: &Node, policy: &str, why: &str) -> Result<()> {
     let answer = queen.skep(&WAVE).deadline(PATIENCE).output()?;
     let said = &answer.stderr;
@@ -110,15 +116,15 @@ fn split_the_lesser_part_starts_no_wave_unless_it_shall_and_the_greater_one_does
     bloc.lab.partition(&[lesser, greater])?;
     // Strict authority lasts for seconds, and says more than a look around while it does.
     until_ruled(&bloc, all[0], 2, false)?;
-    ensure_refused(all[0], "hold-minority", "2 of 5 of the roster are there")?;
-    ensure_refused(all[1], "hold", "2 of 5 of the roster are there")?;
+    until_refused(&bloc, all[0], "hold-minority", "2 of 5 of the roster are there")?;
+    until_refused(&bloc, all[1], "hold", "2 of 5 of the roster are there")?;
     timeline.note("", "the lesser part refused waves")?;
 
     // The one backup there founds the next generation with most of the roster behind it.
     until_ruled(&bloc, all[3], 3, true)?;
     until_ruled(&bloc, all[2], 3, false)?;
-    ensure_refused(all[2], "hold", "3 of 5 of the roster are there")?;
-    let wave = started(all[3])?;
+    until_refused(&bloc, all[2], "hold", "3 of 5 of the roster are there")?;
+    let wave = bloc.lab.wait_until("a wave starts", PATIENCE, || started(all[3]))?;
     until_done(&bloc, all[3], &wave, &all[2..])?;
     timeline.note("d", "the greater part rolled out")?;
 
