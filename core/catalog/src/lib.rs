@@ -37,6 +37,8 @@ mod desk;
 mod fields;
 mod key;
 mod merging;
+#[cfg(test)]
+mod plant;
 mod replica;
 mod schema;
 mod slot;

@@ -123,6 +123,8 @@ impl Catalog {
             let view = self.foreign_view(&write.key, &foreign);
             view.is_some_and(|view| view.index.is_some_and(|index| index >= foreign.index))
         };
+        #[cfg(test)]
+        let known = |write: &Write| !crate::plant::takes_twice() && known(write);
         if command.writes.iter().all(known) || !self.happened(&foreign, &command) {
             return Outcome::Skipped;
         }

@@ -221,6 +221,10 @@ impl Managers {
     }
 
     fn new_raft_id(&mut self) -> RaftId {
+        #[cfg(test)]
+        if crate::plant::is(crate::plant::Bug::OneRaftId) {
+            return RaftId(u64::from(self.me.id.as_bytes()[0]));
+        }
         RaftId((self.rng.bits() >> 1).max(1))
     }
 

@@ -28,6 +28,8 @@ pub(crate) enum Bug {
     StalePromises,
     /// Who is about to join the sync set may lack what was acknowledged.
     NoJoiners,
+    /// A node has one raft id for all its lives, and no master minds.
+    OneRaftId,
 }
 
 thread_local! {

@@ -7,6 +7,7 @@ mod founding;
 mod meet;
 mod net;
 mod operator;
+mod order;
 mod reach;
 mod roll;
 mod seeds;

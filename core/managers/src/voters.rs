@@ -376,7 +376,10 @@ impl Managers {
         let Some(group) = self.group.as_ref().filter(|_| asked && self.is_master()) else {
             return;
         };
-        let free = group.raft_of(from).is_none() && group.node_of(raft).is_none();
+        let unused = group.node_of(raft).is_none();
+        #[cfg(test)]
+        let unused = unused || crate::plant::is(crate::plant::Bug::OneRaftId);
+        let free = group.raft_of(from).is_none() && unused;
         let room = group.conf.everybody().count() + 1 < MAX_VOTERS;
         let joint = !group.conf.outgoing.is_empty() || group.engine.changes_pending();
         if of != (group.meta.lineage, group.meta.fork) || !free || !room || joint || raft.0 == 0 {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use skep_base::{GroupName, NodeId, NodeName, Outbox, Time};
+use skep_managers::View;
 use skep_node::{Deadline, Input, Node, Output};
 use skep_wire::Address;
 
@@ -33,6 +34,10 @@ pub trait Machine: Send {
     fn check(&self);
     /// What the node says of itself to the checkers.
     fn node(&self) -> &Node;
+    /// What it says of its flock's management, at a time of its clock.
+    fn management(&self, now: Time) -> View {
+        self.node().management(now)
+    }
     /// Who it says is present.
     fn present(&self) -> &[NodeId] {
         self.node().present()

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use skep_base::{Incarnation, NodeId, Outbox, Time};
 use skep_flood::message::{Message, Packet};
 use skep_flood::{Input as FloodInput, Output as FloodOutput, Serial, UpdateId};
+use skep_managers::{Kept, RaftId, Role, View, Write};
 use skep_node::{Deadline, Event, Input, Node, Output, Status};
 use skep_topology::adoption::Event::Adopted;
 use skep_wire::kind;
@@ -18,6 +19,8 @@ use crate::world::Config;
 pub const INFECTED: HostIx = HostIx(1);
 /// How long an infected node behaves, where the bug needs a flock to show.
 const BEHAVES_MS: u64 = 3_000;
+/// For how much longer than it has it an infected master claims strict authority.
+const CLAIMS: Duration = Duration::from_secs(60);
 
 /// A bug, and where it sits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,13 +63,27 @@ pub enum Bug {
     AppliesConflicts,
     /// Its disk says that a write is safe long before it is.
     SaysSafeEarly,
+    /// It hears nothing of what is decided but over the managers' log.
+    DeafToCatalog,
+    /// Its disk forgets what its managers kept, which nobody was told of.
+    ForgetsItsStamps,
+    /// It claims strict authority for a minute longer than it was given it.
+    ClaimsAuthority,
+    /// It keeps its first raft id for ever, whatever it was demoted from.
+    VotesAsBefore,
+    /// As a semi-master or a holding node it says of a wish that it happened.
+    AcknowledgesAlone,
+    /// Masters replace no backup that is silent.
+    ReplacesNobody,
+    /// The CA signs each founding token with the number of the first.
+    SignsOneNumber,
     /// The simulator itself does nothing of what it says it does.
     DoesNothing,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 27] = [
         Self::FailsItsCheck,
         Self::Spins,
         Self::CallsTheLivingSilent,
@@ -86,7 +103,25 @@ impl Bug {
         Self::LongLease,
         Self::AppliesConflicts,
         Self::SaysSafeEarly,
+        Self::DeafToCatalog,
+        Self::ForgetsItsStamps,
+        Self::ClaimsAuthority,
+        Self::VotesAsBefore,
+        Self::AcknowledgesAlone,
+        Self::ReplacesNobody,
+        Self::SignsOneNumber,
         Self::DoesNothing,
+    ];
+
+    /// Those that show in files of commands, each in one that leads to it.
+    pub const IN_SCRIPTS: [Self; 7] = [
+        Self::DeafToCatalog,
+        Self::ForgetsItsStamps,
+        Self::ClaimsAuthority,
+        Self::VotesAsBefore,
+        Self::AcknowledgesAlone,
+        Self::ReplacesNobody,
+        Self::SignsOneNumber,
     ];
 
     /// Which checker must find it.
@@ -102,7 +137,12 @@ impl Bug {
             | Self::BreaksBeforeItMakes
             | Self::ObeysTheStale
             | Self::LongLease
-            | Self::SaysSafeEarly => Checker::Invariant,
+            | Self::SaysSafeEarly
+            | Self::ForgetsItsStamps
+            | Self::ClaimsAuthority
+            | Self::VotesAsBefore
+            | Self::AcknowledgesAlone
+            | Self::SignsOneNumber => Checker::Invariant,
             Self::AppliesConflicts | Self::DoesNothing => Checker::Oracle,
             // At rest the oracle is asked until it agrees: what it never agrees to is not alive.
             Self::AcknowledgesNothing
@@ -112,7 +152,9 @@ impl Bug {
             | Self::Miscounts
             | Self::Hermit
             | Self::ThinsTheOverlay
-            | Self::PromisesNothing => Checker::Liveness,
+            | Self::PromisesNothing
+            | Self::DeafToCatalog
+            | Self::ReplacesNobody => Checker::Liveness,
         }
     }
 
@@ -137,6 +179,13 @@ impl Bug {
             Self::LongLease => "both hold the lease",
             Self::AppliesConflicts => "no order explains",
             Self::SaysSafeEarly => "not on the disk",
+            Self::DeafToCatalog => "show different catalogs",
+            Self::ForgetsItsStamps => "the stamp on the disk of 1 fell",
+            Self::ClaimsAuthority => "both have strict authority",
+            Self::VotesAsBefore => "1 votes again as",
+            Self::AcknowledgesAlone => "which no master held",
+            Self::ReplacesNobody => "master backup eligible",
+            Self::SignsOneNumber => "two strong generations 1",
             Self::DoesNothing => "was not exercised",
         }
     }
@@ -147,13 +196,29 @@ pub(crate) fn configure(bug: Bug, config: &mut Config) {
     if bug == Bug::LongLease {
         config.managers.lease = Duration::from_secs(5);
     }
+    if bug == Bug::ReplacesNobody {
+        config.managers.backup_silent = config.managers.min_stay;
+    }
 }
 
 pub(crate) fn plant(bug: Bug, host: HostIx, node: Node) -> Box<dyn Machine> {
     if host != INFECTED {
         return Box::new(node);
     }
-    Box::new(Infected { bug, node, born: None, present: Vec::new(), done: false, links: 0 })
+    let present = Vec::new();
+    Box::new(Infected { bug, node, born: None, present, done: false, links: 0, voter: None })
+}
+
+/// What it writes names the id that it voted under first.
+fn votes_as(first: &mut Option<RaftId>, write: &mut Write) {
+    let Some(state) = write.state.as_ref() else { return };
+    let Some((_, raft)) = Kept::in_state(state).and_then(|kept| kept.voter) else { return };
+    let first = *first.get_or_insert(raft);
+    let (new, old) = (skep_wire::encode(&raft), skep_wire::encode(&first));
+    if let Some(at) = state.windows(new.len()).position(|bytes| bytes == new) {
+        let bytes = [&state[..at], &old[..], &state[at + new.len()..]].concat();
+        write.state = Some(bytes.into());
+    }
 }
 
 fn applied(granted: &mut skep_catalog::Granted) {
@@ -173,6 +238,7 @@ struct Infected {
     present: Vec<NodeId>,
     done: bool,
     links: usize,
+    voter: Option<RaftId>,
 }
 
 impl Infected {
@@ -193,6 +259,7 @@ impl Infected {
             (Bug::DeafToRecords, Input::Frame { frame, .. }) => {
                 shows && frame.kind == kind::RECORDS
             }
+            (Bug::DeafToCatalog, Input::Frame { frame, .. }) => frame.kind == kind::CATALOG,
             (Bug::Hermit, Input::LinkUp { link, .. }) => {
                 out.push(Output::Close { link: *link, why: skep_node::Goodbye::Unneeded });
                 true
@@ -232,6 +299,13 @@ impl Infected {
                 (Bug::ForgetsItsLives, Output::PersistIncarnation(life)) => *life = Incarnation(1),
                 (Bug::Hermit, Output::Dial { .. }) => continue,
                 (Bug::AppliesConflicts, Output::Granted { granted, .. }) => applied(granted),
+                (Bug::AcknowledgesAlone, Output::Granted { granted, .. }) => {
+                    self.acknowledges(now, granted);
+                }
+                (
+                    Bug::VotesAsBefore,
+                    Output::Managers(skep_managers::Output::Persist { write, .. }),
+                ) => votes_as(&mut self.voter, write),
                 (Bug::AppendsTwice, Output::Flood(FloodOutput::Append { entries, .. })) => {
                     if let Some(last) = entries.last().cloned() {
                         let position = last.position.next();
@@ -274,6 +348,18 @@ impl Infected {
         }
         self.present = present.iter().copied().skip(1).collect();
     }
+
+    /// Makes a refusal the outcome of a decision under the next stamp.
+    fn acknowledges(&self, now: Time, granted: &mut skep_catalog::Granted) {
+        let view = self.node.management(now);
+        let decides = !matches!(view.role, Role::SemiMaster | Role::Holding);
+        if decides || !matches!(granted, skep_catalog::Granted::Refused { .. }) {
+            return;
+        }
+        let stamp = skep_catalog::Stamp { epoch: view.seen.epoch.0 + 1, fork: view.seen.fork.0 };
+        let outcome = skep_catalog::Outcome::Applied { changed: Vec::new() };
+        *granted = skep_catalog::Granted::Decided { index: 1 << 40, stamp, strong: false, outcome };
+    }
 }
 
 impl Machine for Infected {
@@ -305,6 +391,16 @@ impl Machine for Infected {
 
     fn node(&self) -> &Node {
         &self.node
+    }
+
+    fn management(&self, now: Time) -> View {
+        let mut view = self.node.management(now);
+        if self.bug == Bug::ClaimsAuthority
+            && let Some(until) = view.flock.as_mut().and_then(|it| it.authority.until.as_mut())
+        {
+            *until = *until + CLAIMS;
+        }
+        view
     }
 
     fn present(&self) -> &[NodeId] {

@@ -11,6 +11,7 @@ use skep_node::Input;
 
 use crate::host::HostIx;
 use crate::keys;
+use crate::plant::Bug;
 use crate::world::{Happening, World};
 
 /// Wishes about tokens are numbered from here.
@@ -36,7 +37,9 @@ pub(crate) struct Held {
 impl World {
     /// The CA makes the next token, and its operator lays it on the disk of `host`.
     pub(crate) fn give_token(&mut self, host: HostIx) {
-        self.foundings += 1;
+        if self.foundings == 0 || self.config.bug != Some(Bug::SignsOneNumber) {
+            self.foundings += 1;
+        }
         let held = Held { number: self.foundings, of: None, asked: None, wishes: 0 };
         self.tokens.insert(host, held);
         self.line(Some(host), "token", None, (self.foundings, 0), || None);

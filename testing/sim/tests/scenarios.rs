@@ -225,7 +225,8 @@ fn must_be_found(bug: Bug, name: &str, nodes: usize) {
 #[test]
 fn each_checker_finds_the_bug_planted_for_it() {
     let drawn = |bug: &Bug| *bug == Bug::Incurious || OF_THE_MANAGERS.contains(bug);
-    for bug in Bug::ALL.into_iter().filter(|bug| !drawn(bug)) {
+    let elsewhere = |bug: &Bug| drawn(bug) || Bug::IN_SCRIPTS.contains(bug);
+    for bug in Bug::ALL.into_iter().filter(|bug| !elsewhere(bug)) {
         let scenario = match bug {
             Bug::CallsTheLivingSilent => "crash",
             Bug::ForgetsItsLives => "restart-all",
@@ -246,6 +247,14 @@ fn each_checker_finds_the_bug_planted_for_it() {
             | Bug::Miscounts
             | Bug::Hermit
             | Bug::ThinsTheOverlay => "form",
+            // Each has a file of commands of its own, in `scripts.rs`.
+            Bug::DeafToCatalog
+            | Bug::ForgetsItsStamps
+            | Bug::ClaimsAuthority
+            | Bug::VotesAsBefore
+            | Bug::AcknowledgesAlone
+            | Bug::ReplacesNobody
+            | Bug::SignsOneNumber => continue,
         };
         must_be_found(bug, scenario, 12);
     }

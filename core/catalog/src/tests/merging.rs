@@ -326,6 +326,31 @@ impl Flock {
     }
 }
 
+/// Whether a log that is handed over twice makes something else of a catalog than once.
+fn differs_the_second_time() -> bool {
+    let mut base = Catalog::new();
+    set(&mut base, "setting/a", Some("old"));
+    let mut ours = base.clone();
+    let mut theirs = Flock::of(&base);
+    set(&mut ours, "setting/b", Some("ours"));
+    theirs.set("setting/a", Some("first"));
+    theirs.set("setting/a", Some("second"));
+    theirs.set("setting/b", Some("theirs"));
+    theirs.hand_over(&mut ours, base.index());
+    let (once, root) = (said(&ours), ours.root());
+    theirs.hand_over(&mut ours, base.index());
+    said(&ours) != once || ours.root() != root
+}
+
+#[test]
+fn the_checker_sees_a_foreign_change_that_happens_twice() {
+    assert!(!differs_the_second_time(), "and none without it");
+    plant::take_twice(true);
+    let found = differs_the_second_time();
+    plant::take_twice(false);
+    assert!(found);
+}
+
 proptest! {
     /// Hand-overs that are killed begin again, at the beginning or where they were, and several
     /// nodes may hand over what they have of one log: whatever comes of that says the same.

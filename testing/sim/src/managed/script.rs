@@ -16,6 +16,7 @@
 //! | `wipe HOST…` | the disk of a host that does not run is lost |
 //! | `token HOST` | the CA makes the next founding token for that host |
 //! | `slow HOST…`, `fast HOST…` | a disk takes a second for each write, or does not |
+//! | `profile documents` | the timers of the founding documents; before any start |
 //! | `timer NAME SECONDS` | `min_stay`, `better_for` or `solitude`; before any start |
 //! | `load HOST N` | the host says that it has N of 1000 to spare |
 //! | `write HOST N` | asks for N entries there, and waits for the answers, 15 s at most |
@@ -43,6 +44,7 @@ use super::rest::{agreed, managed, master_of, role_of};
 use super::watch::Watch;
 use crate::disk::DiskModel;
 use crate::host::HostIx;
+use crate::plant::{self, Bug};
 use crate::report::Failure;
 use crate::world::{Config, World};
 
@@ -59,7 +61,19 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
 /// A command that is none, an `until` that takes too long, or an invariant that broke: with the log
 /// so far.
 pub fn play(commands: &str, seed: u64) -> anyhow::Result<String> {
-    let mut world = World::new(Config::default(), seed, None)?;
+    play_with(commands, seed, None)
+}
+
+/// The same with a bug planted, which the second host has where it sits in one.
+///
+/// # Errors
+/// As [`play`]: where it is found a [`Failure`] is in the chain.
+pub fn play_with(commands: &str, seed: u64, bug: Option<Bug>) -> anyhow::Result<String> {
+    let mut config = Config { bug, ..Config::default() };
+    if let Some(bug) = bug {
+        plant::configure(bug, &mut config);
+    }
+    let mut world = World::new(config, seed, None)?;
     world.watch = Some(Watch::default());
     world.events_log = Some(BTreeMap::new());
     let mut script = Script { world, hosts: Vec::new(), log: String::new(), values: 0 };
@@ -125,6 +139,7 @@ impl Script {
                 self.world.heal();
                 Ok(())
             }
+            "profile" => self.profile(rest),
             "timer" => self.timer(rest),
             "load" => {
                 let (hosts, resources) = rest.rsplit_once(' ').context("load HOST N")?;
@@ -160,11 +175,24 @@ impl Script {
         Ok(())
     }
 
+    /// Whether nobody runs yet: timers are those of all, in all their lives.
+    fn before_any_start(&self) -> anyhow::Result<()> {
+        let running = self.hosts.iter().any(|host| self.world.node(*host).is_some());
+        ensure!(!running, "timers are set before anybody starts");
+        Ok(())
+    }
+
+    fn profile(&mut self, name: &str) -> anyhow::Result<()> {
+        self.before_any_start()?;
+        ensure!(name == "documents", "no profile is called {name:?}");
+        self.world.config.managers = skep_managers::Config::documents();
+        Ok(())
+    }
+
     fn timer(&mut self, rest: &str) -> anyhow::Result<()> {
         let (name, span) = rest.split_once(' ').context("timer NAME SECONDS")?;
         let span = seconds(span)?;
-        let running = self.hosts.iter().any(|host| self.world.node(*host).is_some());
-        ensure!(!running, "timers are set before anybody starts");
+        self.before_any_start()?;
         let managers = &mut self.world.config.managers;
         match name {
             "min_stay" => managers.min_stay = span,
@@ -336,7 +364,9 @@ impl Script {
             let now = self.world.host(*host).local(self.world.now());
             let name = self.name(*host);
             let Some(node) = self.world.node(*host) else {
-                text += &format!("  {name:<4} does not run\n");
+                let stopped = self.world.host(*host).process.is_some();
+                let what = if stopped { "stands still" } else { "does not run" };
+                text += &format!("  {name:<4} {what}\n");
                 continue;
             };
             let view = node.management(now);

@@ -198,7 +198,7 @@ impl World {
             return;
         }
         let local = self.host(host).local(self.now);
-        let Some(view) = self.node(host).map(|node| node.management(local)) else { return };
+        let Some(view) = self.host(host).machine().map(|it| it.management(local)) else { return };
         let merging = view.waits.iter().any(|wait| matches!(wait.what, Wait::Merge(_)));
         let lease = |until| self.host(host).global(until);
         let leads = view.flock.filter(|_| view.role == Role::Master).map(|flock| Mastership {

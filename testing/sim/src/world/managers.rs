@@ -39,7 +39,10 @@ impl World {
     /// What a disk gives back, looked at.
     fn restored_managers(&mut self, host: HostIx) -> Restored {
         let now = self.now;
-        let restored = self.host_mut(host).disk.restored_managers();
+        let mut restored = self.host_mut(host).disk.restored_managers();
+        if self.config.bug == Some(Bug::ForgetsItsStamps) && host == plant::INFECTED {
+            restored = Restored::default();
+        }
         let kept = restored.state.as_ref().and_then(|state| Kept::in_state(state));
         if let Some(watch) = &mut self.watch {
             let verdict = watch.starts(now, host, kept);

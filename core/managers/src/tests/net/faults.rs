@@ -58,6 +58,18 @@ impl Net {
         }
     }
 
+    pub(in crate::tests) fn uncut(&mut self, a: usize, b: usize) {
+        if self.cuts.remove(&(a.min(b), a.max(b))) {
+            self.find_later(a, b);
+        }
+    }
+
+    fn find_later(&mut self, a: usize, b: usize) {
+        let at = self.now + Duration::from_millis(200);
+        self.push(at, Event_::Look(a, b));
+        self.push(at, Event_::Look(b, a));
+    }
+
     /// Somebody whom nobody else knows has this node promise it a stamp.
     pub(in crate::tests) fn promise_another(&mut self, on: usize) {
         let seen = self.view(on).seen;
@@ -85,9 +97,7 @@ impl Net {
         self.deaf.clear();
         let cuts: Vec<_> = std::mem::take(&mut self.cuts).into_iter().collect();
         for (a, b) in cuts {
-            let at = self.now + Duration::from_millis(200);
-            self.push(at, Event_::Look(a, b));
-            self.push(at, Event_::Look(b, a));
+            self.find_later(a, b);
         }
     }
 
