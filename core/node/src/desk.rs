@@ -86,6 +86,21 @@ enum Sent {
     Routed(NodeId),
 }
 
+impl Pending {
+    /// What whoever asked is told when there is no time left.
+    fn unanswered(&self) -> Granted {
+        let why = if self.wish == Wish::RollCall {
+            "the master did not say in time who of its roster is there"
+        } else if self.may.is_some() {
+            "no answer of the master in time: whether it happened, or still does, is not known; \
+             look before asking again"
+        } else {
+            "there was no master to ask: see `skep flock` for what is waited for"
+        };
+        refused(why, self.may.is_none())
+    }
+}
+
 impl Sent {
     const fn master(self) -> Option<NodeId> {
         match self {
@@ -198,15 +213,7 @@ impl Node {
                 self.submit(now, serial, out);
                 continue;
             };
-            let why = if late.wish == Wish::RollCall {
-                "the master did not say in time who of its roster is there"
-            } else if late.may.is_some() {
-                "no answer of the master in time: whether it happened, or still does, is not \
-                 known; look before asking again"
-            } else {
-                "there was no master to ask: see `skep flock` for what is waited for"
-            };
-            let granted = Granted::Refused { why: why.into(), again: late.may.is_none() };
+            let granted = late.unanswered();
             self.finish(serial, granted, out);
         }
     }
@@ -633,11 +640,14 @@ impl Node {
     fn answered(&mut self, now: Time, serial: u64, granted: Granted, out: &mut Outbox<Output>) {
         self.seldom_changed = true;
         let Some(pending) = self.desk.wishes.get_mut(&serial) else { return };
-        if matches!(granted, Granted::Refused { again: true, .. }) && now + AGAIN < pending.until {
+        let again = matches!(granted, Granted::Refused { again: true, .. });
+        if again && now + AGAIN < pending.until {
             pending.sent = None;
             pending.again_at = now + AGAIN;
             return;
         }
+        // Nothing of it happened this time: of an earlier attempt that says nothing.
+        let granted = if again && pending.may.is_some() { pending.unanswered() } else { granted };
         self.finish(serial, granted, out);
     }
 
