@@ -71,6 +71,22 @@ pub enum Origin {
         /// The last place that both logs have in common.
         common: u64,
     },
+    /// This flock's in the first place: another took it over, and handed it back when it merged
+    /// into this one.
+    Returned {
+        /// Where the other took it over.
+        by: Foreign,
+        /// Where in this flock's log it was decided.
+        place: u64,
+    },
+    /// A third flock's in the first place, which the one that merged into this one had taken over.
+    Passed {
+        /// Where it took that over.
+        by: Foreign,
+        /// Where it was decided first, and under which mastership: perhaps one that this flock
+        /// descends from.
+        first: (u64, Stamp),
+    },
 }
 
 /// A place in the log of a flock that merged into this one.
@@ -278,6 +294,12 @@ impl Catalog {
                 return Outcome::Skipped;
             }
             return self.absorb((index, stamp), foreign, command);
+        }
+        if let Origin::Returned { by, place } = origin {
+            return self.take_back((index, stamp), by, place, command);
+        }
+        if let Origin::Passed { by, first } = origin {
+            return self.absorb_passed((index, stamp), by, first, command);
         }
         if let Some(outcome) = self.judge(&command) {
             return outcome;

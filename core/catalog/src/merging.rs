@@ -178,6 +178,62 @@ impl Catalog {
         Outcome::Applied { changed }
     }
 
+    /// Lets a command happen that a third flock decided and another handed on; unless it is this
+    /// flock's own, which the third had from a time when the two were one.
+    pub(crate) fn absorb_passed(
+        &mut self,
+        at: (u64, Stamp),
+        by: Foreign,
+        (place, stamp): (u64, Stamp),
+        command: Command,
+    ) -> Outcome {
+        let ours =
+            |version: &Version| (version.revision, version.stamp.fork) == (place, stamp.fork);
+        let is_ours =
+            |key: &Key| self.slot(key).is_some_and(|slot| slot.versions().iter().any(ours));
+        if command.writes.iter().any(|write| is_ours(&write.key)) {
+            return self.take_back(at, by, place, command);
+        }
+        self.absorb(at, by, command)
+    }
+
+    /// Takes back a command of this flock's own that another took over. It happened here, and
+    /// happens no second time, least of all after what the other changed itself. Where the other
+    /// changed nothing of an entry, it went on from what the command says, by a revision of its own.
+    pub(crate) fn take_back(
+        &mut self,
+        at: (u64, Stamp),
+        by: Foreign,
+        place: u64,
+        command: Command,
+    ) -> Outcome {
+        let mut changed = Vec::new();
+        for Write { key, .. } in command.writes {
+            let Some(slot) = self.slot(&key) else { continue };
+            let ours = slot.versions().iter().find(|version| version.revision == place);
+            let Some(ours) =
+                ours.filter(|ours| ours.from.is_none_or(|from| from.lineage != by.lineage))
+            else {
+                continue;
+            };
+            let logged = logged_as(by.lineage, &key).and_then(|key| self.slot(&key));
+            let wanted = logged.is_some_and(|slot| slot.newest_from(by.lineage).is_some());
+            // Of the versions that the other has as well, those before are this flock's.
+            let newest = slot.newest_from(by.lineage).map(|(_, version)| version.revision);
+            let changed_there = wanted || newest.is_some_and(|newest| newest > ours.revision);
+            let from = Source { lineage: by.lineage, index: by.index };
+            if key.kind() == Kind::NOTICE && changed_there {
+                self.stand_for(at, &key, Some(from));
+            } else if !changed_there {
+                self.came_too(&key, place, from);
+            } else {
+                continue;
+            }
+            changed.push(key);
+        }
+        if changed.is_empty() { Outcome::Skipped } else { Outcome::Applied { changed } }
+    }
+
     /// Has what an entry says stand for a version of the other flock's.
     fn stand_for(&mut self, at: (u64, Stamp), key: &Key, from: Option<Source>) {
         let Some(newest) = self.slot(key).and_then(Slot::newest) else { return };

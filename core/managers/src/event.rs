@@ -375,6 +375,39 @@ pub enum Origin {
         /// As above.
         common: u64,
     },
+    /// What came from this very history in the first place: another took it over, and hands it back
+    /// with all that it decided. It happened here; where the other took it as it was, its place
+    /// there is what later changes of the other name.
+    Returned {
+        /// Which history hands it back.
+        lineage: Lineage,
+        /// Its place there.
+        index: u64,
+        /// Its stamp there.
+        stamp: Stamp,
+        /// As above.
+        common: u64,
+        /// Its place in this history; 0 where it stands for no single change of it.
+        place: u64,
+    },
+    /// What another history took over from a third one, and hands on with all that it decided. The
+    /// third may have parted from this one, so that the change is this one's own after all.
+    Passed {
+        /// Which history hands it on.
+        lineage: Lineage,
+        /// Its generation.
+        generation: Generation,
+        /// Its place there.
+        index: u64,
+        /// Its stamp there.
+        stamp: Stamp,
+        /// As above.
+        common: u64,
+        /// Where it was decided first.
+        first: u64,
+        /// Under which stamp.
+        first_stamp: Stamp,
+    },
 }
 
 /// Why something asked for is not done, and what to do next.

@@ -110,8 +110,9 @@ impl Group {
         before == Some((index, chain)) || at.is_ok_and(|at| self.history.entries[at].chain == chain)
     }
 
-    /// The `n`th change after `common`: the parts of a checkpoint first, where it is later.
-    fn item(&self, common: u64, n: u64, tail: &[Item]) -> Option<Item> {
+    /// The `n`th change after `common`, for the history `into`: the parts of a checkpoint first,
+    /// where it is later.
+    fn item(&self, into: Lineage, common: u64, n: u64, tail: &[Item]) -> Option<Item> {
         let (lineage, generation) = (self.meta.lineage, self.meta.generation);
         let n = usize::try_from(n).ok()?;
         let checkpoint = self.history.checkpoint.as_ref().filter(|(index, _)| *index > common);
@@ -130,7 +131,30 @@ impl Group {
             return tail.get(at - self.history.entries.len()).cloned();
         };
         let (index, stamp) = (entry.index, entry.stamp);
-        let origin = Origin::Foreign { lineage, generation, index, stamp, common };
+        let returned = |place| Origin::Returned { lineage, index, stamp, common, place };
+        let passed = |first, first_stamp| Origin::Passed {
+            lineage,
+            generation,
+            index,
+            stamp,
+            common,
+            first,
+            first_stamp,
+        };
+        let origin = match entry.origin {
+            Origin::Foreign { lineage: of, index: place, .. } if of == into => returned(place),
+            // What came back to this history happened in it before, and was handed over with that.
+            Origin::Returned { .. } => returned(0),
+            Origin::ForeignState { lineage: of, .. } if of == into => returned(0),
+            // A part of a whole catalog is nothing by itself: it stays one of that history's.
+            Origin::ForeignState { lineage, generation, index, part, parts, common: before } => {
+                let common = common.min(before);
+                Origin::ForeignState { lineage, generation, index, part, parts, common }
+            }
+            Origin::Foreign { index, stamp, .. } => passed(index, stamp),
+            Origin::Passed { first, first_stamp, .. } => passed(first, first_stamp),
+            Origin::Own => Origin::Foreign { lineage, generation, index, stamp, common },
+        };
         Some(Item { origin, body: entry.body.clone() })
     }
 
@@ -463,7 +487,8 @@ fn batch(group: &Group, giver: &Giver, common: u64, next: u64) -> (Vec<Item>, bo
     let mut items: Vec<Item> = Vec::new();
     let mut bytes = 0;
     loop {
-        let Some(item) = group.item(common, next + items.len() as u64, &giver.tail) else {
+        let Some(item) = group.item(giver.into, common, next + items.len() as u64, &giver.tail)
+        else {
             return (items, true);
         };
         bytes += item.body.len() + 96;

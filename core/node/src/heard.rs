@@ -85,7 +85,12 @@ impl Heard {
         self.purge(now);
         let Name { life, serial, first } = name;
         let other = self.of.get(&Asker { linked: !from.linked, ..from });
-        let other = other.filter(|it| it.life == life).and_then(|it| it.wishes.get(&serial));
+        let other = other.filter(|it| it.life == life);
+        // A copy that others took long to pass on, of what the node itself has its answer to.
+        if !from.linked && other.is_some_and(|it| serial < it.first) {
+            return Seen::Past;
+        }
+        let other = other.and_then(|it| it.wishes.get(&serial));
         let elsewhere = other.filter(|it| it.what == *what).map(|it| it.known.clone());
         // Whoever has a link is a member, of which there are only so many.
         if !from.linked && self.of.len() >= MAX_ASKERS && !self.of.contains_key(&from) {
@@ -211,6 +216,15 @@ mod tests {
         // Nor does it say what the node waits for.
         assert!(matches!(look(&mut heard, ROUTE, name(9, 9)), Seen::New));
         assert!(matches!(look(&mut heard, LINK, name(2, 0)), Seen::New));
+    }
+
+    #[test]
+    fn a_copy_that_others_pass_on_late_is_not_done_again() {
+        let mut heard = Heard::default();
+        asks(&mut heard, LINK, 1, 1);
+        heard.ended(NODE, 1, Token(1), &Granted::Done);
+        assert!(matches!(look(&mut heard, LINK, name(2, 2)), Seen::New));
+        assert!(matches!(look(&mut heard, ROUTE, name(1, 1)), Seen::Past));
     }
 
     #[test]

@@ -561,5 +561,16 @@ const fn origin_of(origin: skep_managers::Origin) -> Origin {
         skep_managers::Origin::ForeignState { lineage, index, part, parts, common, .. } => {
             Origin::ForeignState { lineage: lineage.0, index, part, parts, common }
         }
+        skep_managers::Origin::Returned { lineage, index, stamp, common, place } => {
+            let (lineage, stamp) = (lineage.0, stamp_of(stamp));
+            Origin::Returned { by: Foreign { lineage, stamp, index, common }, place }
+        }
+        skep_managers::Origin::Passed {
+            lineage, index, stamp, common, first, first_stamp, ..
+        } => {
+            let (lineage, stamp) = (lineage.0, stamp_of(stamp));
+            let by = Foreign { lineage, stamp, index, common };
+            Origin::Passed { by, first: (first, stamp_of(first_stamp)) }
+        }
     }
 }

@@ -106,6 +106,53 @@ fn who_was_told_on_the_other_side_is_known_though_this_one_noted_something_as_we
     assert_eq!(ours.root(), root, "another that has it hands it over as well");
 }
 
+/// A part that lived on while others took over what it had decided, and that leads when they meet.
+#[test]
+fn what_comes_back_to_its_own_flock_happens_no_second_time() {
+    let (one, two) = ("setting/one", "setting/two");
+    let mut base = Catalog::new();
+    set(&mut base, one, Some("before"));
+    let common = base.index();
+    let mut theirs = base.clone();
+    let mut ours = base;
+    let wanted = |expect, name, value| command(alloc::vec![write(name, expect, Some(value))]);
+    let own = [wanted(Expect::Anything, one, "ours"), wanted(Expect::Anything, two, "ours")];
+    for (command, index) in own.iter().zip(common + 1..) {
+        ours.apply(index, STAMP, Origin::Own, command);
+    }
+    let changed = wanted(Expect::Anything, one, "theirs");
+    theirs.apply(common + 1, OTHER, Origin::Own, &changed);
+    for (command, index) in own.iter().zip(common + 1..) {
+        let foreign = Foreign { lineage: LINEAGE + 1, stamp: STAMP, index, common };
+        theirs.apply(index + 1, OTHER, Origin::Foreign(foreign), command);
+    }
+    // It went on from what it took over, by its own revision of that.
+    let later = wanted(Expect::Revision(common + 3), two, "theirs");
+    let outcome = theirs.apply(common + 4, OTHER, Origin::Own, &later);
+    assert!(matches!(outcome, Outcome::Applied { .. }), "{outcome:?}");
+
+    let by = |index| Foreign { lineage: LINEAGE, stamp: OTHER, index, common };
+    let back = |place: u64| Origin::Returned { by: by(place + 1), place };
+    let passed = |place: u64| Origin::Passed { by: by(place + 1), first: (place, STAMP) };
+    for how in [&back as &dyn Fn(u64) -> Origin, &passed] {
+        let mut ours = ours.clone();
+        let mut take = |origin, command| {
+            let at = ours.index() + 1;
+            ours.apply(at, STAMP, origin, command);
+            ours.check();
+        };
+        take(Origin::Foreign(by(common + 1)), &changed);
+        take(how(common + 1), &own[0]);
+        take(how(common + 2), &own[1]);
+        take(Origin::Foreign(by(common + 4)), &later);
+        assert_eq!(says(&ours, one).as_deref(), Some("ours"));
+        assert_eq!(says(&ours, two).as_deref(), Some("theirs"), "it expected what it had");
+        let logged = conflicts(&ours);
+        assert_eq!(logged.len(), 1, "what they wanted of the first is not forgotten: {logged:?}");
+        assert_eq!(logged[0].1.key, key(one));
+    }
+}
+
 #[test]
 fn both_sides_changes_are_there_or_in_the_conflict_log() {
     let mut base = Catalog::new();
