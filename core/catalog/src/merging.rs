@@ -199,7 +199,8 @@ impl Catalog {
 
     /// Takes back a command of this flock's own that another took over. It happened here, and
     /// happens no second time, least of all after what the other changed itself. Where the other
-    /// changed nothing of an entry, it went on from what the command says, by a revision of its own.
+    /// changed nothing of an entry, it went on from what the command says, under a revision of its
+    /// own.
     pub(crate) fn take_back(
         &mut self,
         at: (u64, Stamp),
