@@ -49,6 +49,7 @@ pub const MEASURES: &[Measure] = &[
     Measure { name: "writes", run: writes::rate },
     Measure { name: "visible", run: writes::visible },
     Measure { name: "stress", run: stress::stress },
+    Measure { name: "harsh", run: stress::harsh },
 ];
 
 #[cfg(test)]

@@ -29,42 +29,94 @@ const LASTS_QUICK: Duration = Duration::from_secs(30);
 const LONGEST_FREEZE: u64 = 900;
 /// The share of frames that is lost.
 const LOSS: f64 = 0.05;
+/// The same where it is heavy.
+const HEAVY_LOSS: f64 = 0.2;
 
-/// Changes of master and wrong silences under both kinds of trouble, one after the other.
+/// What is done to the flock for as long as it lasts.
+struct Trouble {
+    what: &'static str,
+    freezes: bool,
+    /// The share of frames that is lost.
+    loss: f64,
+    /// As many changes of master may follow.
+    changes: f64,
+}
+
+/// Changes of master and wrong silences under freezes, and apart from that under loss.
 ///
 /// # Errors
 /// When the flock does not form, or the trouble cannot be made.
 pub fn stress(setting: &Setting) -> Result<Vec<Figure>> {
+    let freezes =
+        Trouble { what: "freezes of up to 900 ms", freezes: true, loss: 0.0, changes: 0.0 };
+    let loss = Trouble { what: "5 % of the frames lost", freezes: false, loss: LOSS, changes: 0.0 };
+    in_turn(setting, "stress", &[freezes, loss])
+}
+
+/// The same under both at once, and where a fifth of all frames is lost.
+///
+/// # Errors
+/// As [`stress`].
+pub fn harsh(setting: &Setting) -> Result<Vec<Figure>> {
+    let both = Trouble {
+        what: "freezes of up to 900 ms and 5 % of the frames lost",
+        freezes: true,
+        loss: LOSS,
+        changes: 1.0,
+    };
+    let loss =
+        Trouble { what: "20 % of the frames lost", freezes: false, loss: HEAVY_LOSS, changes: 1.0 };
+    in_turn(setting, "harsh", &[both, loss])
+}
+
+fn in_turn(setting: &Setting, name: &str, troubles: &[Trouble]) -> Result<Vec<Figure>> {
     if setting.quick && !setting.named_by_only {
-        say(format_args!("left out stress: it takes twenty minutes; name it to have one"));
+        say(format_args!("left out {name}: it takes twenty minutes; name it to have one"));
         return Ok(Vec::new());
     }
-    if left_out("stress") {
+    if left_out(name) {
         return Ok(Vec::new());
     }
-    let lasts = if setting.quick { LASTS_QUICK } else { LASTS };
     let mut figures = Vec::new();
-    for (what, freezes) in [("freezes of up to 900 ms", true), ("5 % of the frames lost", false)] {
-        let mut fleet = formed(setting.skep()?, NODES, Ground::Lab)?;
-        until_managed(&fleet, &(0..NODES).collect::<Vec<_>>())?;
-        let since = Micros::now();
-        let busy = Busy::new(&fleet)?;
-        if freezes {
-            freeze_in_turn(&mut fleet, lasts)?;
-        } else {
-            fleet.lab()?.set_all_paths(|_, _| Path::lossy(LOSS))?;
-            thread::sleep(lasts);
-            fleet.lab()?.set_all_paths(|_, _| Path::default())?;
-        }
-        drop(busy);
-        // What was noted is read before it is counted.
-        fleet.wait("events of the last moment", LASTS, |_| Some(()))?;
-        let name = |counted: &str| {
-            let seconds = lasts.as_secs();
-            setting.named(&format!("busy for {seconds} s, N={NODES}, {what}: {counted}"))
-        };
-        let (changes, silences) = (changes(&fleet, since)?, silences(&fleet, since)?);
-        figures.push(Figure::of(&name("changes of master"), "", &[changes], Better::Lower, 0.0)?);
+    for trouble in troubles {
+        figures.extend(under(setting, trouble)?);
+    }
+    Ok(figures)
+}
+
+fn under(setting: &Setting, trouble: &Trouble) -> Result<Vec<Figure>> {
+    let lasts = if setting.quick { LASTS_QUICK } else { LASTS };
+    let mut fleet = formed(setting.skep()?, NODES, Ground::Lab)?;
+    until_managed(&fleet, &(0..NODES).collect::<Vec<_>>())?;
+    let since = Micros::now();
+    let busy = Busy::new(&fleet)?;
+    if trouble.loss > 0.0 {
+        fleet.lab()?.set_all_paths(|_, _| Path::lossy(trouble.loss))?;
+    }
+    if trouble.freezes {
+        freeze_in_turn(&mut fleet, lasts)?;
+    } else {
+        thread::sleep(lasts);
+    }
+    fleet.lab()?.set_all_paths(|_, _| Path::default())?;
+    drop(busy);
+    // What was noted is read before it is counted.
+    fleet.wait("events of the last moment", LASTS, |_| Some(()))?;
+    let name = |counted: &str| {
+        let (seconds, what) = (lasts.as_secs(), trouble.what);
+        setting.named(&format!("busy for {seconds} s, N={NODES}, {what}: {counted}"))
+    };
+    let changes = changes(&fleet, since)?;
+    let mut figures = Vec::from([Figure::of(
+        &name("changes of master"),
+        "",
+        &[changes],
+        Better::Lower,
+        trouble.changes,
+    )?]);
+    // With both at once, or with a fifth lost, a node may be away for longer than is allowed.
+    if trouble.changes == 0.0 {
+        let silences = silences(&fleet, since)?;
         figures.push(Figure::of(&name("wrong silences"), "", &[silences], Better::Lower, 0.0)?);
     }
     Ok(figures)
