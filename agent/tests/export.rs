@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 mod ports;
 
 /// Whatever is waited for comes sooner on any machine.
@@ -66,11 +68,25 @@ impl Node {
         });
     }
 
-    /// As a power cut does, but for the disk.
+    /// As a power cut does, but for the disk. What the agent ran is gone as well afterwards: it ends
+    /// when it sees that the agent has.
     fn kill(&mut self) {
         let mut agent = self.agent.take().unwrap();
+        kill_process(Pid::from_child(&agent), Signal::STOP).unwrap();
+        let tasks = fs::read_dir(format!("/proc/{}/task", agent.id())).unwrap();
+        let children: Vec<String> = tasks
+            .filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok())
+            .flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+            .collect();
         agent.kill().unwrap();
         agent.wait().unwrap();
+        for child in children {
+            // Of a process that ended and was not waited for the state is Z.
+            let ended =
+                |stat: String| stat.rsplit(')').next().is_some_and(|it| it.starts_with(" Z"));
+            let stat = || fs::read_to_string(format!("/proc/{child}/stat"));
+            self.wait("what it ran ends", |_| stat().map_or(true, ended));
+        }
     }
 
     fn send(&self, text: &str) {
@@ -135,7 +151,9 @@ fn a_command_gets_each_update_until_it_has_it_and_not_again() {
     let runs = node.read("runs");
     assert!(runs.lines().all(|run| run.contains(" inferno:1:")), "under one identity: {runs}");
 
-    // What was taken is not handed over again after a crash.
+    // What was taken is not handed over again after a crash. How far it was is on disk with all
+    // that was published later.
+    node.skep(&["flood", "send", "--group", "other", "--text", "later"]);
     node.kill();
     node.start();
     node.send("four ");

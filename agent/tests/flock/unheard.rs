@@ -21,7 +21,9 @@ const STATE: &[u8] = include_bytes!("state-without-lives.db");
 fn a_node_whose_life_cannot_be_kept_stops_before_it_said_anything() {
     let bloc = Bloc::new();
     let mut seed = bloc.agent("seed-1", "30d", &[], "");
-    let mut node = bloc.agent("web-1", "30d", &[&seed], "");
+    // Alone it would begin without a link, and nothing of this would be seen.
+    let patient = "[timers]\nalone_after = \"30s\"\n";
+    let mut node = bloc.agent("web-1", "30d", &[&seed], patient);
     seed.start();
     let state = node.dir.join("state");
     fs::create_dir(&state).unwrap();

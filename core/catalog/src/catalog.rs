@@ -296,7 +296,7 @@ impl Catalog {
             return self.absorb((index, stamp), foreign, command);
         }
         if let Origin::Returned { by, place } = origin {
-            return self.take_back((index, stamp), by, place, command);
+            return self.absorb_returned((index, stamp), by, place, command);
         }
         if let Origin::Passed { by, first } = origin {
             return self.absorb_passed((index, stamp), by, first, command);

@@ -187,11 +187,34 @@ impl Catalog {
         (place, stamp): (u64, Stamp),
         command: Command,
     ) -> Outcome {
-        let ours =
-            |version: &Version| (version.revision, version.stamp.fork) == (place, stamp.fork);
-        let is_ours =
-            |key: &Key| self.slot(key).is_some_and(|slot| slot.versions().iter().any(ours));
-        if command.writes.iter().any(|write| is_ours(&write.key)) {
+        let is_ours = |write: &Write| match self.at(&write.key, place) {
+            Seen::Version(version) => {
+                (version.revision, version.stamp) == (place, stamp) && version.put == write.put
+            }
+            Seen::Nothing | Seen::Unknown => false,
+        };
+        if command.writes.iter().any(is_ours) {
+            return self.take_back(at, by, place, command);
+        }
+        self.absorb(at, by, command)
+    }
+
+    /// Takes back what was decided at a place of this flock's own log, as whoever took it over knew
+    /// that. A manager that was lost may have held something else there, which never was decided.
+    pub(crate) fn absorb_returned(
+        &mut self,
+        at: (u64, Stamp),
+        by: Foreign,
+        place: u64,
+        command: Command,
+    ) -> Outcome {
+        let is_ours = |write: &Write| match self.at(&write.key, place) {
+            Seen::Version(version) => version.put == write.put,
+            Seen::Nothing => write.put.is_none(),
+            // What was let go of was decided long ago.
+            Seen::Unknown => true,
+        };
+        if place == 0 || command.writes.iter().all(is_ours) {
             return self.take_back(at, by, place, command);
         }
         self.absorb(at, by, command)
@@ -201,7 +224,7 @@ impl Catalog {
     /// happens no second time, least of all after what the other changed itself. Where the other
     /// changed nothing of an entry, it went on from what the command says, under a revision of its
     /// own.
-    pub(crate) fn take_back(
+    fn take_back(
         &mut self,
         at: (u64, Stamp),
         by: Foreign,
@@ -296,7 +319,11 @@ impl Catalog {
     /// What the other flock had of an entry, as far as its commands have come; nothing where that
     /// is not known any more.
     fn foreign_view(&self, key: &Key, foreign: &Foreign) -> Option<View> {
-        let here = self.slot(key).and_then(|slot| slot.newest_from(foreign.lineage));
+        let here = self.slot(key).and_then(|slot| {
+            slot.newest_from_where(foreign.lineage, |from, version| {
+                !strayed(from, version, foreign)
+            })
+        });
         let here = here.map(|(from, version)| (from.index, version.put.clone()));
         let logged = logged_as(foreign.lineage, key);
         let logged = logged.and_then(|key| self.slot(&key)?.newest_from(foreign.lineage));
@@ -328,13 +355,22 @@ impl Catalog {
     /// Whether this flock changed an entry since the fork, or may have.
     fn is_changed_here(&self, key: &Key, foreign: &Foreign) -> bool {
         let Some(slot) = self.slot(key) else { return false };
-        let foreign_too =
-            |version: &Version| version.from.is_some_and(|from| from.lineage == foreign.lineage);
+        let foreign_too = |version: &Version| {
+            let from = version.from.filter(|from| from.lineage == foreign.lineage);
+            from.is_some_and(|from| !strayed(from, version, foreign))
+        };
         let after = |version: &Version| version.revision > foreign.common;
         let versions = slot.versions();
         let unknown = slot.is_cut() && versions.iter().all(after);
         unknown || versions.iter().any(|version| after(version) && !foreign_too(version))
     }
+}
+
+/// Whether a version that both had is none of what the other flock decided: a manager that was lost
+/// held it at that place or behind, and a later master decided this.
+const fn strayed(from: Source, version: &Version, foreign: &Foreign) -> bool {
+    let as_it_was = version.revision == from.index && version.stamp.fork == foreign.stamp.fork;
+    as_it_was && version.stamp.epoch < foreign.stamp.epoch && from.index >= foreign.index
 }
 
 /// What another flock had of an entry.

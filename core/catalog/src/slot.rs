@@ -136,8 +136,18 @@ impl Slot {
 
     /// The newest version that came from another flock.
     pub(crate) fn newest_from(&self, lineage: u64) -> Option<(Source, &Version)> {
+        self.newest_from_where(lineage, |_, _| true)
+    }
+
+    /// The same of those for which `counts` holds.
+    pub(crate) fn newest_from_where(
+        &self,
+        lineage: u64,
+        counts: impl Fn(Source, &Version) -> bool,
+    ) -> Option<(Source, &Version)> {
         let of = |version| Version::source_in(version, lineage).map(|from| (from, version));
-        self.versions.iter().filter_map(of).max_by_key(|(from, _)| from.index)
+        let counting = self.versions.iter().filter_map(of).filter(|it| counts(it.0, it.1));
+        counting.max_by_key(|(from, _)| from.index)
     }
 
     /// The revision of the newest version, be it a removal.

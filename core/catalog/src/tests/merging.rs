@@ -153,6 +153,32 @@ fn what_comes_back_to_its_own_flock_happens_no_second_time() {
     }
 }
 
+/// A lost manager held at some place what never was decided there, and handed it over.
+#[test]
+fn what_was_decided_where_a_lost_manager_held_something_else_is_not_taken_as_known() {
+    let name = "setting/one";
+    let mut ours = Catalog::new();
+    set(&mut ours, name, Some("before"));
+    let common = ours.index();
+    // Where it was held last it was decided: this flock was founded from that.
+    set(&mut ours, name, Some("held"));
+    let held = command(alloc::vec![write(name, Expect::Anything, Some("held"))]);
+    let decided = command(alloc::vec![write(name, Expect::Anything, Some("decided"))]);
+    let later = Stamp { epoch: STAMP.epoch + 1, ..STAMP };
+    let place = common + 1;
+    let mut take = |stamp, common, command| {
+        let foreign = Foreign { lineage: LINEAGE, stamp, index: place, common };
+        ours.apply(ours.index() + 1, OTHER, Origin::Foreign(foreign), command);
+        ours.check();
+    };
+    take(STAMP, 0, &held);
+    take(later, common, &decided);
+    assert_eq!(says(&ours, name).as_deref(), Some("held"));
+    let logged = conflicts(&ours);
+    assert_eq!(logged.len(), 1, "what was decided there is not lost: {logged:?}");
+    assert_eq!(logged[0].1.key, key(name));
+}
+
 #[test]
 fn both_sides_changes_are_there_or_in_the_conflict_log() {
     let mut base = Catalog::new();

@@ -171,7 +171,7 @@ async fn a_node_in_its_grace_gets_control_links_alone() {
 #[tokio::test]
 async fn garbage_and_silence_are_counted_and_keep_nobody_out() {
     let bloc = Bloc::new("example");
-    let config = Config { handshake_timeout: Duration::from_millis(500), ..Config::default() };
+    let config = Config { handshake_timeout: Duration::from_secs(2), ..Config::default() };
     let mut seed = bloc.node_with("seed", config);
     let mut garbage = TcpStream::connect(seed.address).await.unwrap();
     garbage.write_all(b"GET /etc/passwd HTTP/1.1\r\nHost: seed\r\n\r\n").await.unwrap();
@@ -351,7 +351,7 @@ async fn a_goodbye_is_made_fit_for_the_log() {
 #[tokio::test]
 async fn an_acceptor_that_is_no_node_is_a_failure_with_a_name() {
     let bloc = Bloc::new("example");
-    let config = Config { handshake_timeout: Duration::from_millis(500), ..Config::default() };
+    let config = Config { handshake_timeout: Duration::from_secs(2), ..Config::default() };
     let mut one = bloc.node_with("one", config);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
