@@ -68,8 +68,8 @@ impl Node {
         });
     }
 
-    /// As a power cut does, but for the disk. What the agent ran is gone as well afterwards: it ends
-    /// when it sees that the agent has.
+    /// As a power cut does, but for the disk. What the agent ran is gone as well afterwards: it
+    /// ends when it sees that the agent has.
     fn kill(&mut self) {
         let mut agent = self.agent.take().unwrap();
         kill_process(Pid::from_child(&agent), Signal::STOP).unwrap();
