@@ -80,6 +80,7 @@ impl Managers {
         }
         if let Some((lineage, stamp, acknowledged, generation)) = best {
             self.lonely = None;
+            self.appeal = None;
             self.follow = Some(lineage);
             if stamp.epoch > self.state.seen.epoch {
                 self.state.seen = stamp;
@@ -199,6 +200,7 @@ impl Managers {
         self.incoming = None;
         self.mastership = None;
         self.lonely = None;
+        self.appeal = None;
         self.giver = None;
         self.leaderless = Some(now);
         self.next_tick = now + self.config.tick;

@@ -117,7 +117,8 @@ impl Group {
             | Record::Foreign { .. }
             | Record::Absorbed { .. }
             | Record::Ended { .. }
-            | Record::Founding { .. } => None,
+            | Record::Founding { .. }
+            | Record::RosterSettled { .. } => None,
         });
         sets.last().unwrap_or_else(|| self.meta.sync.clone())
     }
@@ -240,6 +241,12 @@ impl Group {
                 Effect::Ended { into }
             }
             Record::Founding { number, roster } => self.found(number, &roster),
+            Record::RosterSettled { version } => {
+                if version == self.meta.roster_version {
+                    self.meta.roster_before.clear();
+                }
+                Effect::Nothing
+            }
         }
     }
 
@@ -275,7 +282,7 @@ impl Group {
 
     /// Somebody is about to enter or leave the roster.
     fn roster_changes(&mut self) {
-        self.meta.roster_version += 1;
+        self.meta.roster_version = self.meta.roster_version.saturating_add(1);
         self.meta.roster_before = self.meta.roster.iter().map(|place| place.node).collect();
     }
 

@@ -1,20 +1,20 @@
 //! A manager without a master: elections, and what becomes of one that lost both others (scenarios
-//! 2, 3, 4 and 6; DVM-15 to 26).
+//! 2, 3 and 4; DVM-15 to 26). Where no manager is left see [`mod@crate::orphan`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use skep_base::{NodeId, Outbox, Time};
 
 use crate::event::{Eligibility, Output, Refusal};
-use crate::id::{ForkId, Founding, Generation, Lineage, Role};
+use crate::id::{ForkId, Generation, Lineage};
 use crate::machine::Managers;
-use crate::message::{Answer, Message};
-use crate::stored::{History, Meta, Place, Record, SyncSet};
+use crate::message::{Answer, Message, PromiseAsk};
+use crate::stored::{Meta, Record, SyncSet};
 use crate::view::Wait;
 
 /// Eligible nodes that must be there before a part founds itself again: one spare and two backups
 /// (DVM-21). Where the roster has no more than two, nobody is waited for.
-const ENOUGH: usize = 3;
+pub(crate) const ENOUGH: usize = 3;
 /// Nodes that are asked in one round.
 const ASKED: usize = 64;
 /// A manager that asks whoever is there what became of its flock.
@@ -26,7 +26,8 @@ pub(crate) struct Lonely {
     answers: BTreeMap<NodeId, Answer>,
     /// The generation that was asked to be promised in this round, and by whom it was.
     wanted: Option<Generation>,
-    granted: BTreeSet<NodeId>,
+    /// And who of them knows no newer roster than this node does.
+    granted: BTreeMap<NodeId, bool>,
     pub(crate) waits: Wait,
 }
 
@@ -73,7 +74,7 @@ impl Managers {
             asked: None,
             answers: BTreeMap::new(),
             wanted: None,
-            granted: BTreeSet::new(),
+            granted: BTreeMap::new(),
             waits: Wait::Managers,
         });
         if lonely.asked.is_some_and(|at| now.since(at) < retry) {
@@ -85,9 +86,10 @@ impl Managers {
         let Some(lonely) = &mut self.lonely else {
             return;
         };
-        let Some(lineage) = self.group.as_ref().map(|group| group.meta.lineage) else {
+        let Some(meta) = self.group.as_ref().map(|group| &group.meta) else {
             return;
         };
+        let (lineage, version, founding) = (meta.lineage, meta.roster_version, meta.founding);
         let (round, wanted) = (lonely.round, lonely.wanted);
         lonely.asked = Some(now);
         lonely.answers.clear();
@@ -98,7 +100,8 @@ impl Managers {
         for node in there {
             self.send(node, &Message::Ask { lineage, round, about: None }, out);
             if let Some(generation) = wanted {
-                self.send(node, &Message::Promise { lineage, generation, round }, out);
+                let ask = PromiseAsk { lineage, generation, round, version, founding };
+                self.send(node, &Message::Promise(ask), out);
             }
         }
     }
@@ -141,7 +144,9 @@ impl Managers {
         let granted = lonely.granted.len();
         let ready = lonely.wanted.is_some() && granted + 1 >= need;
         let on_roster = |node: &&NodeId| group.meta.roster.iter().any(|it| it.node == **node);
-        let witnesses = lonely.granted.iter().filter(on_roster).count() + 1;
+        let current = lonely.granted.iter().filter(|(_, current)| **current);
+        let own = !self.has_promised_beyond(group.meta.roster_version, group.meta.founding);
+        let witnesses = current.map(|(node, _)| node).filter(on_roster).count() + usize::from(own);
         let strong = self.descends() && witnesses > group.meta.roster.len() / 2;
         // A master that does not wait for its backups does so with a majority of the roster only.
         let answered = lonely.answers.keys().filter(on_roster).count() + 1;
@@ -161,10 +166,11 @@ impl Managers {
             self.fork(now, generation, strong, out);
             return true;
         }
+        let wanted = Generation(next.0.saturating_add(1));
         if let Some(lonely) = &mut self.lonely {
-            lonely.waits = Wait::Managers;
-            lonely.wanted = Some(Generation(next.0.saturating_add(1)));
+            (lonely.waits, lonely.wanted) = (Wait::Managers, Some(wanted));
         }
+        self.promise(lineage, wanted);
         false
     }
 
@@ -240,36 +246,46 @@ impl Managers {
     pub(crate) fn promise_asked(
         &mut self,
         from: NodeId,
-        lineage: Lineage,
-        generation: Generation,
-        round: u64,
+        ask: PromiseAsk,
         out: &mut Outbox<Output>,
     ) {
+        let PromiseAsk { lineage, generation, round, version, founding } = ask;
         let far = generation.0 > self.state.promised.0.saturating_add(crate::Epoch::MAX_JUMP);
         let managed = self.master_of(lineage).is_some()
             || (self.history_of() == Some(lineage) && Self::manages(self.role));
         let granted = generation > self.state.promised && !far && !managed;
         if granted {
-            self.state.promised = generation;
-            self.state.promised_in = Some(lineage);
-            self.state_changed = true;
+            self.promise(lineage, generation);
         }
+        let current = !self.has_promised_beyond(version, founding);
         let generation = self.state.promised;
-        self.send_when_safe(from, Message::Promised { generation, round, granted }, out);
+        let promised = Message::Promised { generation, round, granted, current };
+        self.send_when_safe(from, promised, out);
+    }
+
+    /// This node promises a generation, to another or to itself. Whoever asks for one has promised
+    /// it before: of two that ask for the same at once neither has the other's promise then.
+    pub(crate) fn promise(&mut self, lineage: Lineage, generation: Generation) {
+        self.state.promised = generation;
+        self.state.promised_in = Some(lineage);
+        self.state_changed = true;
     }
 
     pub(crate) fn promised_came(
         &mut self,
         from: NodeId,
-        generation: Generation,
         round: u64,
-        granted: bool,
+        generation: Generation,
+        (granted, current): (bool, bool),
     ) {
+        if let Some(appeal) = self.appeal.as_mut().filter(|it| it.is_round(round)) {
+            appeal.answered(from, generation, granted && current);
+        }
         let Some(lonely) = self.lonely.as_mut().filter(|it| it.round == round) else {
             return;
         };
         if granted && lonely.wanted == Some(generation) {
-            lonely.granted.insert(from);
+            lonely.granted.insert(from, current);
         } else if generation > self.state.promised {
             self.state.promised = generation;
         }
@@ -296,7 +312,8 @@ impl Managers {
                 | Record::Absorbed { .. }
                 | Record::Ended { .. }
                 // What was not decided made nobody strong.
-                | Record::Founding { .. } => {}
+                | Record::Founding { .. }
+                | Record::RosterSettled { .. } => {}
             }
         }
         let (last, term) = (group.engine.last().0, group.engine.term());
@@ -329,71 +346,6 @@ impl Managers {
         self.why = "it founded the next generation";
     }
 
-    /// A part in which no manager is left (scenario 6): its first eligible node founds anew from
-    /// the decrees that its host holds. Where a holding node is present that one decides.
-    pub(crate) fn orphaned(&mut self, now: Time, out: &mut Outbox<Output>) {
-        let holder = self.nodes.values().any(|known| {
-            let claim = known.claim.as_ref().filter(|_| known.present);
-            claim.is_some_and(|claim| claim.holds.is_some() || claim.role > Role::Eligible)
-        });
-        let before = self.nodes.iter().filter(|(node, known)| {
-            let claim = known.claim.as_ref().filter(|_| known.present);
-            let fit = claim.is_some_and(|it| it.eligible == Eligibility::Eligible && it.well);
-            **node < self.me.id && fit
-        });
-        let rank = u32::try_from(before.count().min(ASKED)).unwrap_or(0);
-        let patience = self.config.orphaned + self.config.retry * 4 * rank;
-        let waited = now.since(self.masterless);
-        if holder || waited < patience {
-            return;
-        }
-        if self.decrees.is_none() && waited < patience + self.config.orphaned {
-            if self.decrees_asked.is_none_or(|at| now.since(at) >= self.config.retry) {
-                self.decrees_asked = Some(now);
-                out.push(Output::WantCheckpoint);
-            }
-            return;
-        }
-        self.found_from_decrees(now, out);
-    }
-
-    fn found_from_decrees(&mut self, now: Time, out: &mut Outbox<Output>) {
-        let (index, state) = self.decrees.take().unwrap_or_default();
-        let place = |node, eligible, resources| Place {
-            node,
-            eligible,
-            resources,
-            availability: 500,
-            held: false,
-            given_up: false,
-        };
-        let meta = Meta {
-            lineage: Lineage(self.rng.bits()),
-            generation: Generation(self.state.promised.0.saturating_add(1)),
-            fork: ForkId(self.rng.bits()),
-            parent: self.state.followed.map(|lineage| (lineage, index)),
-            strong: false,
-            founding: Founding(0),
-            acknowledged: !state.is_empty(),
-            epoch: self.highest,
-            master: None,
-            sync: SyncSet { version: 1, members: vec![self.me.id] },
-            roster: vec![place(self.me.id, self.me.eligible, self.me.resources)],
-            roster_version: 0,
-            roster_base: 0,
-            roster_before: Vec::new(),
-            names: Vec::new(),
-            merging: Vec::new(),
-            absorbed: Vec::new(),
-            ended: None,
-        };
-        let mut history = History::default();
-        if !state.is_empty() {
-            history.checkpoint = Some((index, state));
-        }
-        self.begin(now, meta, history, (index.max(1), 1), out);
-    }
-
     /// The operator says that whatever is here is all there is.
     pub(crate) fn recover(&mut self, now: Time, out: &mut Outbox<Output>) -> Result<bool, Refusal> {
         if let Some(why) = self.disk.failed {
@@ -416,7 +368,7 @@ impl Managers {
         if self.group.is_some() {
             self.fork(now, generation, false, out);
         } else {
-            self.found_from_decrees(now, out);
+            self.found_from_decrees(now, None, out);
         }
         Ok(true)
     }

@@ -20,6 +20,7 @@ use crate::lonely::Lonely;
 use crate::master::Mastership;
 use crate::merge::{Giver, Question};
 use crate::message::{Claim, Engine as Packet, EngineBody, MAX_NAMED, Message};
+use crate::orphan::Appeal;
 use crate::proof::Proofs;
 use crate::reach::Reached;
 use crate::solitude::Alone;
@@ -110,6 +111,8 @@ pub struct Managers {
     /// What the host gave to found a flock with, when none of the managers is left.
     pub(crate) decrees: Option<(u64, Bytes)>,
     pub(crate) decrees_asked: Option<Time>,
+    /// It asks most of the roster to promise the generation that it would found.
+    pub(crate) appeal: Option<Appeal>,
     pub(crate) giver: Option<Giver>,
     pub(crate) role: Role,
     pub(crate) why: &'static str,
@@ -192,6 +195,7 @@ impl Managers {
             patience,
             decrees: None,
             decrees_asked: None,
+            appeal: None,
             giver: None,
             role: Role::Host,
             why: "it started",
@@ -442,11 +446,9 @@ impl Managers {
                 self.asked(from, lineage, round, about, out);
             }
             Message::Answer(answer) => self.answer_came(now, from, answer),
-            Message::Promise { lineage, generation, round } => {
-                self.promise_asked(from, lineage, generation, round, out);
-            }
-            Message::Promised { generation, round, granted } => {
-                self.promised_came(from, generation, round, granted);
+            Message::Promise(ask) => self.promise_asked(from, ask, out),
+            Message::Promised { generation, round, granted, current } => {
+                self.promised_came(from, round, generation, (granted, current));
             }
             Message::Compare(report) => self.compare_came(now, from, report, out),
             Message::Gone { lineage, fork, term, master } => {
@@ -488,6 +490,8 @@ impl Managers {
                     self.heard_of_founding(founding);
                 }
             }
+            Message::Roster(note) => self.roster_came(from, note, out),
+            Message::RosterKept { lineage, index } => self.roster_kept(from, lineage, index),
             Message::OrderRefused { lineage, seen } => {
                 if self.history_of() == Some(lineage) {
                     self.stamp_refused(now, seen);

@@ -11,6 +11,7 @@ use crate::event::{DiskFault, Event, Output, Refusal, Token};
 use crate::id::{Judgement, Stamp, Strength};
 use crate::machine::{Managers, Node, newest};
 use crate::message::Message;
+use crate::orphan::RosterTold;
 use crate::roll::{MAX_CALLS, RollCall};
 use crate::standing::Standings;
 use crate::stored::{Cut, Holder, ImageChange, Note, Record, SyncSet, Write};
@@ -79,6 +80,8 @@ pub(crate) struct Mastership {
     pub(crate) missing: BTreeMap<NodeId, Missing>,
     pub(crate) enlist_asked: BTreeMap<NodeId, Time>,
     pub(crate) roster_proposed: Option<u64>,
+    /// To whom the roster was told as it is.
+    pub(crate) told: RosterTold,
     pub(crate) standings: Standings,
     /// Voters that shall leave, and why.
     pub(crate) demote: BTreeMap<NodeId, &'static str>,
@@ -115,6 +118,7 @@ impl Mastership {
             missing: BTreeMap::new(),
             enlist_asked: BTreeMap::new(),
             roster_proposed: None,
+            told: RosterTold::default(),
             standings: Standings::default(),
             demote: BTreeMap::new(),
             promote: None,
@@ -193,6 +197,8 @@ impl Managers {
                 self.next_weighing = now + self.config.tick;
                 self.manage_voters(now, out);
                 self.manage_roster(now, out);
+                self.settle_roster(now);
+                self.tell_roster(now, out);
                 self.decide_to_yield(now, out);
                 self.pass_what_was_seen(now);
             }

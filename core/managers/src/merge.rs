@@ -171,7 +171,8 @@ impl Group {
             | Record::Foreign { .. }
             | Record::Absorbed { .. }
             | Record::Ended { .. }
-            | Record::Founding { .. } => None,
+            | Record::Founding { .. }
+            | Record::RosterSettled { .. } => None,
         });
         let common = 0;
         let origin = |index| Origin::Foreign { lineage, generation, index, stamp, common };

@@ -10,7 +10,8 @@ use skep_wire::{decode, encode};
 
 use crate::event::{Eligibility, Origin};
 use crate::id::{Epoch, ForkId, Founding, Generation, Lineage, RaftId, Role, Stamp};
-use crate::stored::{Chain, Entry, Note, SyncSet};
+use crate::orphan::RosterNote;
+use crate::stored::{Chain, Entry, Note, Place, SyncSet};
 use crate::strict::AuthorityAsk;
 
 /// The longest message: it fits a frame of the control lane.
@@ -46,9 +47,10 @@ pub(crate) enum Message {
     /// This.
     Answer(Answer),
     /// Promise me this generation, unless you promised as much.
-    Promise { lineage: Lineage, generation: Generation, round: u64 },
-    /// The highest generation promised; `granted` when it is the one asked for.
-    Promised { generation: Generation, round: u64, granted: bool },
+    Promise(PromiseAsk),
+    /// The highest generation promised; `granted` when it is the one asked for, and `current` when
+    /// no newer roster is known than that which it shall descend from.
+    Promised { generation: Generation, round: u64, granted: bool, current: bool },
     /// A restarted manager tells the others what its log holds.
     Compare(Comparison),
     /// Is the master's process gone for you as well?
@@ -81,6 +83,22 @@ pub(crate) enum Message {
     MergeDoubted { from: Lineage, session: u64, into: Lineage },
     /// Nothing is given: a history was founded under this number, which is higher.
     FoundingPassed { lineage: Lineage, founding: Founding },
+    /// The roster is this: keep it on disk, for a part that has no manager left.
+    Roster(RosterNote),
+    /// It is on disk, or a newer one.
+    RosterKept { lineage: Lineage, index: u64 },
+}
+
+/// What a node asks for that would found the next generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PromiseAsk {
+    /// Of which history.
+    pub(crate) lineage: Lineage,
+    pub(crate) generation: Generation,
+    pub(crate) round: u64,
+    /// Of its roster, as far as who asks knows, and under which founding number that is strong.
+    pub(crate) version: u64,
+    pub(crate) founding: Founding,
 }
 
 /// An engine message.
@@ -238,6 +256,7 @@ impl Message {
         let message: Self = decode("message of managers", body).ok()?;
         let bounded = match &message {
             Self::Note(note) => note.sync.members.len() <= MAX_NAMED,
+            Self::Roster(note) => note.is_sound(),
             Self::Answer(answer) => {
                 answer.managers.len() <= MAX_NAMED
                     && answer.sync.as_ref().is_none_or(|sync| sync.members.len() <= MAX_NAMED)
@@ -251,7 +270,7 @@ impl Message {
             | Self::PartAsk { .. }
             | Self::Noted { .. }
             | Self::Ask { .. }
-            | Self::Promise { .. }
+            | Self::Promise(_)
             | Self::Promised { .. }
             | Self::Compare(_)
             | Self::Gone { .. }
@@ -266,7 +285,8 @@ impl Message {
             | Self::StrengthAsk { .. }
             | Self::StrengthGiven { .. }
             | Self::MergeDoubted { .. }
-            | Self::FoundingPassed { .. } => true,
+            | Self::FoundingPassed { .. }
+            | Self::RosterKept { .. } => true,
         };
         bounded.then_some(message)
     }
@@ -361,8 +381,11 @@ pub fn samples() -> Vec<(&'static str, Bytes)> {
         ("noted", Message::Noted { lineage, version: 4 }),
         ("ask", Message::Ask { lineage, round: 5, about: Some(node(2)) }),
         ("answer", Message::Answer(answer)),
-        ("promise", Message::Promise { lineage, generation, round: 5 }),
-        ("promised", Message::Promised { generation, round: 5, granted: true }),
+        (
+            "promise",
+            Message::Promise(PromiseAsk { lineage, generation, round: 5, version, founding }),
+        ),
+        ("promised", Message::Promised { generation, round: 5, granted: true, current: true }),
         ("compare", Message::Compare(comparison)),
         ("gone", Message::Gone { lineage, fork, term, master }),
         ("gone-too", Message::GoneToo { lineage, fork, term, master }),
@@ -403,11 +426,34 @@ pub fn samples() -> Vec<(&'static str, Bytes)> {
         ("strength-given", Message::StrengthGiven { lineage, nonce: 6 }),
         ("merge-doubted", Message::MergeDoubted { from: lineage, session: 6, into }),
         ("founding-passed", Message::FoundingPassed { lineage, founding: Founding(2) }),
+        ("roster", Message::Roster(sample_roster())),
+        ("roster-kept", Message::RosterKept { lineage, index: 8 }),
     ];
     let engine = sample_packets().into_iter();
     let mut all: Vec<_> = engine.chain(messages).map(|(name, it)| (name, it.to_bytes())).collect();
     all.push(("claim", sample_claim().to_bytes()));
     all
+}
+
+fn sample_roster() -> RosterNote {
+    let node = |n: u8| NodeId::from_bytes([n; 16]);
+    let place = |n, eligible, held| Place {
+        node: node(n),
+        eligible,
+        resources: 500,
+        availability: 750,
+        held,
+        given_up: false,
+    };
+    RosterNote {
+        lineage: Lineage(0x0102_0304_0506_0708),
+        index: 8,
+        strong: true,
+        founding: Founding(1),
+        version: 2,
+        before: vec![node(1)],
+        places: vec![place(1, Eligibility::Eligible, false), place(2, Eligibility::Witness, true)],
+    }
 }
 
 fn sample_packets() -> Vec<(&'static str, Message)> {

@@ -123,7 +123,8 @@ impl Managers {
             | Record::RosterGone(_)
             | Record::Absorbed { .. }
             | Record::Ended { .. }
-            | Record::Founding { .. } => None,
+            | Record::Founding { .. }
+            | Record::RosterSettled { .. } => None,
         });
         bodies.collect()
     }

@@ -12,6 +12,7 @@ use skep_wire::{decode, encode};
 use crate::config::{MAX_HISTORIES, MAX_ROSTER, MAX_VOTERS};
 use crate::event::{Eligibility, Origin};
 use crate::id::{Epoch, ForkId, Founding, Generation, Lineage, RaftId, Stamp};
+use crate::orphan::RosterNote;
 use crate::strict::Pledge;
 
 /// One change of what is on disk. Done in the order of the fields, all or nothing.
@@ -101,7 +102,7 @@ pub enum CorruptStore {
 pub(crate) const ALL_ITEMS: u64 = u64::MAX;
 
 /// The format of state, image and entries.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// What a stored state promises for its node's later lives: for whoever watches a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +148,8 @@ pub(crate) struct State {
     pub(crate) solitude: Solitude,
     /// The highest founding number seen, which never falls.
     pub(crate) founding: Founding,
+    /// The newest roster that a master told.
+    pub(crate) roster: Option<RosterNote>,
 }
 
 /// How long a manager was alone, in all the lives that it was alone in.
@@ -231,6 +234,9 @@ pub(crate) enum Record {
     Ended { into: Lineage },
     /// This history is strong under this number; of its roster these stay.
     Founding { number: Founding, roster: Vec<NodeId> },
+    /// Most of the roster before this version has promised under it: nothing that parted before it
+    /// can have them any more, and they are not asked for leases from here on.
+    RosterSettled { version: u64 },
 }
 
 /// Who hands a foreign history over.
@@ -335,7 +341,7 @@ pub(crate) struct Meta {
     /// the one that it comes from.
     pub(crate) roster_version: u64,
     pub(crate) roster_base: u64,
-    /// Who was on it before the last of these.
+    /// Who was on it before the last of these, until most of them have promised under this one.
     pub(crate) roster_before: Vec<NodeId>,
     /// Whose the raft ids are. Those of former managers are forgotten.
     pub(crate) names: Vec<(RaftId, NodeId)>,
@@ -434,6 +440,7 @@ impl State {
             pledge: None,
             solitude: Solitude::default(),
             founding: Founding(0),
+            roster: None,
         }
     }
 
@@ -593,6 +600,15 @@ mod tests {
         let founding = Founding(1);
         state.pledge = Some(Pledge { lineage, stamp, version: 2, founding });
         state.founding = Founding(2);
+        state.roster = Some(RosterNote {
+            lineage,
+            index: 6,
+            strong: true,
+            founding,
+            version: 2,
+            before: vec![node(1), node(3)],
+            places: vec![place],
+        });
         let mut history = History::default();
         history.push(4, stamp, Origin::Own, Bytes::from_static(b"old"));
         history.cut(4, Bytes::from_static(b"catalog"));
@@ -632,6 +648,7 @@ mod tests {
             ("absorbed", Record::Absorbed { from: holder, changes: 1 }),
             ("ended", Record::Ended { into }),
             ("founding", Record::Founding { number: founding, roster: vec![node(1)] }),
+            ("roster-settled", Record::RosterSettled { version: 2 }),
         ];
         let mut all = vec![("state", state.to_bytes()), ("image", image.to_bytes())];
         all.extend(records.into_iter().map(|(name, record)| {

@@ -6,11 +6,12 @@
 //! leases of a majority has strict authority until the earliest that it needs of them ends.
 //!
 //! Rosters change, and two histories may come from one. So the roster changes only under strict
-//! authority, a node at a time; after a change a majority of the roster before is needed as well;
-//! and who has promised under a newer roster gives nothing to a history that parted before that,
-//! unless the newer's has ended. Two histories that both descend from the founding therefore always
-//! need a node in common. A founding under a higher number begins anew: who has seen one gives
-//! nothing under a lower one.
+//! authority, a node at a time; after a change a majority of the roster before is needed as well,
+//! until it was had once and that is decided: then every majority of the roster before has somebody
+//! in it who has promised under the newer; and who has promised under a newer roster gives nothing
+//! to a history that parted before that, unless the newer's has ended. Two histories that both
+//! descend from the founding therefore always need a node in common. A founding under a higher
+//! number begins anew: who has seen one gives nothing under a lower one.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::group::Group;
 use crate::id::{Founding, Judgement, Lineage, Stamp};
 use crate::machine::Managers;
 use crate::message::Message;
+use crate::stored::Record;
 
 /// Between two rounds of a holder.
 const RENEW: Duration = Duration::from_secs(1);
@@ -192,6 +194,22 @@ impl Managers {
         self.authority_asked(now, self.me.id, ask, out);
     }
 
+    /// Notes for whoever leads after this node that most of the roster before has promised under
+    /// the roster as it is: strict authority was had under it, and that takes both.
+    pub(crate) fn settle_roster(&mut self, now: Time) {
+        let settled = self.group.as_ref().is_none_or(|it| it.meta.roster_before.is_empty());
+        if settled || self.strict_until(now).is_none() {
+            return;
+        }
+        let (Some(group), Some(mastership)) = (&mut self.group, &mut self.mastership) else {
+            return;
+        };
+        if mastership.roster_proposed.is_none_or(|at| at <= group.applied.0) {
+            let version = group.meta.roster_version;
+            mastership.roster_proposed = group.engine.propose(&Record::RosterSettled { version });
+        }
+    }
+
     /// A master asks for a lease. The promise is on disk before it is given.
     pub(crate) fn authority_asked(
         &mut self,
@@ -216,10 +234,8 @@ impl Managers {
                 let seen = pledge.stamp;
                 return self.send(from, &Message::OrderRefused { lineage, seen }, out);
             }
-            let ended = self.state.ended.iter().any(|(ended, _)| *ended == pledge.lineage);
             let known = if pledge.lineage == lineage { version } else { base };
-            // What was promised under a lower number is ended by a higher one.
-            if founding <= pledge.founding && known < pledge.version && !ended {
+            if self.has_promised_beyond(known, founding) {
                 return; // Of a part that knows no newer roster, of which this node does.
             }
         }
@@ -238,6 +254,16 @@ impl Managers {
         }
         self.given = Some(Given { to: from, until: now + self.strict_hold() });
         self.send_when_safe(from, Message::AuthorityGiven { lineage, round }, out);
+    }
+
+    /// Whether this node has promised under a newer roster than of this version: what knows no
+    /// newer one, and parted before, gets nothing. What was promised under a lower founding number
+    /// is ended by a higher one.
+    pub(crate) fn has_promised_beyond(&self, version: u64, founding: Founding) -> bool {
+        self.state.pledge.is_some_and(|pledge| {
+            let ended = self.state.ended.iter().any(|(ended, _)| *ended == pledge.lineage);
+            founding <= pledge.founding && version < pledge.version && !ended
+        })
     }
 
     pub(crate) fn authority_given(&mut self, from: NodeId, lineage: Lineage, round: u64) {

@@ -8,6 +8,7 @@ mod meet;
 mod net;
 mod operator;
 mod order;
+mod orphans;
 mod reach;
 mod roll;
 mod seeds;

@@ -97,6 +97,25 @@ fn scenario_3_a_master_that_lost_both_backups_founds_anew_at_once_with_a_majorit
 }
 
 #[test]
+fn the_roster_before_is_asked_until_most_of_it_has_promised_under_the_newer() {
+    let mut net = strong(7, 306);
+    let before = |net: &Net, on| {
+        let group = net.machine(on).group.as_ref().unwrap();
+        (group.meta.roster.len(), group.meta.roster_before.len())
+    };
+    net.run_until(20 * SECOND, |net| before(net, net.master()) == (7, 0));
+    // Who leads next knows it from the log, and most of seven are enough for it.
+    let lost: Vec<usize> = std::iter::once(net.master())
+        .chain(net.up().filter(|on| net.role(*on) == Role::Eligible))
+        .take(3)
+        .collect();
+    lost.iter().for_each(|on| net.cut_power(*on));
+    net.run_until(60 * SECOND, |net| net.masters().len() == 1 && has_strict(net));
+    assert_eq!(before(&net, net.master()), (7, 0));
+    net.assert_sound();
+}
+
+#[test]
 fn whatever_fails_at_most_one_has_it() {
     let (mut held, mut settled) = (0, 0);
     for seed in 0..12 {
