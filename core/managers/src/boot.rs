@@ -48,8 +48,9 @@ impl Managers {
         let resumes = from_master && packet.term >= group.engine.term();
         if resumes {
             self.boot = None;
+            self.lonely = None;
             self.end_solitude(now);
-            self.why = "the live master confirmed it";
+            self.because("the live master confirmed it");
         }
         resumes
     }
@@ -71,9 +72,11 @@ impl Managers {
         }
         if self.may_resume(now) {
             self.boot = None;
+            // Whoever is elected now is heard: nobody need be asked what became of the flock.
+            self.lonely = None;
             self.rebooted = true;
             self.leaderless = Some(now);
-            self.why = "enough of the managers compared logs";
+            self.because("enough of the managers compared logs");
             let alone = self.group.as_ref().is_some_and(|group| group.conf.voters.len() == 1);
             if let Some(group) = self.group.as_mut().filter(|_| alone && self.disk.is_idle()) {
                 group.engine.campaign();

@@ -437,7 +437,7 @@ pub enum Refusal {
         waiting: usize,
     },
     /// Whether it was or will be decided is not known: the master changed in between.
-    #[error("whether it was decided is not known: read before asking again")]
+    #[error("whether it was decided is not known: look before asking again")]
     Unknown,
     /// An earlier master may still hold a lease, or this one's has run out.
     #[error("the master has no lease now: ask again in a moment")]

@@ -170,7 +170,7 @@ impl Managers {
         };
         let image = Image::new(meta, conf, at.0, at.1, history);
         self.adopt(now, raft, at.1, image, out);
-        self.why = "it founded a flock";
+        self.because("it founded a flock");
         if let Some(group) = &mut self.group {
             group.engine.campaign();
         }
@@ -250,7 +250,7 @@ impl Managers {
         self.giver = None;
         self.incoming = None;
         self.released = None;
-        self.why = why;
+        self.because(why);
         self.masterless = now;
         let lineage = group.meta.lineage;
         self.state.voter = None;
@@ -497,7 +497,6 @@ impl Managers {
         let index = image.index;
         let (lineage, fork) = incoming.of;
         self.adopt(now, raft, incoming.term, image, out);
-        self.why = "it is a learner";
         let body = EngineBody::Appended { index, commit: index };
         let (from, to) = (raft, incoming.raft);
         let packet = Packet { lineage, fork, from, to, term: incoming.term, body };

@@ -64,6 +64,7 @@ mod proof;
 mod pump;
 mod reach;
 mod resources;
+mod role;
 mod roll;
 mod solitude;
 mod standing;

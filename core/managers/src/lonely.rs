@@ -343,7 +343,7 @@ impl Managers {
         };
         self.highest = meta.epoch;
         self.begin(now, meta, history, (last, term), out);
-        self.why = "it founded the next generation";
+        self.because("it founded the next generation");
     }
 
     /// The operator says that whatever is here is all there is.

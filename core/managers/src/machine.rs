@@ -115,7 +115,8 @@ pub struct Managers {
     pub(crate) appeal: Option<Appeal>,
     pub(crate) giver: Option<Giver>,
     pub(crate) role: Role,
-    pub(crate) why: &'static str,
+    /// Of a change of role in this very step.
+    pub(crate) cause: Option<&'static str>,
     pub(crate) master_told: Option<(NodeId, Stamp)>,
     pub(crate) pinned: BTreeSet<NodeId>,
     pub(crate) announced: Option<Bytes>,
@@ -198,7 +199,7 @@ impl Managers {
             appeal: None,
             giver: None,
             role: Role::Host,
-            why: "it started",
+            cause: Some("it started"),
             master_told: None,
             pinned: BTreeSet::new(),
             announced: None,
@@ -589,6 +590,7 @@ impl Managers {
             }
         }
         self.tell_role(now, out);
+        self.tell_links(out);
         self.announce(now, out);
         self.look_who_is_reached(now);
     }

@@ -223,9 +223,11 @@ impl Managers {
     pub(crate) fn end_mastership(&mut self, out: &mut Outbox<Output>) {
         if let Some(mastership) = &self.mastership {
             self.deposed = mastership.stamped && !mastership.lease_given_up;
+            if mastership.stamped {
+                self.because(self.why_deposed());
+            }
             self.refuse_pending(out);
             self.mastership = None;
-            self.why = "it lost its majority, or another was elected";
         }
     }
 
@@ -301,7 +303,6 @@ impl Managers {
             if !mastership.stamped {
                 mastership.stamped = true;
                 mastership.since = now;
-                self.why = "it was elected";
             }
             mastership.sync_since = index;
         }
@@ -602,7 +603,6 @@ impl Managers {
             self.refuse_pending(out);
             self.mastership = None;
             self.giver = None;
-            self.why = "its disk takes nothing";
             out.push(Output::Event(Event::DiskFailed { why }));
         }
     }

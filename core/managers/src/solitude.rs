@@ -72,7 +72,7 @@ impl Managers {
         self.leaderless = None;
         // As after a restart nothing is voted and nothing is taken from the engine.
         self.boot = Some(Boot::new(now));
-        self.why = "it met nobody for too long";
+        self.because("it met nobody for too long");
         self.state.solitude = Solitude { seconds: alone.as_secs(), retired: true };
         self.state_changed = true;
         out.push(Output::Event(Event::Retired { alone }));
@@ -91,7 +91,6 @@ impl Managers {
             self.boot = Some(Boot::new(now));
             self.leaderless = Some(now);
             self.next_tick = now;
-            self.why = "it meets others again";
         }
     }
 

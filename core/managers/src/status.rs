@@ -222,40 +222,8 @@ impl Managers {
         }
     }
 
-    fn role_now(&self) -> Role {
-        // Who may be nothing any more is what it is until others took its place.
-        if self.me.eligible == Eligibility::No && self.group.is_none() {
-            return Role::Host;
-        }
-        if self.disk.failed.is_some() {
-            return Role::Holding;
-        }
-        let Some(group) = &self.group else {
-            return if self.well { Role::Eligible } else { Role::Holding };
-        };
-        if self.is_retired() {
-            Role::Retired
-        } else if self.boot.is_some() {
-            Role::Holding
-        } else if self.is_master() {
-            Role::Master
-        } else if !group.is_voter() {
-            Role::Eligible
-        } else if self.giver.is_some() {
-            Role::Holding
-        } else if self.lonely.is_some() {
-            Role::SemiMaster
-        } else {
-            Role::Backup
-        }
-    }
-
-    pub(crate) fn tell_role(&mut self, _now: Time, out: &mut Outbox<Output>) {
-        let (from, to) = (self.role, self.role_now());
-        if from != to {
-            self.role = to;
-            out.push(Output::Event(Event::RoleChanged { from, to, why: self.why }));
-        }
+    /// Tells of a master without a backup, and of the links that are wanted.
+    pub(crate) fn tell_links(&mut self, out: &mut Outbox<Output>) {
         let alone = self.group.as_ref().is_some_and(|group| group.voters().len() == 1);
         if let Some(mastership) = self.mastership.as_mut().filter(|it| it.stamped) {
             if alone && !mastership.unprotected {

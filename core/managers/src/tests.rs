@@ -10,6 +10,7 @@ mod operator;
 mod order;
 mod orphans;
 mod reach;
+mod role;
 mod roll;
 mod seeds;
 mod solitude;

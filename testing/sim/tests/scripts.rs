@@ -143,3 +143,62 @@ fn the_checker_sees_two_strong_generations_of_one_number() {
          until strict 10\ntoken n5\nrun 10\n",
     );
 }
+
+/// Whether a reason that a log tells of a change of role can be that of this change. Written by
+/// what the roles mean, not by what the managers say.
+fn suits(from: &str, to: &str, why: &str) -> bool {
+    let manages = ["backup", "master"].contains(&to);
+    match why {
+        "it started" => from == "host" && !manages && to != "semi-master",
+        "it is eligible now" | "its baseline is well again" | "it is a learner" => to == "eligible",
+        "it was promoted" => (from, to) == ("eligible", "backup"),
+        "it founded a flock" | "it founded the next generation" => manages,
+        "it was elected" => to == "master",
+        "it was elected, and its first stamp is awaited"
+        | "it was elected again, and its first stamp is awaited"
+        | "it hears a master again" => to == "backup",
+        "it handed over"
+        | "another was elected"
+        | "it lost its majority, or another stands for election" => {
+            (from, to) == ("master", "backup")
+        }
+        "the live master confirmed it" | "enough of the managers compared logs" => {
+            ["holding", "retired"].contains(&from) && ["eligible", "backup"].contains(&to)
+        }
+        "it has heard no master for too long" => to == "semi-master",
+        "nobody takes over what it holds" => from == "holding" && to != "eligible",
+        "its flock merged"
+        | "it met a flock that leads"
+        | "its flock is founded anew"
+        | "everything it held is handed over"
+        | "it was demoted"
+        | "it was demoted while it was away" => ["eligible", "host"].contains(&to),
+        "it is not eligible any more" => to == "host",
+        "its baseline is not well" | "its disk takes nothing" | "it hands over what it holds" => {
+            to == "holding"
+        }
+        "it meets others again" => (from, to) == ("retired", "holding"),
+        "it met nobody for too long" => to == "retired",
+        _ => false,
+    }
+}
+
+/// The logs are read by people: what they say of a role is about that role.
+#[test]
+fn no_log_tells_a_change_of_role_with_the_reason_of_another() {
+    const ROLES: [&str; 7] =
+        ["host", "eligible", "backup", "master", "semi-master", "holding", "retired"];
+    let mut changes = 0;
+    for folder in folders() {
+        let log = std::fs::read_to_string(folder.join("log.expect")).unwrap();
+        for line in log.lines() {
+            let Some((before, after)) = line.split_once(" -> ") else { continue };
+            let Some((to, why)) = after.split_once(": ") else { continue };
+            let Some(from) = before.split_whitespace().last() else { continue };
+            assert!(ROLES.contains(&from) && ROLES.contains(&to), "{line}");
+            assert!(suits(from, to, why), "{}: {line}", folder.display());
+            changes += 1;
+        }
+    }
+    assert!(changes >= 300, "{changes} changes of roles are looked at");
+}

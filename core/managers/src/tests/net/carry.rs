@@ -7,6 +7,7 @@ use skep_base::{Incarnation, Outbox, Time};
 
 use super::{Event_, FLOODED, Net, global, id, local};
 use crate::stored::{Image, State};
+use crate::tests::role::suits;
 use crate::*;
 
 impl Net {
@@ -190,6 +191,11 @@ impl Net {
                 self.note(format!("{on} {event:?}"));
                 if matches!(event, Event::SyncSet { .. }) {
                     self.check_joined(on);
+                }
+                if let Event::RoleChanged { from, to, why } = event
+                    && !suits(from, to, why)
+                {
+                    self.faults.push(format!("{on} is {to}, was {from}, and says: {why}"));
                 }
                 self.hosts[on].events.push(event);
             }
