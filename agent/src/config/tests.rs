@@ -1,6 +1,8 @@
 //! The configuration from its user's side: what the reference says holds, and what is wrong is said
 //! where it stands.
 
+mod documents;
+
 use std::path::Path;
 
 use expect_test::{expect, expect_file};
