@@ -91,7 +91,7 @@ impl Spine {
                 (Order::Promote(id), asked)
             }
             ManageFlock::Demote { node } => {
-                let done = format!("{node} leaves its place as soon as another has taken it");
+                let done = format!("{node} is no backup any more: another has its place");
                 let asked = asked(format!("demote {node}"), done);
                 let Some((id, asked)) = self.ordered_of(&node, asked) else { return };
                 (Order::Demote(id), asked)

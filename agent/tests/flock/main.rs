@@ -15,6 +15,7 @@ mod large;
 mod limits;
 mod notify;
 mod operator;
+mod orders;
 #[path = "../ports/mod.rs"]
 mod ports;
 #[path = "../../../edge/notify/tests/receivers/mod.rs"]

@@ -11,12 +11,12 @@ use crate::agents::{Agent, Bloc};
 /// Managers that lost both others look after themselves soon.
 const SOON: &str = "[managers]\nalone = \"5s\"\norphaned = \"5s\"\n";
 
-fn management(agent: &Agent) -> Value {
+pub(crate) fn management(agent: &Agent) -> Value {
     agent.ask(&["flock"])["management"].clone()
 }
 
 /// Waits until all show one master, with so many backups; gives its place among them.
-fn managed(agents: &[&Agent], backups: usize) -> usize {
+pub(crate) fn managed(agents: &[&Agent], backups: usize) -> usize {
     let mut master = 0;
     agents[0].until("there is one master with its backups", || {
         let seen: Vec<Value> = agents.iter().map(|agent| management(agent)).collect();
@@ -32,7 +32,7 @@ fn managed(agents: &[&Agent], backups: usize) -> usize {
     master
 }
 
-fn started(bloc: &Bloc, names: &[&str], first: &str, more: &str) -> Vec<Agent> {
+pub(crate) fn started(bloc: &Bloc, names: &[&str], first: &str, more: &str) -> Vec<Agent> {
     let mut agents: Vec<Agent> = Vec::new();
     for name in names {
         let seeds: Vec<&Agent> = agents.iter().take(1).collect();
@@ -44,19 +44,19 @@ fn started(bloc: &Bloc, names: &[&str], first: &str, more: &str) -> Vec<Agent> {
     agents
 }
 
-fn all(agents: &[Agent]) -> Vec<&Agent> {
+pub(crate) fn all(agents: &[Agent]) -> Vec<&Agent> {
     agents.iter().collect()
 }
 
 #[track_caller]
-fn done(output: &Output) -> String {
+pub(crate) fn done(output: &Output) -> String {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     said
 }
 
 #[track_caller]
-fn refused(output: &Output, why: &[&str]) {
+pub(crate) fn refused(output: &Output, why: &[&str]) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "it was done: {}", String::from_utf8_lossy(&output.stdout));
     for why in why {
@@ -65,7 +65,7 @@ fn refused(output: &Output, why: &[&str]) {
 }
 
 /// Every node tells of an order with who gave it, and where.
-fn assert_told(agents: &[&Agent], what: &str, at: &str, came: &str) {
+pub(crate) fn assert_told(agents: &[&Agent], what: &str, at: &str, came: &str) {
     for agent in agents {
         agent.until(&format!("it is told of {what:?}"), || {
             agent.events("order").iter().any(|event| {

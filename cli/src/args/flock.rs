@@ -42,8 +42,11 @@ pub enum FlockVerb {
     )]
     Promote(FlockNode),
     /// Make a backup eligible again, with a lower standing; another takes its place
-    #[command(after_help = "Refused while nobody is there to take its place.\n\n\
-        EXAMPLE\n  sudo skep flock demote web-2")]
+    #[command(
+        after_help = "Ends when another has its place. Refused while nobody is there to take \
+        it, and after 20 s\nin which nobody caught up: it stays a backup then.\n\n\
+        EXAMPLE\n  sudo skep flock demote web-2"
+    )]
     Demote(FlockNode),
     /// Have a node manage nothing until it is released, as before work on it
     #[command(after_help = "A backup leaves its place as soon as another has taken it. A master \

@@ -123,6 +123,29 @@ impl Group {
         sets.last().unwrap_or_else(|| self.meta.sync.clone())
     }
 
+    /// A place of the roster as this log has it, decided or not.
+    pub(crate) fn newest_place(&self, node: NodeId) -> Option<Place> {
+        let mut newest = self.meta.roster.iter().find(|place| place.node == node).copied();
+        for (_, _, record) in self.engine.records_after(self.applied.0) {
+            match record {
+                Record::Roster(place) if place.node == node => newest = Some(place),
+                Record::RosterGone(gone) if gone == node => newest = None,
+                Record::Founding { roster, .. } if !roster.contains(&node) => newest = None,
+                Record::Roster(_)
+                | Record::RosterGone(_)
+                | Record::RosterSettled { .. }
+                | Record::Founding { .. }
+                | Record::Stamp { .. }
+                | Record::Sync(_)
+                | Record::Catalog(_)
+                | Record::Foreign { .. }
+                | Record::Absorbed { .. }
+                | Record::Ended { .. } => {}
+            }
+        }
+        newest
+    }
+
     /// The image of what is applied, for learner `to`: one that is kept when it will do.
     pub(crate) fn image_for(&mut self, to: RaftId) -> &(Image, Bytes) {
         let base = self.applied.0.saturating_sub(self.engine.log_len() as u64);

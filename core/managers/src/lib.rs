@@ -56,6 +56,7 @@ mod machine;
 mod master;
 mod merge;
 mod message;
+mod operator;
 mod orphan;
 mod outcast;
 #[cfg(test)]

@@ -347,7 +347,7 @@ impl Managers {
     }
 
     /// The operator says that whatever is here is all there is.
-    pub(crate) fn recover(&mut self, now: Time, out: &mut Outbox<Output>) -> Result<bool, Refusal> {
+    pub(crate) fn recover(&mut self, now: Time, out: &mut Outbox<Output>) -> Result<(), Refusal> {
         if let Some(why) = self.disk.failed {
             return Err(Refusal::Disk(why));
         }
@@ -370,6 +370,6 @@ impl Managers {
         } else {
             self.found_from_decrees(now, None, out);
         }
-        Ok(true)
+        Ok(())
     }
 }

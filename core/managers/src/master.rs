@@ -11,6 +11,7 @@ use crate::event::{DiskFault, Event, Output, Refusal, Token};
 use crate::id::{Judgement, Stamp, Strength};
 use crate::machine::{Managers, Node, newest};
 use crate::message::Message;
+use crate::operator::{OfficeOrder, Placing};
 use crate::orphan::RosterTold;
 use crate::roll::{MAX_CALLS, RollCall};
 use crate::standing::Standings;
@@ -40,14 +41,6 @@ pub(crate) struct Transfer {
     pub(crate) since: Time,
     /// Who waits for it: an operator's order, and the node's own stop.
     pub(crate) tokens: Vec<Token>,
-}
-
-/// A node that an operator wants for a backup.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Promotion {
-    pub(crate) node: NodeId,
-    pub(crate) token: Token,
-    pub(crate) since: Time,
 }
 
 /// One term of this node as the engine's leader.
@@ -85,7 +78,9 @@ pub(crate) struct Mastership {
     pub(crate) standings: Standings,
     /// Voters that shall leave, and why.
     pub(crate) demote: BTreeMap<NodeId, &'static str>,
-    pub(crate) promote: Option<Promotion>,
+    pub(crate) office: Option<OfficeOrder>,
+    /// Holds, releases and removals.
+    pub(crate) placings: Vec<Placing>,
     pub(crate) unprotected: bool,
     /// Calls of the roll that are under way.
     pub(crate) calls: Vec<RollCall>,
@@ -121,7 +116,8 @@ impl Mastership {
             told: RosterTold::default(),
             standings: Standings::default(),
             demote: BTreeMap::new(),
-            promote: None,
+            office: None,
+            placings: Vec::new(),
             unprotected: false,
             calls: Vec::new(),
             taking: BTreeMap::new(),
@@ -130,6 +126,7 @@ impl Mastership {
 
     pub(crate) fn check(&self) {
         assert!(self.pending.len() <= MAX_PROPOSALS && self.calls.len() <= MAX_CALLS);
+        self.check_orders();
         let places = self.pending.iter().map(|pending| pending.index);
         assert!(places.clone().zip(places.skip(1)).all(|(a, b)| a < b), "proposals out of order");
         assert!(self.stamped || self.pending.is_empty(), "a proposal before the first stamp");
@@ -141,7 +138,7 @@ impl Mastership {
 
     /// Nobody is missing, and nobody comes or goes.
     pub(crate) fn is_calm(&self) -> bool {
-        let changes = self.transfer.is_some() || self.promote.is_some() || self.lease_given_up;
+        let changes = self.transfer.is_some() || self.office.is_some() || self.lease_given_up;
         self.stamped && !changes && self.missing.is_empty() && self.demote.is_empty()
     }
 
@@ -192,6 +189,7 @@ impl Managers {
             self.seek_authority(now, out);
             self.acknowledge(now, out);
             self.finish_calls(now, out);
+            self.finish_placings(out);
             self.taken(out);
             if self.giver.is_none() && now >= self.next_weighing {
                 self.next_weighing = now + self.config.tick;
@@ -244,9 +242,7 @@ impl Managers {
         for token in mastership.transfer.take().into_iter().flat_map(|transfer| transfer.tokens) {
             out.push(Output::Done { token });
         }
-        if let Some(Promotion { token, .. }) = mastership.promote.take() {
-            out.push(Output::Refused { token, why: Refusal::Unknown });
-        }
+        mastership.refuse_orders(out);
     }
 
     /// The term begins with a stamp, and with the sync set without those that are surely gone.

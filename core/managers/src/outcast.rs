@@ -1,6 +1,7 @@
-//! Nodes that may manage no more: those that the catalog expels, and those whose certificate or
-//! configuration does not say any more that they may. They leave office in an orderly way: another
-//! takes the place of who may not, and who is expelled goes whether there is another or not.
+//! Nodes that may manage no more: those that the catalog expels, those whose certificate or
+//! configuration does not say any more that they may, and those that an operator holds. They leave
+//! office in an orderly way: another takes the place of who may not, whoever is master by then, and
+//! who is expelled goes whether there is another or not.
 
 use skep_base::{NodeId, Time};
 
@@ -11,6 +12,8 @@ use crate::stored::Record;
 /// Why an expelled manager leaves. Its place may stay empty: whoever is expelled is trusted with
 /// nothing, so it is no better than nobody.
 pub(crate) const EXPELLED: &str = "it is expelled";
+/// Until it is released. It stays on the roster, where the hold is kept.
+const HELD: &str = "an operator holds it";
 const NOT_ELIGIBLE: &str = "it is not eligible any more";
 
 impl Managers {
@@ -21,13 +24,28 @@ impl Managers {
         }
         let group = self.group.as_ref()?;
         let place = group.meta.roster.iter().find(|place| place.node == node)?;
-        (place.eligible != Eligibility::Eligible).then_some(NOT_ELIGIBLE)
+        if place.eligible != Eligibility::Eligible {
+            return Some(NOT_ELIGIBLE);
+        }
+        place.held.then_some(HELD)
+    }
+
+    /// A node is not held, or not any more: on its way out for that alone it stays.
+    pub(crate) fn stays_in_office(&mut self, node: NodeId) {
+        if let Some(mastership) = &mut self.mastership
+            && mastership.demote.get(&node) == Some(&HELD)
+        {
+            mastership.demote.remove(&node);
+        }
     }
 
     /// A master that should be none hands over, as soon as there is a backup that may be one.
     pub(crate) fn give_way(&mut self, now: Time) {
         let may = self.me.eligible == Eligibility::Eligible;
-        let wanted = may && self.well && !self.expelled.contains(&self.me.id);
+        let me = self.me.id;
+        let places = self.group.as_ref().map_or(&[][..], |group| &group.meta.roster);
+        let held = places.iter().any(|place| place.node == me && place.held);
+        let wanted = may && self.well && !held && !self.expelled.contains(&me);
         if let Some(to) = self.best_backup().filter(|_| !wanted) {
             self.transfer(now, to, None);
         }

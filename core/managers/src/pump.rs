@@ -103,6 +103,7 @@ impl Managers {
             }
             Effect::Placed { node, held: false } => {
                 self.held_since.remove(&node);
+                self.stays_in_office(node);
             }
             Effect::Catalog { stamp, origin, body } => {
                 out.push(Output::Committed { index, stamp, origin, body });

@@ -60,6 +60,10 @@ impl Standings {
         }
         self.weighed.insert(node, (now, away));
     }
+
+    pub(crate) fn in_office_since(&self, node: NodeId) -> Option<Time> {
+        self.in_office.get(&node).copied()
+    }
 }
 
 impl Node {
@@ -118,7 +122,7 @@ impl Managers {
         backups.min_by_key(|node| (self.standing_of(*node), std::cmp::Reverse(*node)))
     }
 
-    fn standing_of(&self, node: NodeId) -> u16 {
+    pub(crate) fn standing_of(&self, node: NodeId) -> u16 {
         let roster = self.group.as_ref().map_or(&[][..], |group| &group.meta.roster);
         roster.iter().find(|place| place.node == node).map_or(0, Place::standing)
     }

@@ -1,5 +1,5 @@
 //! Who the managers are: learners are enlisted, voters promoted and replaced, the roster kept
-//! (scenario 1, DVM-5 to 14), and the operator's hand.
+//! (scenario 1, DVM-5 to 14), and how a master hands over.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use skep_base::{NodeId, Outbox, Time};
 
 use crate::config::{MANAGERS, MAX_VOTERS};
 use crate::convert::Changes;
-use crate::event::{Command, Eligibility, Event, Output, Refusal, Token};
+use crate::event::{Eligibility, Event, Output, Token};
 use crate::group::Group;
 use crate::id::{ForkId, Lineage, RaftId, Role};
 use crate::machine::Managers;
-use crate::master::{Promotion, Transfer};
+use crate::master::{Mastership, Transfer};
 use crate::message::{Answer, Message};
 use crate::outcast::EXPELLED;
 use crate::standing::OUTRANKED;
@@ -19,8 +19,6 @@ use crate::stored::{ChangeKind, Place, Record};
 
 /// A voter without an engine message for this long is silent.
 const SILENT_AFTER: Duration = Duration::from_secs(1);
-/// A node that was ordered to be a backup has so long to become one.
-const PROMOTION_PATIENCE: Duration = Duration::from_secs(60);
 /// Of the roster, how many are asked whether they reach a silent backup, beside the other one.
 const ASKED: usize = 3;
 /// A learner that lags by no more than this is caught up.
@@ -42,7 +40,7 @@ impl Managers {
     /// One step towards three managers and a learner or two. One change at a time.
     pub(crate) fn manage_voters(&mut self, now: Time, out: &mut Outbox<Output>) {
         self.watch_voters(now, out);
-        self.watch_promotion(now, out);
+        self.watch_office(now, out);
         self.watch_standings(now);
         self.give_way(now);
         let Some(group) = &self.group else {
@@ -62,7 +60,20 @@ impl Managers {
     }
 
     fn change(&mut self, changes: &Changes) -> bool {
-        self.group.as_mut().is_some_and(|group| group.engine.propose_change(changes))
+        let Some(group) = &mut self.group else {
+            return false;
+        };
+        if !group.engine.propose_change(changes) {
+            return false;
+        }
+        for (kind, _, node) in changes {
+            if let Some(mastership) =
+                self.mastership.as_mut().filter(|_| *kind != ChangeKind::Learner)
+            {
+                mastership.office_proposed(*node);
+            }
+        }
+        true
     }
 
     /// Notes who is silent, and asks others about it (DVM-5).
@@ -191,15 +202,13 @@ impl Managers {
         let me = self.me.id;
         let mut others = group.voters();
         others.retain(|node| *node != me);
-        let promoted = self.mastership.as_ref().and_then(|it| it.promote);
+        let promoted = self.mastership.as_ref().and_then(Mastership::promoted);
         let learners = self.caught_up(group);
-        let wanted = promoted.and_then(|Promotion { node, token, .. }| {
-            let raft = learners.iter().find(|(_, learner)| *learner == node)?.0;
-            Some((raft, node, token))
-        });
-        let (leaves, why, joins) = if let Some((raft, node, _)) = wanted {
-            let lowest = others.last().copied().filter(|_| others.len() + 1 >= MANAGERS);
-            (lowest, "another was promoted", Some((raft, node)))
+        let wanted = learners.iter().find(|(_, learner)| Some(*learner) == promoted).copied();
+        let (leaves, why, joins) = if let Some(wanted) = wanted {
+            let full = others.len() + 1 >= MANAGERS;
+            let lowest = full.then(|| self.least(now, &others)).flatten();
+            (lowest, "another was promoted", Some(wanted))
         } else if let Some((node, joins)) = self.better_takes(now, &learners) {
             (Some(node), OUTRANKED, Some(joins))
         } else {
@@ -241,13 +250,17 @@ impl Managers {
         if let Some((_, node)) = joins {
             out.push(Output::Event(Event::BackupAdded { node }));
         }
-        if let Some((_, _, token)) = wanted {
-            out.push(Output::Done { token });
-            if let Some(mastership) = &mut self.mastership {
-                mastership.promote = None;
-            }
-        }
         true
+    }
+
+    /// The backup whose place goes to one that an operator promotes: one that is to leave anyhow,
+    /// else whoever stands lowest, of equals whoever was in office for longest.
+    fn least(&self, now: Time, backups: &[NodeId]) -> Option<NodeId> {
+        let standings = self.mastership.as_ref().map(|it| &it.standings);
+        let since = |node: NodeId| standings.and_then(|it| it.in_office_since(node));
+        let rank = |node: &NodeId| (self.standing_of(*node), since(*node), *node);
+        let leaves = backups.iter().find(|node| self.is_replaceable(now, **node).is_some());
+        leaves.copied().or_else(|| backups.iter().copied().min_by_key(rank))
     }
 
     fn leave_sync(&mut self, node: NodeId) {
@@ -264,12 +277,9 @@ impl Managers {
 
     /// A node that was demoted comes back with half its availability (DVM-14).
     fn lower(&mut self, node: NodeId) {
-        let Some(group) = &mut self.group else {
-            return;
-        };
-        if let Some(place) = group.meta.roster.iter().find(|place| place.node == node) {
-            let lower = Place { availability: place.availability / 2, ..*place };
-            let _place = group.engine.propose(&Record::Roster(lower));
+        if let Some(place) = self.group.as_ref().and_then(|group| group.newest_place(node)) {
+            let lower = Place { availability: place.availability / 2, ..place };
+            let _written = self.write_roster(&Record::Roster(lower));
         }
     }
 
@@ -311,18 +321,6 @@ impl Managers {
         }
     }
 
-    /// A promotion that comes to nothing is answered, and makes room for another.
-    fn watch_promotion(&mut self, now: Time, out: &mut Outbox<Output>) {
-        let Some(mastership) = &mut self.mastership else {
-            return;
-        };
-        let late = |it: &mut Promotion| now.since(it.since) >= PROMOTION_PATIENCE;
-        if let Some(Promotion { node, token, .. }) = mastership.promote.take_if(late) {
-            let why = "did not catch up within a minute: see `skep flock` there, and ask again";
-            out.push(Output::Refused { token, why: Refusal::Node { node, why } });
-        }
-    }
-
     /// Asks the best of the roster to take a raft id.
     fn enlist(&mut self, now: Time, out: &mut Outbox<Output>) {
         let (Some(group), Some(mastership)) = (&self.group, &self.mastership) else {
@@ -334,7 +332,7 @@ impl Managers {
             let named = group.raft_of(place.node).is_some();
             !named && place.node != self.me.id && self.is_fit(group, place.node)
         };
-        let first = mastership.promote.map(|promotion| promotion.node);
+        let first = mastership.promoted();
         let first = first.or(self.outranked(now).map(|(better, _)| better));
         let first = first.filter(|node| group.raft_of(*node).is_none());
         if (group.conf.learners.len() >= wanted && first.is_none())
@@ -397,22 +395,6 @@ impl Managers {
         }
     }
 
-    pub(crate) fn declined_came(
-        &mut self,
-        from: NodeId,
-        lineage: Lineage,
-        out: &mut Outbox<Output>,
-    ) {
-        let ours = self.group.as_ref().is_some_and(|group| group.meta.lineage == lineage);
-        if let Some(mastership) = self.mastership.as_mut().filter(|_| ours)
-            && let Some(Promotion { node, token, .. }) =
-                mastership.promote.take_if(|promotion| promotion.node == from)
-        {
-            let why = "declined: `skep flock` there says what it waits for";
-            out.push(Output::Refused { token, why: Refusal::Node { node, why } });
-        }
-    }
-
     /// One place of the roster at a time (DVM-11 to 14).
     pub(crate) fn manage_roster(&mut self, now: Time, out: &mut Outbox<Output>) {
         let (Some(group), Some(mastership)) = (&self.group, &self.mastership) else {
@@ -458,120 +440,8 @@ impl Managers {
         } else if let Some(mastership) = &mut self.mastership {
             let voters = group.voters();
             mastership.demote.retain(|node, _| voters.contains(node));
+            self.finish_office(out);
         }
-    }
-
-    /// An operator's order.
-    pub(crate) fn command(
-        &mut self,
-        now: Time,
-        token: Token,
-        command: Command,
-        out: &mut Outbox<Output>,
-    ) {
-        let done = if command == Command::RecoverForce {
-            self.recover(now, out)
-        } else {
-            self.may_decide().and_then(|()| self.order(now, token, command))
-        };
-        match done {
-            Ok(true) => out.push(Output::Done { token }),
-            Ok(false) => {} // Answered when it is done.
-            Err(why) => out.push(Output::Refused { token, why }),
-        }
-    }
-
-    fn order(&mut self, now: Time, token: Token, command: Command) -> Result<bool, Refusal> {
-        let group = self.group.as_ref().ok_or(Refusal::Changing)?;
-        let voters = group.voters();
-        let no = |node, why| Refusal::Node { node, why };
-        let is_me = |node| node == self.me.id;
-        match command {
-            Command::StepDown | Command::Transfer(_) => {
-                let named = if let Command::Transfer(node) = command { Some(node) } else { None };
-                let best = named.or_else(|| self.best_backup());
-                let best = best.ok_or(no(self.me.id, "has no backup to hand over to"))?;
-                if !voters.contains(&best) || is_me(best) {
-                    return Err(no(best, "is no backup: `skep flock` lists them"));
-                }
-                if self.mastership.as_ref().is_some_and(|it| it.transfer.is_some()) {
-                    return Err(Refusal::Changing);
-                }
-                self.transfer(now, best, Some(token));
-                Ok(false)
-            }
-            Command::Promote(node) if voters.contains(&node) => {
-                Err(no(node, "is a manager already"))
-            }
-            Command::Promote(node) if !self.is_fit(group, node) => {
-                Err(no(node, "is not on the roster, not well or held: see `skep flock roster`"))
-            }
-            Command::Promote(node) => {
-                let mastership = self.mastership.as_mut().ok_or(Refusal::Changing)?;
-                if mastership.promote.is_some() {
-                    return Err(Refusal::Changing);
-                }
-                mastership.promote = Some(Promotion { node, token, since: now });
-                Ok(false)
-            }
-            Command::Demote(node) | Command::Hold(node) | Command::Remove(node) if is_me(node) => {
-                Err(no(node, "is the master: transfer first"))
-            }
-            Command::Demote(node) if !voters.contains(&node) => {
-                Err(no(node, "is no backup: `skep flock` lists them"))
-            }
-            Command::Demote(node) => {
-                if group.conf.learners.is_empty() {
-                    return Err(no(node, "has nobody to take its place: add an eligible node"));
-                }
-                if let Some(mastership) = &mut self.mastership {
-                    mastership.demote.insert(node, "an operator's order");
-                }
-                Ok(true)
-            }
-            Command::Hold(node) => self.set_held(node, true),
-            Command::Release(node) => self.set_held(node, false),
-            Command::Remove(node) if group.raft_of(node).is_some() => {
-                Err(no(node, "is a manager or learner: demote it first"))
-            }
-            Command::Remove(node) if !self.may_change_roster(now) => {
-                Err(no(node, "stays until a majority of the roster is there: see `skep flock`"))
-            }
-            Command::Remove(node) => {
-                let (Some(group), Some(mastership)) = (&mut self.group, &mut self.mastership)
-                else {
-                    return Err(Refusal::Changing);
-                };
-                if mastership.roster_proposed.is_some_and(|at| at > group.applied.0) {
-                    return Err(Refusal::Changing);
-                }
-                mastership.roster_proposed = group.engine.propose(&Record::RosterGone(node));
-                mastership.roster_proposed.map(|_| true).ok_or(Refusal::Changing)
-            }
-            Command::RecoverForce => Err(Refusal::Changing),
-        }
-    }
-
-    fn set_held(&mut self, node: NodeId, held: bool) -> Result<bool, Refusal> {
-        let (Some(group), Some(mastership)) = (&mut self.group, &self.mastership) else {
-            return Err(Refusal::Changing);
-        };
-        // A place that is about to go must not come back by this.
-        if mastership.roster_proposed.is_some_and(|at| at > group.applied.0) {
-            return Err(Refusal::Changing);
-        }
-        let place = group.meta.roster.iter().find(|place| place.node == node).copied();
-        let place = place.ok_or(Refusal::Node { node, why: "is not on the roster" })?;
-        let record = Record::Roster(Place { held, ..place });
-        group.engine.propose(&record).ok_or(Refusal::Changing)?;
-        if let Some(mastership) = &mut self.mastership {
-            if held {
-                mastership.demote.insert(node, "an operator's hold");
-            } else {
-                mastership.demote.remove(&node);
-            }
-        }
-        Ok(true)
     }
 
     /// The backup that has most of the log, of those that are there and well.

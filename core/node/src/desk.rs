@@ -29,8 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const ROUTED_PATIENCE: Duration = Duration::from_secs(2);
 /// Who asks whom the master sees waits no longer: what it hears is as old as that at most.
 const ROLL_PATIENCE: Duration = Duration::from_secs(2);
-/// A node that shall be a backup has to catch up first.
-const PROMOTION_PATIENCE: Duration = Duration::from_secs(25);
+/// A node that shall be a backup has to catch up first. For longer than the managers try, so that
+/// whoever ordered it hears how it ended.
+const OFFICE_PATIENCE: Duration = Duration::from_secs(25);
 /// Between two attempts.
 const AGAIN: Duration = Duration::from_millis(100);
 /// How long a master is waited for after another was elected: it may have been deposed and say so.
@@ -91,6 +92,9 @@ impl Pending {
     fn unanswered(&self) -> Granted {
         let why = if self.wish == Wish::RollCall {
             "the master did not say in time who of its roster is there"
+        } else if self.may.is_some() && matches!(self.wish, Wish::Manage(_)) {
+            "no answer of the master in time: whether it was done, or still is, is not known; look \
+             with `skep flock` and `skep flock roster`, and give the order again if it was not"
         } else if self.may.is_some() {
             "no answer of the master in time: whether it happened, or still does, is not known; \
              look before asking again"
@@ -181,7 +185,7 @@ impl Node {
         self.desk.serial += 1;
         let serial = self.desk.serial;
         let patience = match wish {
-            Wish::Manage(Order::Promote(_)) => PROMOTION_PATIENCE,
+            Wish::Manage(Order::Promote(_) | Order::Demote(_)) => OFFICE_PATIENCE,
             Wish::Manage(_) | Wish::Propose(_) | Wish::Strengthen { .. } => PATIENCE,
             Wish::RollCall => ROLL_PATIENCE,
         };
@@ -255,6 +259,10 @@ impl Node {
     fn lost_sight(&mut self, serial: u64, out: &mut Outbox<Output>) {
         let why = match self.desk.wishes.get(&serial).map(|pending| &pending.wish) {
             Some(Wish::RollCall) => "the master was lost meanwhile",
+            Some(Wish::Manage(_)) => {
+                "the master was lost meanwhile: whether it was done is not known; look with `skep \
+                 flock` and `skep flock roster`, and give the order again if it was not"
+            }
             _ => {
                 "the master was lost meanwhile: whether it happened is not known; look before \
                  asking again"

@@ -20,6 +20,7 @@
 //! | `timer NAME SECONDS` | `min_stay`, `better_for` or `solitude`; before any start |
 //! | `load HOST N` | the host says that it has N of 1000 to spare |
 //! | `write HOST N` | asks for N entries there, and waits for the answers, 15 s at most |
+//! | `order HOST WHAT HOST` | an operator at the first orders `promote`, `demote`, `hold` or `release` of the second, and waits for the answer, 30 s at most |
 //! | `run SECONDS` | lets time pass |
 //! | `until WHAT SECONDS` | lets time pass until then; fails when that is too long |
 //! | `show` | says who manages what |
@@ -37,7 +38,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use skep_catalog::{Granted, Outcome};
+use skep_catalog::{Granted, Order, Outcome};
 use skep_managers::{Event, Role, Strength};
 
 use super::rest::{agreed, managed, master_of, role_of};
@@ -54,6 +55,8 @@ const MAX_HOSTS: usize = 12;
 const MAX_WRITES: u64 = 1_000;
 /// How long a write may take to be answered.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
+/// And an order, which may wait for a node to catch up.
+const CARRIED_OUT_WITHIN: Duration = Duration::from_secs(30);
 
 /// Plays a file of commands, from a seed. Gives the log.
 ///
@@ -147,6 +150,7 @@ impl Script {
                 self.each(hosts, |world, host| world.load(host, resources))
             }
             "write" => self.write(rest),
+            "order" => self.order(rest),
             "run" => Ok(self.world.run_for(seconds(rest)?)?),
             "until" => self.until(rest),
             "show" => {
@@ -251,12 +255,7 @@ impl Script {
             let expect = skep_catalog::Expect::Anything;
             tokens.extend(self.world.want(host, &name, expect, self.values));
         }
-        let end = self.world.now() + ANSWERED_WITHIN;
-        let open =
-            |world: &World| tokens.iter().any(|token| world.wishes.answer_to(*token).is_none());
-        while open(&self.world) && self.world.now() < end {
-            self.world.run_for(Duration::from_millis(10))?;
-        }
+        self.await_answers(&tokens, ANSWERED_WITHIN)?;
         let mut answers: BTreeMap<String, usize> = BTreeMap::new();
         for token in &tokens {
             let answer = self.world.wishes.answer_to(*token).map(|(_, granted)| granted);
@@ -266,6 +265,37 @@ impl Script {
         for (answer, count) in answers {
             self.log += &format!("  {count} {answer}\n");
         }
+        Ok(())
+    }
+
+    fn await_answers(&mut self, tokens: &[u64], limit: Duration) -> anyhow::Result<()> {
+        let end = self.world.now() + limit;
+        let open =
+            |world: &World| tokens.iter().any(|token| world.wishes.answer_to(*token).is_none());
+        while open(&self.world) && self.world.now() < end {
+            self.world.run_for(Duration::from_millis(10))?;
+        }
+        Ok(())
+    }
+
+    fn order(&mut self, rest: &str) -> anyhow::Result<()> {
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        let [at, what, whom] = words[..] else { bail!("order HOST WHAT HOST") };
+        let (at, whom) = (self.named(at)?, self.named(whom)?);
+        let ([at], [whom]) = (&at[..], &whom[..]) else { bail!("one host orders one host") };
+        let node = self.world.id(*whom);
+        let order = match what {
+            "promote" => Order::Promote(node),
+            "demote" => Order::Demote(node),
+            "hold" => Order::Hold(node),
+            "release" => Order::Release(node),
+            other => bail!("no order is called {other:?}"),
+        };
+        let token = self.world.order_managers(*at, order);
+        self.await_answers(&[token], CARRIED_OUT_WITHIN)?;
+        self.settle_log();
+        let answer = self.world.wishes.answer_to(token).map(|(_, granted)| granted);
+        self.log += &format!("  {}\n", answered(answer));
         Ok(())
     }
 

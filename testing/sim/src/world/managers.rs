@@ -1,7 +1,7 @@
 //! The managers' disks, the operator who asks, and what is looked at after every step.
 
 use skep_base::{Rng, WallTime};
-use skep_catalog::{Command, Expect, Field, Fields, Granted, Key, Payload, Wish, Write};
+use skep_catalog::{Command, Expect, Field, Fields, Granted, Key, Order, Payload, Wish, Write};
 use skep_managers::{
     Kept, Managers, Me, Output as ManagersOutput, Restored, Ticket, Write as ManagersWrite,
 };
@@ -155,6 +155,16 @@ impl World {
         self.net.give(host, Input::Wish { token, wish: Wish::Propose(bytes) });
         self.hand_out();
         Some(token)
+    }
+
+    /// An operator at `host` orders something of the managers. Gives the wish's token.
+    pub(crate) fn order_managers(&mut self, host: HostIx, order: Order) -> u64 {
+        let what = format!("{order:?}");
+        let token = self.wishes.ask(self.now, host, ("an order".to_owned(), what));
+        self.line(Some(host), "order", None, (token, 0), || Some(format!("{order:?}")));
+        self.net.give(host, Input::Wish { token, wish: Wish::Manage(order) });
+        self.hand_out();
+        token
     }
 
     pub(crate) fn granted(&mut self, host: HostIx, token: u64, granted: &Granted) {
