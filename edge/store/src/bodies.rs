@@ -10,7 +10,9 @@
 //! A piece is checked against its leaf before it is written, and its bit is set after that, so a
 //! process that is killed at any moment goes on with what it had. A power cut may keep a bit and
 //! lose the piece: what an earlier process left is checked again before it counts. A body that is
-//! whole gets its leaves behind it, and the log takes the file over as it is.
+//! whole gets its leaves behind it, and the log takes the file over as it is: by a second name of
+//! its own, after which the first one goes. A process that is killed between the two leaves both,
+//! and the next one removes the first.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -79,21 +81,30 @@ struct Part {
 }
 
 impl Incoming {
-    /// Opens the directory, made if it is not there; removes what is too old and what a publisher
-    /// left there.
+    /// Opens the directory, made if it is not there; removes what is too old, what a publisher left
+    /// there, and what the log took over. The log is opened first: it lets go of a body whose
+    /// record was torn off, which is then still on its way.
     ///
     /// # Errors
     /// The system's.
     pub fn open(dir: &Path, idle_max: u64) -> io::Result<Self> {
         files::private_dir(dir)?;
         let now = SystemTime::now();
+        let mut found = Vec::new();
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
-            let modified = entry.metadata()?.modified()?;
-            let old = now.duration_since(modified).is_ok_and(|age| age > KEEP);
-            let path = entry.path();
-            if old || path.extension().is_some_and(|end| end == "spool") {
-                fs::remove_file(&path)?;
+            found.push((entry.path(), entry.metadata()?));
+        }
+        for (path, meta) in found {
+            let end = |end| path.extension().is_some_and(|it| it == end);
+            let old = now.duration_since(meta.modified()?).is_ok_and(|age| age > KEEP);
+            let taken_over = end("part") && meta.nlink() > 1;
+            if taken_over {
+                // A kill in between leaves a file that says by itself that it goes.
+                remove(&path.with_extension("map"))?;
+            }
+            if old || taken_over || end("spool") {
+                remove(&path)?;
             }
         }
         Ok(Self { dir: dir.to_owned(), idle_max, open: BTreeMap::new(), uses: 0 })

@@ -141,6 +141,58 @@ fn the_log_takes_a_body_over_and_gives_it_with_its_leaves() {
     }
 }
 
+/// Whatever was pulled, as a process has it that is killed at this moment.
+fn pulled(incoming: &mut Incoming, name: &str, bytes: &[u8]) -> PathBuf {
+    incoming.begin(name, bytes.len() as u64, Digest::of(bytes)).unwrap();
+    incoming.leaves(name, &leaves_of(bytes)).unwrap();
+    for piece in 0..tree::pieces(bytes.len() as u64) {
+        incoming.piece(name, piece, piece_of(bytes, piece)).unwrap();
+    }
+    incoming.finish(name).unwrap()
+}
+
+#[test]
+fn what_the_log_took_over_right_before_a_kill_goes_at_the_next_start() {
+    let bytes = body(2 * PIECE + 9);
+    let (length, digest) = (bytes.len() as u64, Digest::of(&bytes));
+    // Killed before the names in the log reached the disk, or with a record that was torn off.
+    for torn in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = dir.path().join("log");
+        let (mut log, _) = Log::open(&logs, Options::default(), |_| {}).unwrap();
+        let mut before = incoming(dir.path());
+        let whole = pulled(&mut before, "taken", &bytes);
+        pulled(&mut before, "waiting", &bytes);
+        let source = Source::File { path: &whole, length, digest: digest.0 };
+        log.append(WallTime::from_unix_ms(1), &[Entry { head: b"h", body: source }]).unwrap();
+        drop((log, before));
+        if torn {
+            let is_segment = |path: &PathBuf| path.is_file();
+            let mut files = fs::read_dir(&logs).unwrap().map(|entry| entry.unwrap().path());
+            let segment = files.find(is_segment).unwrap();
+            let file = fs::OpenOptions::new().write(true).open(&segment).unwrap();
+            file.set_len(segment.metadata().unwrap().len() - 1).unwrap();
+        }
+
+        let (mut log, _) = Log::open(&logs, Options::default(), |_| {}).unwrap();
+        let mut after = incoming(dir.path());
+        let place = dir.path().join("incoming");
+        let left = |name: &str| ["part", "map"].map(|end| place.join(name).with_extension(end));
+        assert!(left("waiting").iter().all(|path| path.exists()), "nobody took it over");
+        assert!(left("taken").iter().all(|path| path.exists() == torn), "torn: {torn}");
+        if torn {
+            let begun = after.begin("taken", length, digest).unwrap();
+            assert_eq!(
+                begun,
+                Begun { leaves: true, missing: Vec::new() },
+                "it need not come again"
+            );
+        } else {
+            assert_eq!(log.read(0, u32::MAX).unwrap().unwrap().body, bytes);
+        }
+    }
+}
+
 #[test]
 fn of_a_body_that_is_not_laid_down_whole_nothing_is_left() {
     let dir = tempfile::tempdir().unwrap();
