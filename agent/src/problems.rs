@@ -46,7 +46,9 @@ impl Spine {
         };
         let one_name = "stop one of the two, or give it a certificate of its own";
         if let Some(since) = self.duplicate {
-            let message = "another live process holds this node's name".to_owned();
+            let by = self.told_by.as_ref().map(|by| format!(": {by} is linked to it"));
+            let message =
+                format!("another live process holds this node's name{}", by.unwrap_or_default());
             problem(message, one_name, now.since(since));
         }
         if let Some(contest) = self.node.name_contested(now) {

@@ -277,7 +277,7 @@ pub struct Spine {
     /// Where other tasks ask this one.
     pub requests: mpsc::Sender<Request>,
     /// Who last said that the name is taken.
-    told_by: Option<String>,
+    pub(crate) told_by: Option<String>,
     /// This life could not be kept: nothing may be said as it.
     unheard: Option<String>,
     flock_changed: bool,

@@ -29,9 +29,12 @@ impl Spine {
             }
             Event::NameTaken => {
                 self.duplicate = Some(self.clock.now());
-                let message = "another live process holds this node's name; this one stays silent";
-                tracing::error!("{message}");
                 let remote = self.told_by.clone().unwrap_or_else(|| "a present member".into());
+                tracing::error!(
+                    told_by = %remote,
+                    "another live process holds this node's name; this one stays silent until you \
+                     stop one of the two, or give it a certificate of its own"
+                );
                 self.note(EventKind::Duplicate { remote, keeps: false });
             }
             Event::NameContested { by } => {

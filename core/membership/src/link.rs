@@ -75,8 +75,7 @@ impl Membership {
             let why =
                 if peer.nonce == self.me.nonce { Goodbye::Duplicate } else { Goodbye::NameTaken };
             if peer.nonce != self.me.nonce {
-                self.told_name_is_taken(now);
-                self.met_second_process(now, self.me.id, out);
+                self.met_own_name(now, out);
             }
             return out.push(Output::Close { link: id, why });
         }
@@ -153,7 +152,7 @@ impl Membership {
         out: &mut Outbox<Output>,
     ) {
         if why == DownReason::Goodbye(Goodbye::NameTaken) {
-            self.told_name_is_taken(now);
+            self.told_name_is_taken(now, out);
         }
         let Some(peer) = self.link_owner.remove(&id) else {
             return;
@@ -209,6 +208,8 @@ impl Membership {
         let Some(peer) = self.link_owner.get(&id).copied() else {
             return;
         };
+        // Who refuses a link says nothing on it but that.
+        self.is_met(now);
         let half_a_beat = self.config.heartbeat / 2;
         let Some(link) = self.links.get_mut(&peer) else {
             return;

@@ -178,6 +178,10 @@ pub struct Membership {
     pub(crate) watched: BTreeSet<NodeId>,
     pub(crate) dialling: Dialling,
     pub(crate) phase: Phase,
+    /// A peer has taken a link to this node, in this life.
+    pub(crate) met: bool,
+    /// Since when this node, which has begun and was met by nobody, is told that its name is taken.
+    pub(crate) refused_since: Option<Time>,
     pub(crate) contest: Option<Contest>,
     /// Watchers that hear another process of this node's name, and since when.
     pub(crate) hears_another: BTreeMap<NodeId, Time>,
@@ -234,7 +238,9 @@ impl Membership {
         Self {
             members,
             dialling: Dialling::default(),
-            phase: Phase::Joining { contested_since: None, told_at: None },
+            phase: Phase::Joining { contested_since: None, told_until: None },
+            met: false,
+            refused_since: None,
             contest: None,
             hears_another: BTreeMap::new(),
             me,

@@ -5,6 +5,12 @@
 //! of itself are known: it takes one above all. If a present watcher hears *another process* of its
 //! name, nobody jumps: the one that was present first keeps the name, the other publishes nothing
 //! until the name is free (architecture, section 2, "Incarnation").
+//!
+//! That is seen in records. A node that was refused by everybody it reached has none, and has only
+//! the word of those who refused it. So until a peer has taken a link to it, in this life, that
+//! word is enough when it is said again after a while, also where the node has begun alone
+//! meanwhile: its peers took longer to reach than it waits for them. Once a peer has, a word makes
+//! it give up nothing: anybody may say one.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -17,8 +23,12 @@ use crate::machine::Membership;
 
 /// A node that is linked and cannot complete an exchange publishes after this long all the same.
 const UNSYNCED_AFTER: Duration = Duration::from_secs(3);
-/// How long the word of one peer that the name is taken counts.
+/// How long the word of one peer that the name is taken counts, for a node that can look at records
+/// itself in that time.
 const TOLD_COUNTS: Duration = Duration::from_secs(2);
+/// And for a node that no peer has taken a link to: longer than two refusals may lie apart,
+/// each after a wait of up to [`crate::Config::redial`] and a handshake between slow machines.
+const ONLY_WORD_COUNTS: Duration = Duration::from_secs(15);
 
 /// A second process of a name is spoken of for this long after it was last met; it knocks again
 /// every few seconds.
@@ -41,13 +51,13 @@ pub(crate) enum Phase {
     Joining {
         /// Since when another live process is seen.
         contested_since: Option<Time>,
-        /// When a peer last said that the name is taken.
-        told_at: Option<Time>,
+        /// Until when it counts that a peer said that the name is taken.
+        told_until: Option<Time>,
     },
     /// It publishes as this life.
     Begun { incarnation: Incarnation },
     /// The name is taken, and this was reported.
-    Taken { told_at: Option<Time> },
+    Taken { told_until: Option<Time> },
 }
 
 impl Membership {
@@ -56,10 +66,46 @@ impl Membership {
         own.max(self.me.stored).next()
     }
 
-    pub(crate) fn told_name_is_taken(&mut self, now: Time) {
+    /// A peer refused a link since it has one to another live process of this node's name.
+    pub(crate) fn told_name_is_taken(&mut self, now: Time, out: &mut Outbox<Output>) {
+        if self.has_begun() && !self.met {
+            // It has begun since it reached none in time of those that it was to ask first.
+            let since = *self.refused_since.get_or_insert(now);
+            if now.since(since) > self.contest_is_real() {
+                self.yield_name(out);
+            }
+        }
+        self.word_counts(now, if self.met { TOLD_COUNTS } else { ONLY_WORD_COUNTS });
+    }
+
+    /// This node met the other process itself. Which of the two was there first others know.
+    pub(crate) fn met_own_name(&mut self, now: Time, out: &mut Outbox<Output>) {
+        self.word_counts(now, TOLD_COUNTS);
+        self.met_second_process(now, self.me.id, out);
+    }
+
+    /// By then whoever still had a link to an earlier life of this node has let go of it.
+    fn contest_is_real(&self) -> Duration {
+        self.config.silent_after + self.config.heartbeat
+    }
+
+    fn word_counts(&mut self, now: Time, lasts: Duration) {
         match &mut self.phase {
-            Phase::Joining { told_at, .. } | Phase::Taken { told_at } => *told_at = Some(now),
+            Phase::Joining { told_until, .. } | Phase::Taken { told_until } => {
+                *told_until = (*told_until).max(Some(now + lasts));
+            }
             Phase::Begun { .. } => {}
+        }
+    }
+
+    /// A peer has taken a link to this node: from here on it can look for itself.
+    pub(crate) fn is_met(&mut self, now: Time) {
+        if core::mem::replace(&mut self.met, true) {
+            return;
+        }
+        self.refused_since = None;
+        if let Phase::Joining { told_until, .. } | Phase::Taken { told_until } = &mut self.phase {
+            *told_until = told_until.map(|until| until.min(now + TOLD_COUNTS));
         }
     }
 
@@ -131,29 +177,29 @@ impl Membership {
         if self.has_begun() {
             return;
         }
-        let counts = |told_at: Option<Time>| told_at.filter(|at| now.since(*at) < TOLD_COUNTS);
+        let counts = |told_until: Option<Time>| told_until.filter(|until| now < *until);
         let foreign = self.foreign_watcher(self.my_short_nonce());
-        let contested = |told_at: Option<Time>| foreign || counts(told_at).is_some();
+        let contested = |told_until: Option<Time>| foreign || counts(told_until).is_some();
         match self.phase {
             Phase::Begun { .. } => {}
-            Phase::Taken { told_at } => {
-                self.phase = Phase::Taken { told_at: counts(told_at) };
-                if !contested(told_at) && self.ready(now) {
+            Phase::Taken { told_until } => {
+                self.phase = Phase::Taken { told_until: counts(told_until) };
+                if !contested(told_until) && self.ready(now) {
                     self.begin(now, out);
                     self.wanted_changed(now);
                 }
             }
-            Phase::Joining { contested_since, told_at } => {
-                if contested(told_at) {
+            Phase::Joining { contested_since, told_until } => {
+                if contested(told_until) {
                     let since = contested_since.unwrap_or(now);
-                    let told_at = counts(told_at);
-                    self.phase = Phase::Joining { contested_since: Some(since), told_at };
-                    if now.since(since) > self.config.silent_after + self.config.heartbeat {
-                        self.phase = Phase::Taken { told_at };
+                    let told_until = counts(told_until);
+                    self.phase = Phase::Joining { contested_since: Some(since), told_until };
+                    if now.since(since) > self.contest_is_real() {
+                        self.phase = Phase::Taken { told_until };
                         out.push(Output::NameTaken);
                     }
                 } else {
-                    self.phase = Phase::Joining { contested_since: None, told_at: None };
+                    self.phase = Phase::Joining { contested_since: None, told_until: None };
                     if self.ready(now) {
                         self.begin(now, out);
                         self.wanted_changed(now);
@@ -166,19 +212,17 @@ impl Membership {
     pub(crate) fn name_deadline(&self) -> Option<(Time, &'static str)> {
         let at = match self.phase {
             Phase::Begun { .. } => return None,
-            Phase::Joining { contested_since: None, told_at: None } if self.links.is_empty() => {
+            Phase::Joining { contested_since: None, told_until: None } if self.links.is_empty() => {
                 self.started + self.config.alone_after
             }
-            Phase::Joining { contested_since: None, told_at: None } => {
+            Phase::Joining { contested_since: None, told_until: None } => {
                 self.started + UNSYNCED_AFTER
             }
-            Phase::Joining { contested_since, told_at } => {
-                let report =
-                    self.config.silent_after + self.config.heartbeat + Duration::from_millis(1);
-                let told = told_at.map(|at| at + TOLD_COUNTS);
-                contested_since.map(|at| at + report).into_iter().chain(told).min()?
+            Phase::Joining { contested_since, told_until } => {
+                let report = self.contest_is_real() + Duration::from_millis(1);
+                contested_since.map(|at| at + report).into_iter().chain(told_until).min()?
             }
-            Phase::Taken { told_at } => told_at? + TOLD_COUNTS,
+            Phase::Taken { told_until } => told_until?,
         };
         Some((at, "whether the name is free must be decided"))
     }
@@ -203,7 +247,7 @@ impl Membership {
     }
 
     fn yield_name(&mut self, out: &mut Outbox<Output>) {
-        self.phase = Phase::Taken { told_at: None };
+        self.phase = Phase::Taken { told_until: None };
         out.push(Output::NameTaken);
         let peers: Vec<NodeId> = self.links.keys().copied().collect();
         for peer in peers {

@@ -299,6 +299,76 @@ fn a_lone_node_begins_by_itself_with_a_life_above_the_stored_one() {
     assert_eq!(one.membership.incarnation(), Incarnation(1));
 }
 
+impl One {
+    /// A peer that has a link to another process of this node's name turns this one away.
+    fn turned_away(&mut self, n: u8, link: u64) {
+        self.link(n, link);
+        let why = DownReason::Goodbye(Goodbye::NameTaken);
+        self.give(Input::LinkDown { link: LinkId(link), why });
+    }
+
+    fn beat(&mut self, link: u64) {
+        let heartbeat = Heartbeat { members: 0, incarnation: Incarnation(1), flags: 0 };
+        self.give(Input::Heartbeat { link: LinkId(link), heartbeat: Some(heartbeat) });
+    }
+
+    fn gave_its_name_up(&self) -> bool {
+        self.out.iter().any(|output| matches!(output, Output::NameTaken))
+    }
+}
+
+/// As on a slow machine: it knocks every three seconds, and at first reached nobody for a while.
+#[test]
+fn who_began_alone_and_is_turned_away_by_everybody_gives_the_name_up_however_late() {
+    let mut one = One::new();
+    one.pass(Duration::from_secs(40));
+    assert!(one.membership.has_begun(), "it reached nobody");
+    for knock in 0..40 {
+        one.turned_away(1, knock);
+        one.pass(Duration::from_secs(3));
+        let due = knock >= 2;
+        assert_eq!(one.membership.has_begun(), !due, "after knock {knock}");
+    }
+    let begun = one.out.iter().filter(|output| matches!(output, Output::Begin { .. })).count();
+    assert_eq!(begun, 1, "it did not come and go");
+    // The other process is gone, and the peer takes the link.
+    one.link(1, 100);
+    one.beat(100);
+    one.give(Input::Synced);
+    one.pass(Duration::from_secs(3));
+    assert!(one.membership.has_begun(), "the name is free");
+    for knock in 0..40 {
+        one.beat(100);
+        one.turned_away(3, 200 + knock);
+        one.pass(Duration::from_secs(1));
+    }
+    assert!(one.membership.has_begun(), "a word is not enough once a peer has taken a link");
+}
+
+#[test]
+fn who_began_alone_and_is_turned_away_for_a_moment_keeps_its_name() {
+    let mut one = One::new();
+    one.pass(Duration::from_secs(1));
+    // A link to its earlier life, which nobody closed.
+    one.turned_away(1, 1);
+    one.pass(Duration::from_secs(2));
+    one.link(1, 2);
+    one.beat(2);
+    one.pass(Duration::from_secs(4));
+    one.turned_away(2, 3);
+    assert!(one.membership.has_begun() && !one.gave_its_name_up());
+}
+
+#[test]
+fn a_peer_that_is_gone_after_it_turned_a_node_away_does_not_silence_it_for_ever() {
+    let mut one = One::new();
+    one.turned_away(1, 1);
+    one.pass(Duration::from_secs(14));
+    assert!(!one.membership.has_begun(), "the word counts");
+    one.pass(Duration::from_secs(2));
+    assert!(one.membership.has_begun());
+}
+
 #[test]
 fn a_life_beyond_the_longest_jump_is_not_believed() {
     let mut one = One::new();

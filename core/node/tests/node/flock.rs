@@ -158,6 +158,44 @@ fn a_second_process_of_a_name_publishes_nothing_until_the_first_is_gone() {
     net.assert_one_flock();
 }
 
+/// On a slow machine a handshake takes longer than a node looks around.
+#[test]
+fn a_second_process_that_reached_nobody_in_time_gives_the_name_up_all_the_same() {
+    let mut net = flock_of(3);
+    net.pass(seconds(10));
+    let first = net.hosts.remove(&1).unwrap();
+    net.hosts.insert(51, first);
+    for link in net.links.values_mut() {
+        for end in [&mut link.0, &mut link.2] {
+            if *end == 1 {
+                *end = 51;
+            }
+        }
+    }
+    net.events.clear();
+    net.cut = Box::new(|from, to| from == 1 || to == 1);
+    net.start(1, 7, &[0, 2]);
+    net.pass(seconds(5));
+    assert!(net.hosts[&1].node.has_begun(), "it reached nobody");
+    net.cut = Box::new(|_, _| false);
+    net.pass(seconds(20));
+    assert!(!net.hosts[&1].node.has_begun(), "everybody turns it away");
+    net.pass(seconds(60));
+    let begun = net
+        .events
+        .iter()
+        .filter(|(n, event)| *n == 1 && matches!(event, Event::Started { .. } | Event::NameTaken));
+    let begun: Vec<_> = begun.map(|(_, event)| event).collect();
+    let once = [&Event::Started { incarnation: Incarnation(8) }, &Event::NameTaken];
+    assert_eq!(begun, once, "it does not come and go");
+    assert!(net.hosts[&51].node.has_begun());
+    assert_eq!(net.silences(1), 0);
+    net.kill(51);
+    net.pass(seconds(20));
+    assert!(net.hosts[&1].node.has_begun());
+    net.assert_one_flock();
+}
+
 #[test]
 fn every_member_can_be_asked_over_the_links_of_others() {
     let mut net = flock_of(24);
