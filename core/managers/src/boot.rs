@@ -1,17 +1,16 @@
 //! After a restart: a manager holds what it has until the live master confirms it, or until enough
 //! of the others have compared logs with it. And which histories are over.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use skep_base::{NodeId, Outbox, Time};
 
+use crate::compare::Compared;
 use crate::event::Output;
 use crate::follow::foremost;
-use crate::group::Group;
 use crate::id::{Lineage, Role};
 use crate::machine::Managers;
-use crate::message::{Comparison, Engine as Packet, EngineBody, FlockClaim, Message};
+use crate::message::{Engine as Packet, EngineBody, FlockClaim};
 
 /// A master that leaves this node out of its managers for so long means it.
 const LEFT_OUT: Duration = Duration::from_secs(5);
@@ -20,13 +19,11 @@ const LEFT_OUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Boot {
     pub(crate) since: Time,
-    asked: Option<Time>,
-    reports: BTreeMap<NodeId, (Time, Comparison)>,
 }
 
 impl Boot {
-    pub(crate) fn new(since: Time) -> Self {
-        Self { since, asked: None, reports: BTreeMap::new() }
+    pub(crate) const fn new(since: Time) -> Self {
+        Self { since }
     }
 }
 
@@ -49,31 +46,29 @@ impl Managers {
         if resumes {
             self.boot = None;
             self.lonely = None;
+            self.compared = Compared::default();
             self.end_solitude(now);
             self.because("the live master confirmed it");
         }
         resumes
     }
 
+    /// A manager that has just started, or met nobody for so long that it is as if it had.
+    pub(crate) fn hold(&mut self, now: Time) {
+        self.boot = Some(Boot::new(now));
+        self.compared = Compared::default();
+    }
+
     pub(crate) fn boot_duties(&mut self, now: Time, out: &mut Outbox<Output>) {
-        let (Some(group), Some(boot)) = (&self.group, &mut self.boot) else {
+        if self.group.is_none() || self.boot.is_none() {
             return;
-        };
-        let fresh = self.config.retry * 4;
-        boot.reports.retain(|_, (at, _)| now.since(*at) < fresh);
-        let me = self.me.id;
-        if boot.asked.is_none_or(|at| now.since(at) >= self.config.retry) {
-            boot.asked = Some(now);
-            let report = report(group, me, true);
-            let voters = group.voters();
-            for node in voters {
-                self.send(node, &Message::Compare(report), out);
-            }
         }
+        self.compare_logs(now, out);
         if self.may_resume(now) {
             self.boot = None;
             // Whoever is elected now is heard: nobody need be asked what became of the flock.
             self.lonely = None;
+            self.compared = Compared::default();
             self.rebooted = true;
             self.leaderless = Some(now);
             self.because("enough of the managers compared logs");
@@ -84,6 +79,11 @@ impl Managers {
         } else if self.held_for(now) >= self.config.orphaned_holding {
             self.alone(now, out);
         }
+    }
+
+    /// Since when this manager or learner has no master, as far as it knows.
+    pub(crate) fn unled_since(&self) -> Option<Time> {
+        self.boot.as_ref().map(|boot| boot.since).or(self.leaderless)
     }
 
     fn held_for(&self, now: Time) -> Duration {
@@ -100,70 +100,12 @@ impl Managers {
         if now.since(boot.since) < settled || !group.is_voter() {
             return false;
         }
-        let mut there: Vec<NodeId> = boot.reports.keys().copied().collect();
-        there.push(self.me.id);
+        let there = self.compared_with();
         // Where a part of the flock went on in another history, that one leads.
         let heir = |(_, flock): (NodeId, &FlockClaim)| {
             flock.parent.is_some_and(|(parent, _)| parent == group.meta.lineage)
         };
-        group.is_majority(&there)
-            && !self.masters().any(heir)
-            && self.sync_member_present(group, boot)
-    }
-
-    fn sync_member_present(&self, group: &Group, boot: &Boot) -> bool {
-        let mine = group.newest_sync();
-        let reports = boot.reports.values().map(|(_, it)| (it.sync_version, it.in_sync));
-        let own = (mine.version, mine.members.contains(&self.me.id));
-        let known: Vec<(u64, bool)> = reports.chain([own]).collect();
-        let noted = self.state.notes.iter().filter(|note| note.lineage == group.meta.lineage);
-        let newest = known.iter().map(|(version, _)| *version);
-        let newest = newest.chain(noted.map(|note| note.sync.version)).max().unwrap_or(0);
-        known.iter().any(|(version, member)| *version == newest && *member)
-    }
-
-    pub(crate) fn waits_for_sync_member(&self) -> bool {
-        let (Some(group), Some(boot)) = (&self.group, &self.boot) else {
-            return false;
-        };
-        let mut there: Vec<NodeId> = boot.reports.keys().copied().collect();
-        there.push(self.me.id);
-        group.is_majority(&there) && !self.sync_member_present(group, boot)
-    }
-
-    pub(crate) fn compare_came(
-        &mut self,
-        now: Time,
-        from: NodeId,
-        report_: Comparison,
-        out: &mut Outbox<Output>,
-    ) {
-        let Some(group) = &self.group else {
-            return;
-        };
-        let same = (report_.lineage, report_.fork) == (group.meta.lineage, group.meta.fork);
-        if !same || group.raft_of(from) != Some(report_.raft) {
-            return;
-        }
-        if report_.asks {
-            let ours = report(group, self.me.id, false);
-            self.send_when_safe(from, Message::Compare(ours), out);
-        }
-        if let Some(boot) = &mut self.boot {
-            boot.reports.insert(from, (now, report_));
-        }
-    }
-
-    /// Whether another holding manager's log is further on than this one's.
-    pub(crate) fn is_behind(&self) -> bool {
-        let (Some(group), Some(boot)) = (&self.group, &self.boot) else {
-            return false;
-        };
-        let (last, last_term) = group.engine.last();
-        let mine = (last_term, last, std::cmp::Reverse(self.me.id));
-        boot.reports
-            .iter()
-            .any(|(node, (_, it))| (it.last_term, it.last, std::cmp::Reverse(*node)) > mine)
+        group.is_majority(&there) && !self.masters().any(heir) && self.sync_member_present(group)
     }
 
     /// Ends what is over: a history that went on in another, a place that was given to another
@@ -183,8 +125,7 @@ impl Managers {
             return;
         }
         let led = self.is_led(now);
-        let since = self.boot.as_ref().map(|boot| boot.since).or(self.leaderless);
-        let Some(since) = since.filter(|_| !led && !leads) else {
+        let Some(since) = self.unled_since().filter(|_| !led && !leads) else {
             return;
         };
         let alone = now.since(since);
@@ -223,21 +164,5 @@ impl Managers {
 
     pub(crate) fn history_of(&self) -> Option<Lineage> {
         self.group.as_ref().map(|group| group.meta.lineage)
-    }
-}
-
-fn report(group: &Group, me: NodeId, asks: bool) -> Comparison {
-    let (last, last_term) = group.engine.last();
-    let sync = group.newest_sync();
-    Comparison {
-        lineage: group.meta.lineage,
-        fork: group.meta.fork,
-        raft: group.engine.raft,
-        term: group.engine.term(),
-        last,
-        last_term,
-        sync_version: sync.version,
-        in_sync: sync.members.contains(&me),
-        asks,
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use skep_base::{NodeId, Outbox, Time};
 
+use crate::compare::Compared;
 use crate::config::MAX_IMAGE_BYTES;
 use crate::event::{Eligibility, Event, Output, Reason};
 use crate::group::Group;
@@ -195,6 +196,7 @@ impl Managers {
         let group = Group::new(self.lives, &self.config, &voter, image, &[], rng);
         self.group = group;
         self.boot = None;
+        self.compared = Compared::default();
         self.end_solitude(now);
         self.enrolled = None;
         self.incoming = None;
@@ -245,6 +247,7 @@ impl Managers {
         self.refuse_pending(out);
         self.mastership = None;
         self.boot = None;
+        self.compared = Compared::default();
         self.rebooted = false;
         self.lonely = None;
         self.giver = None;

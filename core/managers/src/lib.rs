@@ -40,6 +40,7 @@
 
 mod admit;
 mod boot;
+mod compare;
 mod config;
 mod convert;
 mod disk;

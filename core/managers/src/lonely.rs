@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use skep_base::{NodeId, Outbox, Time};
 
+use crate::compare::Logs;
 use crate::event::{Eligibility, Output, Refusal};
+use crate::group::Group;
 use crate::id::{ForkId, Generation, Lineage};
 use crate::machine::Managers;
 use crate::message::{Answer, Message, PromiseAsk};
@@ -29,6 +31,15 @@ pub(crate) struct Lonely {
     /// And who of them knows no newer roster than this node does.
     granted: BTreeMap<NodeId, bool>,
     pub(crate) waits: Wait,
+    /// When that ends by itself, if it does.
+    pub(crate) until: Option<Time>,
+}
+
+impl Lonely {
+    /// Of this history, as those know it that answered in this round.
+    pub(crate) fn sync_sets(&self) -> impl Iterator<Item = &SyncSet> {
+        self.answers.values().filter_map(|answer| answer.sync.as_ref())
+    }
 }
 
 impl Managers {
@@ -45,17 +56,30 @@ impl Managers {
             self.master_gone(now, out);
             return;
         }
-        let since = *self.leaderless.get_or_insert(now);
+        self.leaderless.get_or_insert(now);
         self.gone.since = None;
-        let at_once = voter && self.may_fork_at_once();
-        let patience = match voter {
-            true if at_once => self.config.election_max * 2,
-            true => self.config.alone,
-            false => self.config.orphaned * 2,
-        };
-        if now.since(since) >= patience && self.giver.is_none() {
-            self.alone(now, out);
+        if self.patience_ends().is_none_or(|at| now < at) || self.giver.is_some() {
+            // What was answered before a manager of this history came is out of date by then.
+            self.lonely = self.lonely.take().filter(|_| voter);
+            return;
         }
+        self.alone(now, out);
+        if self.lonely.is_some() && self.waits_for_logs() {
+            self.compare_logs(now, out);
+        }
+    }
+
+    /// Until when a voter or learner without a leader asks nobody, and founds nothing.
+    pub(crate) fn patience_ends(&self) -> Option<Time> {
+        let since = self.leaderless?;
+        let voter = self.group.as_ref().is_some_and(Group::is_voter);
+        Some(match (voter, self.holder_since()) {
+            (true, _) if self.may_fork_at_once() => since + self.config.election_max * 2,
+            (true, _) => since + self.config.alone,
+            // Where a manager of it is there, more of them may come.
+            (false, Some(holder)) => since.max(holder) + self.config.orphaned_holding,
+            (false, None) => since + self.config.orphaned * 2,
+        })
     }
 
     /// A master of a strong history that lost both its backups does not wait for them: most of
@@ -76,11 +100,14 @@ impl Managers {
             wanted: None,
             granted: BTreeMap::new(),
             waits: Wait::Managers,
+            until: None,
         });
         if lonely.asked.is_some_and(|at| now.since(at) < retry) {
             return;
         }
-        if lonely.asked.is_some() && self.conclude(now, out) {
+        let concludes = lonely.asked.is_some();
+        self.forget_old_reports(now);
+        if concludes && self.conclude(now, out) {
             return;
         }
         let Some(lonely) = &mut self.lonely else {
@@ -130,14 +157,15 @@ impl Managers {
         };
         let managed = announced || lonely.answers.values().any(named);
         let need = if group.meta.roster.len() < ENOUGH { 1 } else { ENOUGH };
-        let waits = if managed || lonely.answers.len() + 1 < need {
-            Some(Wait::Managers)
-        } else if !self.is_complete() && group.is_voter() {
-            Some(Wait::SyncMember)
-        } else if self.is_behind() {
-            Some(Wait::Comparison)
-        } else {
-            None
+        let by_others = self.waits_for_logs();
+        let logs = if by_others { self.logs_here(now, group) } else { Logs::Whole };
+        let waits = match logs {
+            _ if managed || lonely.answers.len() + 1 < need => Some((Wait::Managers, None)),
+            Logs::Lacking(until) => Some((Wait::SyncMember, until)),
+            Logs::Whole | Logs::GivenUp => {
+                let behind = by_others || self.boot.is_some();
+                (behind && self.is_behind()).then_some((Wait::Comparison, None))
+            }
         };
         let highest = lonely.answers.values().map(|answer| answer.promised).max();
         let next = highest.unwrap_or_default().max(self.state.promised).max(group.meta.generation);
@@ -147,17 +175,18 @@ impl Managers {
         let current = lonely.granted.iter().filter(|(_, current)| **current);
         let own = !self.has_promised_beyond(group.meta.roster_version, group.meta.founding);
         let witnesses = current.map(|(node, _)| node).filter(on_roster).count() + usize::from(own);
-        let strong = self.descends() && witnesses > group.meta.roster.len() / 2;
+        let majority = witnesses > group.meta.roster.len() / 2;
+        let strong = majority && self.descends() && logs != Logs::GivenUp;
         // A master that does not wait for its backups does so with a majority of the roster only.
         let answered = lonely.answers.keys().filter(on_roster).count() + 1;
         let early = self.leaderless.is_some_and(|at| now.since(at) < self.config.alone);
         let hasty = early && answered <= group.meta.roster.len() / 2;
         let ready = ready && (strong || !early);
-        let waits = waits.or(hasty.then_some(Wait::Managers));
+        let waits = waits.or(hasty.then_some((Wait::Managers, None)));
         let wanted = lonely.wanted;
-        if let Some(waits) = waits {
+        if let Some((waits, until)) = waits {
             if let Some(lonely) = &mut self.lonely {
-                (lonely.waits, lonely.wanted) = (waits, None);
+                (lonely.waits, lonely.until, lonely.wanted) = (waits, until, None);
             }
             return false;
         }
@@ -168,10 +197,22 @@ impl Managers {
         }
         let wanted = Generation(next.0.saturating_add(1));
         if let Some(lonely) = &mut self.lonely {
-            (lonely.waits, lonely.wanted) = (Wait::Managers, Some(wanted));
+            (lonely.waits, lonely.until, lonely.wanted) = (Wait::Managers, None, Some(wanted));
         }
         self.promise(lineage, wanted);
         false
+    }
+
+    /// Whether what others have of the log must be known before this node founds from its own. A
+    /// manager that was there all the while and in the newest sync set has everything, and one that
+    /// learns founds from what it has where no manager has the log.
+    fn waits_for_logs(&self) -> bool {
+        let voter = self.group.as_ref().is_some_and(Group::is_voter);
+        if voter {
+            self.boot.is_some() || !self.is_complete()
+        } else {
+            self.holder_since().is_some()
+        }
     }
 
     /// Whether this log surely has everything that was acknowledged: it is in the newest sync set
@@ -181,9 +222,8 @@ impl Managers {
             return false;
         };
         let mine = group.newest_sync();
-        let answers = lonely.answers.values().filter_map(|answer| answer.sync.as_ref());
         let noted = self.state.notes.iter().filter(|note| note.lineage == group.meta.lineage);
-        let known = answers.chain(noted.map(|note| &note.sync)).map(|sync| sync.version);
+        let known = lonely.sync_sets().chain(noted.map(|note| &note.sync)).map(|sync| sync.version);
         mine.members.contains(&self.me.id) && known.max().unwrap_or(0) <= mine.version
     }
 
@@ -210,7 +250,7 @@ impl Managers {
         if here && Self::manages(self.role) {
             managers.push(self.me.id);
         }
-        let own = self.group.as_ref().filter(|_| here).map(crate::group::Group::newest_sync);
+        let own = self.group.as_ref().filter(|_| here).map(Group::newest_sync);
         let noted = self.state.notes.iter().find(|note| note.lineage == lineage);
         let ended = self.state.ended.iter().find(|(ended, _)| *ended == lineage);
         let linked = |node| self.nodes.get(&node).is_some_and(|known| known.linked);

@@ -8,6 +8,7 @@ use skep_base::{Incarnation, NodeId, Outbox, Rng, Time};
 
 use crate::admit::Admission;
 use crate::boot::Boot;
+use crate::compare::Compared;
 use crate::config::{Config, MAX_NODES};
 use crate::disk::Disk;
 use crate::engine::impostor;
@@ -89,6 +90,8 @@ pub struct Managers {
     /// Since when it is not.
     pub(crate) unwell: Option<Time>,
     pub(crate) boot: Option<Boot>,
+    /// What others of this history say of their logs.
+    pub(crate) compared: Compared,
     /// The flock came back from a restart of all its managers.
     pub(crate) rebooted: bool,
     pub(crate) mastership: Option<Mastership>,
@@ -182,6 +185,7 @@ impl Managers {
             well: true,
             unwell: None,
             boot,
+            compared: Compared::default(),
             rebooted: false,
             mastership: None,
             leaderless: Some(now),

@@ -11,7 +11,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use skep_base::{Outbox, Time};
 
-use crate::boot::Boot;
 use crate::event::{Eligibility, Event, Output};
 use crate::machine::Managers;
 use crate::stored::{Record, Solitude};
@@ -71,7 +70,7 @@ impl Managers {
         self.giver = None;
         self.leaderless = None;
         // As after a restart nothing is voted and nothing is taken from the engine.
-        self.boot = Some(Boot::new(now));
+        self.hold(now);
         self.because("it met nobody for too long");
         self.state.solitude = Solitude { seconds: alone.as_secs(), retired: true };
         self.state_changed = true;
@@ -88,7 +87,7 @@ impl Managers {
         self.state.solitude = Solitude::default();
         self.state_changed = true;
         if retired {
-            self.boot = Some(Boot::new(now));
+            self.hold(now);
             self.leaderless = Some(now);
             self.next_tick = now;
         }

@@ -5,6 +5,7 @@ use skep_base::{NodeId, Outbox, Time};
 use crate::event::{Eligibility, Event, Output};
 use crate::group::Group;
 use crate::id::{Lineage, Role, Strength, flock_name};
+use crate::lonely::Lonely;
 use crate::machine::{Managers, Node};
 use crate::message::{Claim, FlockClaim};
 use crate::stored::Place;
@@ -263,14 +264,18 @@ impl Managers {
             }
             return waits;
         };
-        if let Some(boot) = &self.boot {
+        let asks = self.lonely.as_ref().filter(|lonely| {
+            // What a restarted manager waits for, others that compare logs with it bring as well.
+            self.boot.is_none() || lonely.waits == Wait::SyncMember
+        });
+        if let Some(Lonely { waits: what, since, until, .. }) = asks {
+            waits.push(Waiting { what: *what, since: *since, until: *until });
+        } else if let Some(boot) = &self.boot {
             let sync = self.waits_for_sync_member();
             let what = if sync { Wait::SyncMember } else { Wait::Comparison };
             waits.push(Waiting::new(what, boot.since, Some(self.config.orphaned_holding)));
-        } else if let Some(lonely) = &self.lonely {
-            waits.push(Waiting::new(lonely.waits, lonely.since, None));
         } else if let Some(since) = self.leaderless {
-            waits.push(Waiting::new(Wait::Election, since, Some(self.config.alone)));
+            waits.push(Waiting { what: Wait::Election, since, until: self.patience_ends() });
         }
         if let Some(mastership) = &self.mastership {
             if !mastership.stamped {

@@ -4,6 +4,7 @@
 mod fence;
 mod flocks;
 mod founding;
+mod logs;
 mod meet;
 mod net;
 mod operator;

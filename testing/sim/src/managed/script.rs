@@ -199,6 +199,7 @@ impl Script {
         self.before_any_start()?;
         let managers = &mut self.world.config.managers;
         match name {
+            "given_up" => managers.given_up = span,
             "min_stay" => managers.min_stay = span,
             "better_for" => managers.better_for = span,
             "solitude" => managers.solitude = span,
