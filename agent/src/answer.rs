@@ -14,6 +14,7 @@ use skep_node::{Farewell, Input, MemberView, Source, Verdict};
 use skep_records::kind as record;
 use skep_transport::discovery::JoinAddress as JoinTarget;
 
+use crate::look::Word;
 use crate::spine::{Spine, presence};
 use crate::status::{count, millis, roles};
 
@@ -29,7 +30,7 @@ impl Spine {
             Request::Status(reply) => reply.ok(self.status()),
             Request::Health(reply) => reply.ok(self.health()),
             Request::Members(reply) => reply.ok(self.members()),
-            Request::Flock(reply) => reply.ok(self.flock()),
+            Request::Flock { query, reply } => self.look_at_flock(query, reply).await,
             catalog @ (Request::ManageFlock { .. }
             | Request::FlockRecovery(_)
             | Request::Catalog { .. }
@@ -163,7 +164,7 @@ impl Spine {
         u32::try_from(sample.tcp.rtt.as_micros()).ok()
     }
 
-    pub(crate) fn flock(&self) -> Flock {
+    pub(crate) fn flock(&self, word: &Word) -> Flock {
         let present = self.node.present();
         let name =
             |node: &NodeId| self.node.member_view(*node).and_then(|member| member.name.cloned());
@@ -199,7 +200,7 @@ impl Spine {
             edges: edges.map(in_order).unwrap_or_default(),
             overlay: overlay.into(),
             connectivity: count(connectivity),
-            management: self.management(),
+            management: self.management(word),
         }
     }
 

@@ -128,7 +128,10 @@ impl FoundingTask {
                 self.trouble(format!("the founding token is not used: {why}"), hint, false).await?;
                 Ok(LOOK)
             }
-            Granted::Done | Granted::Decided { .. } | Granted::Called { .. } => Ok(LOOK),
+            Granted::Done
+            | Granted::Decided { .. }
+            | Granted::Called { .. }
+            | Granted::Shown(_) => Ok(LOOK),
         }
     }
 
@@ -145,7 +148,10 @@ impl FoundingTask {
                     return Ok(());
                 }
                 Granted::Refused { why, .. } => last = why,
-                Granted::Wanted { .. } | Granted::Decided { .. } | Granted::Called { .. } => {}
+                Granted::Wanted { .. }
+                | Granted::Decided { .. }
+                | Granted::Called { .. }
+                | Granted::Shown(_) => {}
             }
             self.waits(format!("founding token {number} was destroyed and is being used: {last}"));
             tokio::time::sleep(GIVE_AGAIN).await;

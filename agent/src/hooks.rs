@@ -27,7 +27,7 @@ const STDERR_BYTES: usize = 512;
 
 /// The flock as it is watched, and the hooks.
 pub struct Hooks {
-    watch: Watch,
+    pub(crate) watch: Watch,
     by_name: BTreeMap<String, Live>,
     parts: Parts,
 }

@@ -8,7 +8,7 @@
 //! ([`topology`]), discovery ([`discovery`]), renewal ([`renewal`]), the waves ([`rollout`]), and
 //! the ways to nodes that cannot be dialled ([`reach`], [`routed`]), which channels of applications
 //! take ([`channel`]). What is asked about the catalog and the flock's managers is answered in
-//! `catalog` and `management`, what operators order of them carried out in `orders` and `recovery`.
+//! `catalog`, `management` and `look`, what operators order of them carried out in `orders` and `recovery`.
 //! What happens to the flock is told to [`hooks`], what is wrong with it to people (`notify`).
 //! Commands that need no agent live in [`offline`].
 //!
@@ -33,6 +33,7 @@ pub mod giving;
 pub(crate) mod history;
 pub mod hooks;
 pub mod keys;
+mod look;
 #[cfg(test)]
 mod loopback;
 mod management;

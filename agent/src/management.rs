@@ -2,74 +2,129 @@
 
 use std::time::Duration;
 
-use skep_base::{NodeId, NodeName, Time};
+use skep_base::{NodeId, NodeName};
 use skep_control::api::{
     Absence, Authority, EventKind, Management, OtherFlock, Seen, Spare, Standing, Wait,
 };
-use skep_managers::{Event, Output, Role, Token, Waiting};
+use skep_managers::{
+    Event, FlockShown, OtherShown, Output, PlaceShown, Role, Shown, Strength, Token, WaitShown,
+    flock_name,
+};
 
+use crate::look::Word;
 use crate::spine::Spine;
-use crate::status::{count, millis};
+use crate::status::millis;
 
 /// What the managers are asked when the agent stops. What others ask is numbered from 1.
 pub(crate) const LEAVES_OFFICE: Token = Token(u64::MAX);
 
 impl Spine {
-    pub(crate) fn management(&self) -> Management {
+    /// Who manages the flock: what is this node's own, and the rest by whoever's word it is.
+    pub(crate) fn management(&self, word: &Word) -> Management {
         let now = self.clock.now();
-        let view = self.node.management(now);
-        let flock = view.flock.as_ref();
-        let names = |nodes: &[NodeId]| nodes.iter().filter_map(|id| self.node_name(*id)).collect();
-        let since = |at: Time| millis(now.since(at));
-        let standing = |place: &skep_managers::RosterView| {
-            Some(Standing {
-                node: self.node_name(place.node)?,
-                standing: place.standing,
-                resources: place.resources,
-                availability: place.availability,
-                present: place.present,
-                witness: place.witness,
-                held: place.held,
-                given_up: place.given_up,
-                resources_now: self.node.fit(place.node).map(|fit| fit.resources),
-                parts: self.parts_of(place.node),
-                held_since_ms: place.held_since.map(since),
-                unwell_since_ms: place.unwell.map(since),
-                seen: seen_of(now, place),
-            })
+        let mut view = self.node.management(now);
+        let own = Shown::of(&view, now);
+        let told = if let Word::Told { shown, .. } = word { Some(&**shown) } else { None };
+        let page = told.unwrap_or(&own);
+        let flock = page.flock.as_ref();
+        if let (Some(flock), Some(known)) = (flock, &mut view.flock) {
+            known.authority = flock.authority();
+        }
+        let (told_by, told_ms, untold) = match word {
+            Word::Own if view.role == Role::Master => (Some(self.node.id()), Some(0), None),
+            Word::Own => (None, flock.and_then(|flock| flock.heard_ms), None),
+            Word::Untold(why) => (None, flock.and_then(|it| it.heard_ms), Some(why.clone())),
+            Word::Told { by, asked, .. } => (Some(*by), Some(millis(now.since(*asked))), None),
         };
-        let other = |other: &skep_managers::OtherFlock| OtherFlock {
-            name: other.name.clone(),
-            generation: other.generation.0,
-            master: other.master.and_then(|id| self.node_name(id)),
-            members: count(other.members),
+        let mut waits: Vec<Wait> =
+            own.waits.iter().map(|it| self.wait(self.node.id(), it)).collect();
+        if let Word::Told { by, shown, .. } = word {
+            waits.extend(shown.waits.iter().map(|wait| self.wait(*by, wait)));
+        }
+        let names = |nodes: Option<&Vec<NodeId>>| -> Vec<NodeName> {
+            nodes.into_iter().flatten().filter_map(|id| self.node_name(*id)).collect()
         };
+        let places = flock.into_iter().flat_map(|flock| &flock.roster);
+        let watch = self.hooks.as_ref().map(|hooks| &hooks.watch);
+        let calm = watch.and_then(skep_notices::Watch::stable_at);
         Management {
+            told_by: told_by.and_then(|id| self.node_name(id)),
+            told_ms,
+            untold,
             role: view.role.to_string(),
-            name: flock.map(|flock| flock.name.clone()),
+            name: flock.map(|flock| flock_name(flock.lineage, flock.generation)),
+            stable: watch.is_some_and(skep_notices::Watch::is_stable),
+            stable_in_ms: calm.map(|at| millis(at.since(now))),
             lineage: flock.map(|flock| flock.lineage.to_string()),
             generation: flock.map_or(0, |flock| flock.generation.0),
             stamp: flock.map(|flock| flock.stamp.to_string()),
+            epoch: flock.map_or(0, |flock| flock.stamp.epoch.0),
             term: flock.map_or(0, |flock| flock.term),
-            strength: flock.map(|flock| flock.strength.to_string()),
+            strength: flock.map(|flock| strength(flock).to_string()),
+            weak: flock.and_then(|flock| flock.weak).map(|why| why.to_string()),
             founding: flock.map_or(0, |flock| flock.founding.0),
             token: self.token_here(),
             master: flock.and_then(|flock| self.node_name(flock.master?)),
-            backups: flock.map(|flock| names(&flock.backups)).unwrap_or_default(),
-            learners: flock.map(|flock| names(&flock.learners)).unwrap_or_default(),
-            sync_set: flock.map(|flock| names(&flock.sync_set)).unwrap_or_default(),
-            roster: flock.into_iter().flat_map(|it| &it.roster).filter_map(standing).collect(),
+            leads_ms: flock.and_then(|flock| flock.leads_ms),
+            backups: names(flock.map(|flock| &flock.backups)),
+            learners: names(flock.map(|flock| &flock.learners)),
+            sync_set: names(flock.map(|flock| &flock.sync_set)),
+            roster: places.filter_map(|place| self.standing(place)).collect(),
             committed: flock.map_or(0, |flock| flock.committed),
-            waits: view.waits.iter().map(|wait| self.managers_wait(wait)).collect(),
-            others: view.others.iter().map(other).collect(),
+            waits,
+            others: self.others(&own, told),
             authority: flock.map(|flock| Authority {
-                roster: count(flock.authority.roster),
-                there: count(flock.authority.there),
-                holder: flock.authority.holder.and_then(|id| self.node_name(id)),
-                until_ms: flock.authority.until.map(|until| millis(until.since(now))),
+                roster: flock.roster_count,
+                there: flock.there,
+                holder: flock.holder.and_then(|id| self.node_name(id)),
+                until_ms: flock.holds_ms,
             }),
             split: self.split.rule(&view),
         }
+    }
+
+    fn standing(&self, place: &PlaceShown) -> Option<Standing> {
+        let last = place.returned.map(|(ended_ms, lasted_ms)| Absence { ended_ms, lasted_ms });
+        let (since_ms, absences, away_ms) = (place.since_ms, place.absences, place.away_ms);
+        Some(Standing {
+            node: self.node_name(place.node)?,
+            standing: place.standing(),
+            resources: place.resources,
+            availability: place.availability,
+            present: place.present,
+            witness: place.witness,
+            held: place.held,
+            given_up: place.given_up,
+            resources_now: self.node.fit(place.node).map(|fit| fit.resources),
+            parts: self.parts_of(place.node),
+            held_since_ms: place.held_ms,
+            unwell_since_ms: place.unwell_ms,
+            seen: Seen { since_ms, absences, away_ms, last },
+        })
+    }
+
+    /// Other flocks as this node saw them, and as the master did: of each whoever saw it last.
+    fn others(&self, own: &Shown, told: Option<&Shown>) -> Vec<OtherFlock> {
+        let ours = told.unwrap_or(own).flock.as_ref().map(|flock| flock.lineage);
+        let mut others: Vec<OtherShown> = Vec::new();
+        let seen = own.others.iter().chain(told.into_iter().flat_map(|told| &told.others));
+        for other in seen.filter(|other| Some(other.lineage) != ours) {
+            match others.iter_mut().find(|known| known.lineage == other.lineage) {
+                Some(known) if known.seen_ms > other.seen_ms => *known = *other,
+                Some(_) => {}
+                None => others.push(*other),
+            }
+        }
+        others.sort_by_key(|other| other.seen_ms);
+        let shown = |other: &OtherShown| OtherFlock {
+            name: flock_name(other.lineage, other.generation),
+            lineage: other.lineage.to_string(),
+            generation: other.generation.0,
+            master: other.master.and_then(|id| self.node_name(id)),
+            members: other.members,
+            seen_ms_ago: other.seen_ms,
+        };
+        others.iter().map(shown).collect()
     }
 
     /// What becomes of the founding token that this node has, if it has one.
@@ -95,9 +150,8 @@ impl Spine {
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "all others name no node")]
-    fn managers_wait(&self, wait: &Waiting) -> Wait {
+    fn wait(&self, by: NodeId, wait: &WaitShown) -> Wait {
         use skep_managers::Wait as For;
-        let now = self.clock.now();
         let what = match wait.what {
             For::Learner(node) => format!("learner {} to catch up", self.name_of(node)),
             For::Manager(node) => {
@@ -105,8 +159,8 @@ impl Spine {
             }
             other => other.to_string().trim_start_matches("waits for ").to_owned(),
         };
-        let until_ms = wait.until.map(|until| millis(until.since(now)));
-        Wait { what, since_ms: millis(now.since(wait.since)), until_ms }
+        let (since_ms, until_ms) = (wait.since_ms, wait.until_ms);
+        Wait { by: self.node_name(by), what, since_ms, until_ms }
     }
 
     /// What the managers want of the disk, and what happened among them.
@@ -137,7 +191,7 @@ impl Spine {
         let name = |id: &NodeId| self.name_of(*id);
         match event {
             Event::Formed { lineage, generation, strength, .. } => {
-                let flock = skep_managers::flock_name(*lineage, *generation);
+                let flock = flock_name(*lineage, *generation);
                 format!("flock {flock} is founded, generation {}, {strength}", generation.0)
             }
             Event::Strengthened { founding, .. } => {
@@ -178,18 +232,9 @@ impl Spine {
     }
 }
 
-/// When a node of the roster was there, as this one saw it.
-fn seen_of(now: Time, place: &skep_managers::RosterView) -> Seen {
-    let seen = place.seen;
-    Seen {
-        since_ms: millis(now.since(seen.since)),
-        absences: seen.absences,
-        away_ms: millis(seen.away),
-        last: seen.returned.map(|(back, long)| Absence {
-            ended_ms: millis(now.since(back)),
-            lasted_ms: millis(long),
-        }),
-    }
+/// What a flock's writes may rely on.
+fn strength(flock: &FlockShown) -> Strength {
+    if flock.weak.is_some() { Strength::Weak } else { Strength::Strong }
 }
 
 fn span(span: Duration) -> String {

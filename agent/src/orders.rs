@@ -199,7 +199,8 @@ impl Spine {
                 Granted::Done
                 | Granted::Decided { .. }
                 | Granted::Called { .. }
-                | Granted::Wanted { .. },
+                | Granted::Wanted { .. }
+                | Granted::Shown(_),
             ) => {
                 let message = "the master answered something else than was asked";
                 self.order_ended(waiting.asked(), Err(Refusal::new(Code::Internal, message)));

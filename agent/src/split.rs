@@ -103,7 +103,10 @@ impl Spine {
                 self.split.by(Authority { roster, there, holder, until: None })
             }
             Granted::Refused { why, .. } => self.split.without(why),
-            Granted::Decided { .. } | Granted::Done | Granted::Wanted { .. } => {
+            Granted::Decided { .. }
+            | Granted::Done
+            | Granted::Wanted { .. }
+            | Granted::Shown(_) => {
                 self.split.without("the master answered something else than was asked".to_owned())
             }
         };
@@ -146,11 +149,13 @@ mod tests {
             stamp,
             term: 1,
             strength: Strength::Weak,
+            weak: None,
             descends: false,
             founding: skep_managers::Founding(0),
             parent: None,
             acknowledged: true,
             master: None,
+            heard: None,
             backups: Vec::new(),
             learners: Vec::new(),
             sync_set: Vec::new(),

@@ -77,7 +77,8 @@ impl Spine {
         let now = self.clock.now();
         let mut waits = Vec::new();
         let mut wait = |what: String, since: Duration, until: Option<Duration>| {
-            waits.push(Wait { what, since_ms: millis(since), until_ms: until.map(millis) });
+            let (since_ms, until_ms) = (millis(since), until.map(millis));
+            waits.push(Wait { by: None, what, since_ms, until_ms });
         };
         if self.stopping.is_some() {
             let at_most = self.transport.shutdown_limit();

@@ -4,10 +4,10 @@ use skep_base::{BlocName, Digest, NodeId, NodeName, WallTime};
 use skep_control::api::{
     Absence, AgentState, Authority, CaStatus, Catalog, CatalogEntry, Certificate, Check, Cursor,
     Entry, Event, EventKind, Field, Flock, Founding, Freshness, Group, Health, Image, ImageDetail,
-    Link, LinkKind, Management, Member, Metric, MetricKind, OverlayBasis, Presence, Problem,
-    Recovery, RoundTrip, RttBasis, Seen, Spare, Split, Standing, Status, Subscriber, SyncMember,
-    Text, Topology, TopologyDecree, TopologyEdge, TopologyFailure, TopologyFigures, TopologySite,
-    Wait, Wave, WaveDetail, WaveId, WaveNode, WaveState, WaveStep,
+    Link, LinkKind, Management, Member, Metric, MetricKind, OtherFlock, OverlayBasis, Presence,
+    Problem, Recovery, RoundTrip, RttBasis, Seen, Spare, Split, Standing, Status, Subscriber,
+    SyncMember, Text, Topology, TopologyDecree, TopologyEdge, TopologyFailure, TopologyFigures,
+    TopologySite, Wait, Wave, WaveDetail, WaveId, WaveNode, WaveState, WaveStep,
 };
 
 const NOW: u64 = 1_790_000_000_000;
@@ -60,6 +60,7 @@ pub(crate) fn status() -> Status {
         links: 2,
         certificate: certificate(),
         waits: vec![Wait {
+            by: None,
             what: "web-3 to come back from its restart".into(),
             since_ms: 1_500,
             until_ms: Some(28_500),
@@ -119,16 +120,24 @@ pub(crate) fn management() -> Management {
         },
     };
     Management {
+        told_by: Some(name("web-1")),
+        told_ms: Some(12),
+        untold: None,
         role: "backup".into(),
         name: Some("amber-finch".into()),
+        stable: false,
+        stable_in_ms: Some(21_000),
         lineage: Some("00c0ffee00c0ffee".into()),
         generation: 1,
         stamp: Some("7/00c0ffee".into()),
+        epoch: 7,
         term: 3,
         strength: Some("weak".into()),
+        weak: Some("no founding token was used".into()),
         founding: 0,
         token: Some("founding token 1 is here and waits: the master has no lease now".into()),
         master: Some(name("web-1")),
+        leads_ms: Some(11_160_000),
         backups: vec![name("queen-1")],
         learners: Vec::new(),
         sync_set: vec![name("web-1"), name("queen-1")],
@@ -138,17 +147,43 @@ pub(crate) fn management() -> Management {
             standing("old-1", 20, false),
         ],
         committed: 812,
-        waits: vec![Wait {
-            what: "a second and third eligible node".into(),
-            since_ms: 61_000,
-            until_ms: None,
-        }],
-        others: Vec::new(),
+        waits: vec![
+            Wait {
+                by: Some(name("web-1")),
+                what: "a second and third eligible node".into(),
+                since_ms: 61_000,
+                until_ms: None,
+            },
+            Wait {
+                by: Some(name("web-1")),
+                what: "manager db-2 to come back, before it is replaced".into(),
+                since_ms: 4_200,
+                until_ms: Some(5_800),
+            },
+        ],
+        others: vec![
+            OtherFlock {
+                name: "russet-lark-2".into(),
+                lineage: "51525354".repeat(2),
+                generation: 2,
+                master: Some(name("db-7")),
+                members: 3,
+                seen_ms_ago: 0,
+            },
+            OtherFlock {
+                name: "quiet-ibis".into(),
+                lineage: "a1b2c3d4".repeat(2),
+                generation: 1,
+                master: Some(name("db-9")),
+                members: 0,
+                seen_ms_ago: 10_920_000,
+            },
+        ],
         authority: Some(Authority {
             roster: 3,
             there: 2,
             holder: Some(name("web-1")),
-            until_ms: None,
+            until_ms: Some(2_100),
         }),
         split: Split {
             policy: "hold-minority".into(),

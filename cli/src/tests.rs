@@ -229,7 +229,7 @@ fn the_catalog_fits_a_terminal() {
         "#]],
     );
     shown(
-        &render::roster(&samples::management().roster, true, TERMINAL),
+        &render::roster(&samples::management(), true, TERMINAL),
         &expect![[r#"
             NODE     STANDING  RESOURCES  NETWORK  CPU  MEMORY  DISK  AVAILABIL  STATE
                                                                       ITY

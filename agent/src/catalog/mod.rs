@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 
 use tokio::sync::oneshot;
 
+use crate::look::Looking;
 use crate::orders::OrderWaits;
 use crate::spine::Spine;
 use crate::status::millis;
@@ -47,6 +48,8 @@ pub(crate) enum Waiting {
     Notice(skep_notices::Ticket),
     /// A wave, for what the master sees of its roster.
     Wave(StartWave, Reply<Wave>),
+    /// Somebody who looks at the flock.
+    Look(Looking),
 }
 
 /// Wishes under way, by token.
@@ -284,6 +287,7 @@ impl Spine {
             (Waiting::Strengthen(reply), granted) => drop(reply.send(granted)),
             (Waiting::Order(waiting), granted) => self.order_granted(waiting, granted).await,
             (Waiting::Wave(order, reply), said) => self.roll_called(order, reply, said),
+            (Waiting::Look(looking), said) => self.looked(looking, &said),
             (Waiting::Write(reply), Granted::Decided { index, stamp, strong, outcome }) => {
                 let written = |changed: Vec<Key>| Written {
                     index,
@@ -304,7 +308,10 @@ impl Spine {
                 let code = if again { Code::Unavailable } else { Code::Refused };
                 self.not_granted(waiting, Refusal::new(code, why)).await;
             }
-            (waiting, Granted::Done | Granted::Called { .. } | Granted::Wanted { .. }) => {
+            (
+                waiting,
+                Granted::Done | Granted::Called { .. } | Granted::Wanted { .. } | Granted::Shown(_),
+            ) => {
                 let message = "the master answered something else than was asked";
                 self.not_granted(waiting, Refusal::new(Code::Internal, message)).await;
             }
@@ -314,7 +321,7 @@ impl Spine {
     async fn not_granted(&mut self, waiting: Waiting, refusal: Refusal) {
         match waiting {
             // Answered before this is asked.
-            Waiting::Strengthen(_) => {}
+            Waiting::Strengthen(_) | Waiting::Look(_) => {}
             Waiting::Write(reply) => reply.refuse(refusal),
             Waiting::Wave(_, reply) => reply.refuse(refusal),
             Waiting::Order(waiting) => self.order_ended(waiting.asked(), Err(refusal)),

@@ -13,6 +13,7 @@ mod incidents;
 mod keys;
 mod large;
 mod limits;
+mod look;
 mod notify;
 mod operator;
 mod orders;

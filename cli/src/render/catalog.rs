@@ -6,55 +6,124 @@ use comfy_table::Color;
 use serde::Serialize;
 use skep_control::api::{
     Authority, Catalog, CatalogChange, CatalogDiff, CatalogEntry, CatalogHistory, Field, Freshness,
-    Imported, Management, Recovery, Split, Standing, Written,
+    Imported, Management, OtherFlock, Recovery, Split, Standing, Written,
 };
 
 use super::{Style, clean, count, facts, finish, names, right};
 use crate::human;
+
+/// Places of the roster on the page about the flock; `skep flock roster` lists all.
+const PLACES: usize = 8;
+/// Other flocks there.
+const OTHERS: usize = 8;
 
 /// Lines about who manages the flock, for the page about the flock.
 pub(super) fn management(management: &Management) -> Vec<(&'static str, String)> {
     let mut rows = vec![("role", management.role.clone())];
     let Some(name) = &management.name else {
         rows.push(("managers", "none are known here".to_owned()));
+        rows.extend(others(management));
         rows.extend(waits(management));
         return rows;
     };
     let of = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-    rows.push((
-        "managed",
-        format!(
-            "as {name}: generation {}, stamp {}, term {}, {}",
-            management.generation,
-            of(&management.stamp),
-            management.term,
-            of(&management.strength)
-        ),
-    ));
+    rows.push(("managed", format!("as {name}, {}", stable(management))));
+    let (generation, lineage) = (management.generation, of(&management.lineage));
+    rows.push(("lineage", format!("{lineage}, generation {generation}")));
+    let term = if management.term > 0 { management.term.to_string() } else { "-".to_owned() };
+    let (epoch, stamp) = (management.epoch, of(&management.stamp));
+    rows.push(("epoch", format!("{epoch} (stamp {stamp}), term {term}")));
+    let why = management.weak.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+    rows.push(("strength", format!("{}{why}", of(&management.strength))));
     rows.push(("founding", founding(management)));
-    let master = management.master.as_ref().map(ToString::to_string);
+    let since = |ms: u64| format!(", for {}", human::span(ms));
+    let since = management.leads_ms.map_or_else(String::new, since);
+    let master = management.master.as_ref().map(|master| format!("{master}{since}"));
     rows.push(("master", master.unwrap_or_else(|| "nobody now".to_owned())));
     rows.push(("backups", names(&management.backups)));
     if !management.learners.is_empty() {
         rows.push(("learners", names(&management.learners)));
     }
     rows.push(("sync set", names(&management.sync_set)));
-    rows.push(("roster", names(management.roster.iter().map(|place| &place.node))));
     if let Some(authority) = &management.authority {
         rows.push(("strict", strict(authority)));
     }
     rows.push(("waves", split(&management.split)));
-    for other in &management.others {
-        let members = count(other.members, "member");
-        let led = other
-            .master
-            .as_ref()
-            .map_or("without a master".to_owned(), |master| format!("led by {master}"));
-        let what = format!("{}: generation {}, {led}, {members}", other.name, other.generation);
-        rows.push(("other flock", what));
-    }
+    rows.extend(places(&management.roster));
+    rows.extend(told(management).map(|told| ("told", told)));
+    rows.extend(others(management));
     rows.extend(waits(management));
     rows
+}
+
+/// Whether the flock is, and when it will be.
+fn stable(management: &Management) -> String {
+    match management.stable_in_ms {
+        _ if management.stable => "stable".to_owned(),
+        Some(ms) => format!("not stable: for {} more nothing may change", human::span(ms)),
+        None => "not stable".to_owned(),
+    }
+}
+
+/// The roster with its scores, the best of it.
+fn places(roster: &[Standing]) -> Vec<(&'static str, String)> {
+    let width = roster.iter().take(PLACES).map(|it| it.node.as_str().len()).max().unwrap_or(0);
+    let row = |place: &Standing| {
+        let Standing { standing, resources, availability, .. } = place;
+        let node = place.node.as_str();
+        let state = match state(place).0 {
+            state if state == "present" => String::new(),
+            state => format!("; {state}"),
+        };
+        format!("{node:width$}  {standing:>4} = {resources} × {availability}{state}")
+    };
+    let mut rows: Vec<String> = roster.iter().take(PLACES).map(row).collect();
+    if roster.len() > PLACES {
+        rows.push(format!("and {} more: `skep flock roster`", roster.len() - PLACES));
+    }
+    if rows.is_empty() {
+        rows.push("-".to_owned());
+    }
+    let label = |at: usize| if at == 0 { "roster" } else { "" };
+    rows.into_iter().enumerate().map(|(at, row)| (label(at), row)).collect()
+}
+
+/// Whose word it is; nothing where this node leads, and so knows it all.
+fn told(management: &Management) -> Option<String> {
+    let ago = |ms: u64| format!("{} ago", human::span(ms));
+    if let Some(by) = &management.told_by {
+        let when = management.told_ms.map_or_else(String::new, |ms| format!(", {}", ago(ms)));
+        return (management.role != "master").then(|| format!("by {by}{when}"));
+    }
+    let why = management.untold.as_ref()?;
+    let heard = management
+        .told_ms
+        .map_or_else(String::new, |ms| format!(" The master was last heard of {}.", ago(ms)));
+    Some(format!(
+        "NOT BY THE MASTER: {why}. Term, roster, strict authority and what is waited for are as \
+         far as this node knows them.{heard}"
+    ))
+}
+
+fn others(management: &Management) -> Vec<(&'static str, String)> {
+    let row = |other: &OtherFlock| {
+        let led = match &other.master {
+            Some(master) if other.members > 0 => format!("led by {master}"),
+            Some(master) => format!("was led by {master}"),
+            None => "without a master".to_owned(),
+        };
+        let seen = match other.members {
+            0 => format!("last seen {} ago", human::span(other.seen_ms_ago)),
+            members => format!("{} now", count(members, "member")),
+        };
+        format!("{}: generation {}, {led}, {seen}", other.name, other.generation)
+    };
+    let others = &management.others;
+    let mut rows: Vec<String> = others.iter().take(OTHERS).map(row).collect();
+    if others.len() > OTHERS {
+        rows.push(format!("and {} more: `skep flock --json`", others.len() - OTHERS));
+    }
+    rows.into_iter().map(|row| ("other flock", row)).collect()
 }
 
 /// Under which number the flock is strong, or how it becomes so.
@@ -79,8 +148,9 @@ fn founding(management: &Management) -> String {
 /// Who has strict authority, for how long.
 fn strict(authority: &Authority) -> String {
     let Some(holder) = &authority.holder else { return "nobody has strict authority".to_owned() };
-    let until =
-        authority.until_ms.map_or_else(String::new, |ms| format!(", for {}", human::span(ms)));
+    let until = authority
+        .until_ms
+        .map_or_else(String::new, |ms| format!(", for {} if not renewed", human::span(ms)));
     format!("authority of {holder}{until}")
 }
 
@@ -93,20 +163,25 @@ pub fn split(split: &Split) -> String {
 
 fn waits(management: &Management) -> impl Iterator<Item = (&'static str, String)> + '_ {
     management.waits.iter().map(|wait| {
+        let by = wait.by.as_ref().map_or_else(String::new, |by| format!("{by}: "));
         let until = wait
             .until_ms
             .map_or_else(String::new, |ms| format!(", for at most {} more", human::span(ms)));
-        ("waits", format!("{} since {}{until}", wait.what, human::span(wait.since_ms)))
+        ("waits", format!("{by}{} since {}{until}", wait.what, human::span(wait.since_ms)))
     })
 }
 
 /// The roster, best first.
 #[must_use]
-pub fn roster(roster: &[Standing], explain: bool, style: Style) -> String {
+pub fn roster(management: &Management, explain: bool, style: Style) -> String {
+    let roster = &management.roster;
     if roster.is_empty() {
-        return "No roster is kept here: ask the master, its backups or its learners, which \
-                `skep flock` lists.\n"
-            .to_owned();
+        let why = management.untold.as_deref().unwrap_or("no flock is known here");
+        return format!(
+            "No roster is known here, and the master did not tell it: {}.\nAsk on the master, a \
+             backup or a learner: `skep flock` lists them.\n",
+            clean(why)
+        );
     }
     let mut table = style.table(&["node", "standing", "state"]);
     if explain {
@@ -129,6 +204,9 @@ pub fn roster(roster: &[Standing], explain: bool, style: Style) -> String {
         table.add_row(row);
     }
     let mut text = finish(table, &[0, 1]);
+    if let Some(told) = told(management) {
+        let _written = writeln!(text, "\ntold {}", clean(&told));
+    }
     if explain {
         text.push('\n');
         for place in roster {
@@ -139,8 +217,8 @@ pub fn roster(roster: &[Standing], explain: bool, style: Style) -> String {
              network and cpu count four times what memory and disk do; a node tells them\n\
              in steps of 100, or as its configuration says. Availability gains 50 in each\n\
              stay of `min_stay` that the node was there, loses up to a quarter in one that\n\
-             it missed, and half when it loses an office. Absences are those that this\n\
-             node saw since its agent started.\n",
+             it missed, and half when it loses an office. Absences are those that the node\n\
+             which tells of them saw since its agent started.\n",
         );
     }
     text

@@ -14,16 +14,16 @@ use crate::render;
 
 pub(super) async fn flock(args: FlockArgs, screen: &mut Screen<'_>) -> anyhow::Result<Exit> {
     let Some(verb) = args.verb else {
-        let flock = connect(&args.listing.socket).await?.flock().await?;
+        let flock = connect(&args.listing.socket).await?.flock_by_master().await?;
         screen.answer(args.listing.json, &flock, render::flock)?;
         return Ok(Exit::Done);
     };
     let (order, socket) = match verb {
         FlockVerb::Roster(args) => {
-            let flock = connect(&args.socket).await?.flock().await?;
-            let roster = &flock.management.roster;
-            screen.answer(args.json, roster, |roster, style| {
-                render::roster(roster, args.explain, style)
+            let flock = connect(&args.socket).await?.flock_by_master().await?;
+            let management = &flock.management;
+            screen.answer(args.json, &management.roster, |_, style| {
+                render::roster(management, args.explain, style)
             })?;
             return Ok(Exit::Done);
         }

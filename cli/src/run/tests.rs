@@ -205,7 +205,7 @@ async fn operators_order_by_the_words_of_the_documentation() {
 fn lonely(orders: std::sync::Arc<std::sync::atomic::AtomicU32>) -> impl FnMut(Request) + Send {
     move |request| match request {
         Request::FlockRecovery(reply) => reply.ok(samples::recovery()),
-        Request::Flock(reply) => {
+        Request::Flock { reply, .. } => {
             let mut flock = samples::flock();
             flock.management.master = None;
             reply.ok(flock);
@@ -270,7 +270,7 @@ async fn a_file_is_imported_into_what_was_founded_for_it_or_into_the_flock_that_
     let orders: std::sync::Arc<std::sync::atomic::AtomicU32> = std::sync::Arc::default();
     let mut agent = lonely(std::sync::Arc::clone(&orders));
     let answer = move |request| match request {
-        Request::Flock(reply) => {
+        Request::Flock { reply, .. } => {
             let mut flock = samples::flock();
             flock.management.master = Some(samples::name("web-2"));
             reply.ok(flock);
@@ -316,7 +316,7 @@ async fn a_recovery_beside_a_master_is_refused_and_says_what_to_do() {
             let refused = Some("the flock has a master: web-2".to_owned());
             reply.ok(skep_control::api::Recovery { refused, ..samples::recovery() });
         }
-        Request::Flock(reply) => reply.ok(samples::flock()),
+        Request::Flock { reply, .. } => reply.ok(samples::flock()),
         other => unexpected(&other),
     };
     let (_, end) = skep(&["flock", "recover", "--force", "--yes"], answer).await;
@@ -333,7 +333,7 @@ async fn the_master_is_told_to_hand_over() {
             assert_eq!(order, skep_control::api::ManageFlock::Transfer { node });
             reply.ok(skep_control::api::Accepted { message: "done".into() });
         }
-        Request::Flock(reply) => reply.ok(samples::flock()),
+        Request::Flock { reply, .. } => reply.ok(samples::flock()),
         other => unexpected(&other),
     };
     let (text, end) = skep(&["flock", "transfer", "web-2"], answer).await;

@@ -109,9 +109,9 @@ const fn right_for(wish: &Wish) -> Option<&'static str> {
     match wish {
         Wish::Propose(_) => Some(RIGHT_CATALOG),
         Wish::Manage(_) => Some(RIGHT_FLOCK),
-        // What is seen of the roster every member hears anyway; and a founding token the CA has
-        // signed, whoever carries it.
-        Wish::RollCall | Wish::Strengthen { .. } => None,
+        // What is seen of the roster every member hears anyway, and how the flock is managed is no
+        // secret among them; and a founding token the CA has signed, whoever carries it.
+        Wish::RollCall | Wish::Strengthen { .. } | Wish::Look => None,
     }
 }
 

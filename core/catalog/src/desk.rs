@@ -17,6 +17,9 @@ const MAX_WHY_BYTES: usize = 1024;
 /// Longest founding token: as `skep-identity` writes them.
 pub const MAX_TOKEN_BYTES: usize = 1024;
 
+/// Longest page that a master shows: as `skep-managers` writes them.
+pub const MAX_SHOWN_BYTES: usize = 16 * 1024;
+
 /// What may be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wish {
@@ -33,6 +36,9 @@ pub enum Wish {
         /// For which history it was destroyed, and for no other; nothing where it is only offered.
         of: Option<u64>,
     },
+    /// That the master shows what it knows of the flock's management. Changes nothing, so it may be
+    /// asked of anybody any number of times.
+    Look,
 }
 
 /// The bytes of a founding token, which this crate cannot read. At most [`MAX_TOKEN_BYTES`].
@@ -101,6 +107,8 @@ pub enum Granted {
         /// Which.
         lineage: u64,
     },
+    /// What the master knows, which this crate cannot read. At most [`MAX_SHOWN_BYTES`].
+    Shown(Bytes),
 }
 
 /// Which wish of a node's: the same however often, and over whichever way, it is asked.
@@ -162,7 +170,8 @@ impl Forward {
             Self::Ask { wish: Wish::Strengthen { token, .. }, .. } => {
                 token.0.len() <= MAX_TOKEN_BYTES
             }
-            Self::Ask { wish: Wish::Manage(_) | Wish::RollCall, .. }
+            Self::Answer { granted: Granted::Shown(page), .. } => page.len() <= MAX_SHOWN_BYTES,
+            Self::Ask { wish: Wish::Manage(_) | Wish::RollCall | Wish::Look, .. }
             | Self::Answer {
                 granted:
                     Granted::Decided { .. }
@@ -174,5 +183,71 @@ impl Forward {
             | Self::Restarted { .. } => true,
         };
         if fits { Ok(message) } else { Err(Malformed { what: "wish to the master" }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    const NAME: Name = Name { life: 1, serial: 2, first: 3 };
+
+    fn ask(wish: Wish) -> Forward {
+        Forward::Ask { name: NAME, of: Incarnation(4), wish }
+    }
+
+    fn answer(granted: Granted) -> Forward {
+        Forward::Answer { serial: 2, granted }
+    }
+
+    /// Invariant 4: what a released version said is understood by the next.
+    #[test]
+    fn wishes_and_answers_are_the_golden_bytes() {
+        let body = Bytes::from_static(&[7, 8]);
+        let node = NodeId::from_bytes([9; 16]);
+        let stamp = Stamp { epoch: 3, fork: 5 };
+        let outcome = Outcome::Skipped;
+        let order: &[u8] = &[[0, 1, 2, 3, 4, 1, 5].as_slice(), &[9; 16]].concat();
+        let (roster, there, strict) = (7, 4, true);
+        let golden: [(Forward, &[u8]); 12] = [
+            (ask(Wish::Propose(body.clone())), &[0, 1, 2, 3, 4, 0, 2, 7, 8]),
+            (ask(Wish::Manage(Order::Release(node))), order),
+            (ask(Wish::RollCall), &[0, 1, 2, 3, 4, 2]),
+            (
+                ask(Wish::Strengthen { token: Token(body.clone()), of: Some(6) }),
+                &[0, 1, 2, 3, 4, 3, 2, 7, 8, 1, 6],
+            ),
+            (ask(Wish::Look), &[0, 1, 2, 3, 4, 4]),
+            (
+                answer(Granted::Decided { index: 6, stamp, strong: true, outcome }),
+                &[1, 2, 0, 6, 3, 5, 1, 3],
+            ),
+            (answer(Granted::Done), &[1, 2, 1]),
+            (answer(Granted::Refused { why: "so".into(), again: true }), b"\x01\x02\x02\x02so\x01"),
+            (answer(Granted::Called { roster, there, strict }), &[1, 2, 3, 7, 4, 1]),
+            (answer(Granted::Wanted { lineage: 6 }), &[1, 2, 4, 6]),
+            (answer(Granted::Shown(body)), &[1, 2, 5, 2, 7, 8]),
+            (Forward::Restarted { serial: 2 }, &[2, 2]),
+        ];
+        for (message, golden) in golden {
+            assert_eq!(&message.to_body()[..], golden, "{message:?}");
+            assert_eq!(Forward::from_body(golden), Ok(message));
+        }
+    }
+
+    #[test]
+    fn what_is_over_its_bound_is_refused() {
+        let bytes = |long: usize| Bytes::from(vec![0; long]);
+        let shown = |long| Forward::from_body(&answer(Granted::Shown(bytes(long))).to_body());
+        assert!(shown(MAX_SHOWN_BYTES).is_ok() && shown(MAX_SHOWN_BYTES + 1).is_err());
+        let token = |long| {
+            let wish = Wish::Strengthen { token: Token(bytes(long)), of: None };
+            Forward::from_body(&ask(wish).to_body())
+        };
+        assert!(token(MAX_TOKEN_BYTES).is_ok() && token(MAX_TOKEN_BYTES + 1).is_err());
+        let proposed = |long| Forward::from_body(&ask(Wish::Propose(bytes(long))).to_body());
+        assert!(proposed(MAX_COMMAND_BYTES).is_ok() && proposed(MAX_COMMAND_BYTES + 1).is_err());
     }
 }

@@ -55,7 +55,7 @@ pub use command::{
     Command, Expect, MAX_BODY_BYTES, MAX_COMMAND_BYTES, MAX_WHO_BYTES, MAX_WRITES, Payload,
     TooLarge, Write,
 };
-pub use desk::{Forward, Granted, MAX_TOKEN_BYTES, Name, Order, Token, Wish};
+pub use desk::{Forward, Granted, MAX_SHOWN_BYTES, MAX_TOKEN_BYTES, Name, Order, Token, Wish};
 pub use fields::{Field, Fields, FieldsError, MAX_FIELDS, MAX_LIST};
 pub use key::{Key, KeyError, Kind, MAX_KEY_NAME_BYTES};
 pub use merging::{Conflict, in_commands, reapply};

@@ -1,6 +1,7 @@
 //! A node that manages nothing: whom it follows, how it becomes a learner, when it founds a flock.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bytes::Bytes;
 use skep_base::{NodeId, Outbox, Time};
@@ -105,16 +106,33 @@ impl Managers {
             self.orphaned(now, out);
             return;
         }
+        if now.since(self.masterless) >= self.patience_to_found() {
+            self.found(now, out);
+        }
+    }
+
+    /// How long a node that never followed anybody waits for a flock before it founds one.
+    fn patience_to_found(&self) -> Duration {
         // Managers that are between two masters are no reason to found another flock.
         let managed = self.nodes.values().any(|known| {
             let claim = known.claim.as_ref().filter(|_| known.present);
             claim.is_some_and(|claim| claim.role > Role::Eligible)
         });
-        let patience = self.config.found_after.mul_f64(self.patience);
-        let patience = if managed { self.config.orphaned_holding } else { patience };
-        if now.since(self.masterless) >= patience {
-            self.found(now, out);
+        match managed {
+            true => self.config.orphaned_holding,
+            false => self.config.found_after.mul_f64(self.patience),
         }
+    }
+
+    /// When an eligible node without a master founds a flock, by what is known now; nothing while
+    /// that is for another to do.
+    pub(crate) fn founds_at(&self) -> Option<Time> {
+        let patience = match self.state.followed {
+            Some(_) if self.is_held_by_another() => return None,
+            Some(_) => self.patience_orphaned(),
+            None => self.patience_to_found(),
+        };
+        Some(self.masterless + patience)
     }
 
     /// Founds a flock of this node alone, from nothing.

@@ -59,6 +59,7 @@ mod merge;
 mod message;
 mod operator;
 mod orphan;
+mod others;
 mod outcast;
 #[cfg(test)]
 mod plant;
@@ -68,6 +69,7 @@ mod reach;
 mod resources;
 mod role;
 mod roll;
+mod shown;
 mod solitude;
 mod standing;
 mod status;
@@ -78,6 +80,7 @@ mod strict;
 mod tests;
 mod view;
 mod voters;
+mod waits;
 
 pub use config::{
     Config, ConfigError, MANAGERS, MAX_ENTRY_BYTES, MAX_HISTORIES, MAX_IMAGE_BYTES, MAX_NODES,
@@ -93,7 +96,11 @@ pub use id::{
 };
 pub use machine::{Managers, Me};
 pub use message::{MAX_MESSAGE_BYTES, is_announcement, is_message, samples};
+pub use others::MAX_OTHERS;
 pub use reach::Reach;
 pub use resources::{Counters, Gauge, LinkCounters, Parts, USUAL_RESOURCES};
+pub use shown::{FlockShown, MAX_SHOWN_BYTES, OtherShown, PlaceShown, Shown, WaitShown};
 pub use stored::{CorruptStore, Cut, ImageChange, Kept, Restored, StoredEntry, Write, can_read};
-pub use view::{Authority, FlockView, OtherFlock, Part, RosterView, Seen, View, Wait, Waiting};
+pub use view::{
+    Authority, FlockView, OtherFlock, Part, RosterView, Seen, View, Wait, Waiting, Weak,
+};

@@ -45,10 +45,9 @@ impl Lonely {
 impl Managers {
     /// What a voter or learner does that does not lead.
     pub(crate) fn unled(&mut self, now: Time, out: &mut Outbox<Output>) {
-        let Some(group) = &self.group else {
+        if self.group.is_none() {
             return;
-        };
-        let voter = group.is_voter();
+        }
         if self.is_led(now) {
             self.leaderless = None;
             self.lonely = None;
@@ -60,6 +59,7 @@ impl Managers {
         self.gone.since = None;
         if self.patience_ends().is_none_or(|at| now < at) || self.giver.is_some() {
             // What was answered before a manager of this history came is out of date by then.
+            let voter = self.group.as_ref().is_some_and(Group::is_voter);
             self.lonely = self.lonely.take().filter(|_| voter);
             return;
         }

@@ -22,6 +22,7 @@ use crate::master::Mastership;
 use crate::merge::{Giver, Question};
 use crate::message::{Claim, Engine as Packet, EngineBody, MAX_NAMED, Message};
 use crate::orphan::Appeal;
+use crate::others::Others;
 use crate::proof::Proofs;
 use crate::reach::Reached;
 use crate::solitude::Alone;
@@ -76,6 +77,8 @@ pub struct Managers {
     /// The state differs from what was last given to the disk.
     pub(crate) state_changed: bool,
     pub(crate) disk: Disk,
+    /// Since when it takes nothing.
+    pub(crate) disk_failed_at: Option<Time>,
     pub(crate) group: Option<Group>,
     pub(crate) lives: u64,
     /// The host has not been told of the restored catalog yet.
@@ -143,6 +146,7 @@ pub struct Managers {
     /// Since when a node of the roster is on hold by an operator's word, as far as this life knows.
     pub(crate) held_since: BTreeMap<NodeId, Time>,
     pub(crate) reached: Reached,
+    pub(crate) others: Others,
 }
 
 impl Managers {
@@ -176,6 +180,7 @@ impl Managers {
             state: read.state,
             state_changed: false,
             disk: Disk::default(),
+            disk_failed_at: None,
             group,
             lives: 1,
             untold,
@@ -220,6 +225,7 @@ impl Managers {
             alone: None,
             held_since: BTreeMap::new(),
             reached: Reached::nobody(now),
+            others: Others::default(),
         };
         managers.recall_leases(now);
         Ok(managers)
@@ -252,7 +258,10 @@ impl Managers {
                     self.after(after, out);
                 }
             }
-            Input::PersistFailed { why, .. } => self.disk_failed(why, out),
+            Input::PersistFailed { why, .. } => {
+                self.disk_failed_at.get_or_insert(now);
+                self.disk_failed(why, out);
+            }
             Input::Propose { token, body } => self.propose(now, token, body, out),
             Input::Read { token } => self.read(now, token, out),
             Input::Checkpoint { index, state } => self.checkpoint(index, state, out),
@@ -317,6 +326,7 @@ impl Managers {
         }
         assert!(self.nodes.len() <= MAX_NODES && self.state.ended.len() <= MAX_NAMED);
         assert!(self.group.is_none() || self.enrolled.is_none(), "a member that wants to be one");
+        self.others.check();
     }
 
     /// What is known of `node`, to change; nothing of this node itself or over the bound.
@@ -382,7 +392,9 @@ impl Managers {
                 known.since = now;
             }
             known.present = false;
-            known.claim = None;
+            if let Some(claim) = known.claim.take() {
+                self.announces_no_more(now, node, &claim);
+            }
         }
     }
 
@@ -407,9 +419,14 @@ impl Managers {
             }
         }
         if let Some(known) = self.node(now, node) {
+            let flock = claim.flock.as_ref().map(|flock| flock.lineage);
             known.unwell = (!claim.well).then(|| known.unwell.unwrap_or(now));
-            known.claim = Some(claim);
             known.claimed = now;
+            let before = known.claim.replace(claim);
+            let lineage = |claim: &Claim| claim.flock.as_ref().map(|flock| flock.lineage);
+            if let Some(before) = before.filter(|before| lineage(before) != flock) {
+                self.announces_no_more(now, node, &before);
+            }
         }
     }
 

@@ -71,6 +71,8 @@ pub(crate) struct Mastership {
     pub(crate) lease_given_up: bool,
     pub(crate) transfer: Option<Transfer>,
     pub(crate) missing: BTreeMap<NodeId, Missing>,
+    /// Learners that have not caught up, and since when.
+    pub(crate) learning: BTreeMap<NodeId, Time>,
     pub(crate) enlist_asked: BTreeMap<NodeId, Time>,
     pub(crate) roster_proposed: Option<u64>,
     /// To whom the roster was told as it is.
@@ -111,6 +113,7 @@ impl Mastership {
             lease_given_up: false,
             transfer: None,
             missing: BTreeMap::new(),
+            learning: BTreeMap::new(),
             enlist_asked: BTreeMap::new(),
             roster_proposed: None,
             told: RosterTold::default(),
@@ -526,9 +529,14 @@ impl Managers {
         if self.is_master() {
             return Ok(());
         }
+        Err(self.no_master())
+    }
+
+    /// What whoever asks something of the master is told here, where it is not.
+    pub(crate) fn no_master(&self) -> Refusal {
         match self.known_master() {
-            Some(master) => Err(Refusal::NotMaster { master: Some(master) }),
-            None => Err(Refusal::NoMaster(self.first_wait())),
+            Some(master) => Refusal::NotMaster { master: Some(master) },
+            None => Refusal::NoMaster(self.first_wait()),
         }
     }
 

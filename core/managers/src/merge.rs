@@ -85,6 +85,11 @@ impl Giver {
     pub(crate) fn asks(&self) -> bool {
         self.phase == Phase::Asking
     }
+
+    /// When it is given up and decided anew unless the other side says something.
+    pub(crate) fn decided_anew_at(&self) -> Option<Time> {
+        (self.phase != Phase::Ending).then(|| self.heard + PATIENCE)
+    }
 }
 
 impl Group {

@@ -331,7 +331,8 @@ pub fn is_announcement(body: &[u8]) -> bool {
     })
 }
 
-/// One message of each kind, and an announcement, with a name: what golden bytes are made of.
+/// One message of each kind, an announcement, and what a master shows, with a name: what golden
+/// bytes are made of.
 #[must_use]
 pub fn samples() -> Vec<(&'static str, Bytes)> {
     let node = |n: u8| NodeId::from_bytes([n; 16]);
@@ -432,6 +433,7 @@ pub fn samples() -> Vec<(&'static str, Bytes)> {
     let engine = sample_packets().into_iter();
     let mut all: Vec<_> = engine.chain(messages).map(|(name, it)| (name, it.to_bytes())).collect();
     all.push(("claim", sample_claim().to_bytes()));
+    all.push(("shown", crate::shown::sample().to_bytes().into()));
     all
 }
 
@@ -493,7 +495,7 @@ fn sample_packets() -> Vec<(&'static str, Message)> {
     ]
 }
 
-fn sample_claim() -> Claim {
+pub(crate) fn sample_claim() -> Claim {
     let node = |n: u8| NodeId::from_bytes([n; 16]);
     let (lineage, fork) = (Lineage(0x0102_0304_0506_0708), ForkId(0x1112_1314_1516_1718));
     let (into, stamp) = (Lineage(0x5152_5354_5556_5758), Stamp { epoch: Epoch(9), fork });
@@ -549,8 +551,11 @@ mod tests {
     #[test]
     fn every_sample_is_read_and_cut_or_long_ones_are_refused() {
         for (name, bytes) in samples() {
-            let read: fn(&[u8]) -> bool =
-                if name == "claim" { is_announcement } else { is_message };
+            let read: fn(&[u8]) -> bool = match name {
+                "claim" => is_announcement,
+                "shown" => |bytes| crate::Shown::from_bytes(bytes).is_some(),
+                _ => is_message,
+            };
             assert!(read(&bytes), "{name}");
             assert!(!read(&bytes[..bytes.len() - 1]), "{name} without its end");
             assert!(!read(&[&bytes[..], b"0"].concat()), "{name} with more");

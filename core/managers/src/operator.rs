@@ -60,6 +60,12 @@ impl Mastership {
         order.map(|order| order.node)
     }
 
+    /// When the promotion of `node` comes to nothing, if it was ordered.
+    pub(crate) fn promotion_ends(&self, node: NodeId) -> Option<Time> {
+        self.promoted().filter(|promoted| *promoted == node)?;
+        self.office.map(|order| order.since + OFFICE_PATIENCE)
+    }
+
     /// A voter comes or goes by what was just proposed.
     pub(crate) fn office_proposed(&mut self, node: NodeId) {
         if let Some(order) = self.office.as_mut().filter(|order| order.node == node) {

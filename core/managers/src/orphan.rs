@@ -178,19 +178,8 @@ impl Managers {
     /// A part in which no manager is left: its first eligible node founds anew from the decrees
     /// that its host holds. Where a holding node is present that one decides.
     pub(crate) fn orphaned(&mut self, now: Time, out: &mut Outbox<Output>) {
-        let holder = self.nodes.values().any(|known| {
-            let claim = known.claim.as_ref().filter(|_| known.present);
-            claim.is_some_and(|claim| claim.holds.is_some() || claim.role > Role::Eligible)
-        });
-        let before = self.nodes.iter().filter(|(node, known)| {
-            let claim = known.claim.as_ref().filter(|_| known.present);
-            let fit = claim.is_some_and(|it| it.eligible == Eligibility::Eligible && it.well);
-            **node < self.me.id && fit
-        });
-        let rank = u32::try_from(before.count().min(MAX_RANK)).unwrap_or(0);
-        let patience = self.config.orphaned + self.config.retry * 4 * rank;
-        let waited = now.since(self.masterless);
-        if holder || waited < patience {
+        let (patience, waited) = (self.patience_orphaned(), now.since(self.masterless));
+        if self.is_held_by_another() || waited < patience {
             return;
         }
         if self.decrees.is_none() && waited < patience + self.config.orphaned {
@@ -205,6 +194,25 @@ impl Managers {
             Appealed::Granted(generation) => self.found_from_decrees(now, Some(generation), out),
             Appealed::Weak => self.found_from_decrees(now, None, out),
         }
+    }
+
+    /// Whether somebody there manages, or holds a history.
+    pub(crate) fn is_held_by_another(&self) -> bool {
+        self.nodes.values().any(|known| {
+            let claim = known.claim.as_ref().filter(|_| known.present);
+            claim.is_some_and(|claim| claim.holds.is_some() || claim.role > Role::Eligible)
+        })
+    }
+
+    /// How long a node of a flock without any manager waits: those before it found first.
+    pub(crate) fn patience_orphaned(&self) -> Duration {
+        let before = self.nodes.iter().filter(|(node, known)| {
+            let claim = known.claim.as_ref().filter(|_| known.present);
+            let fit = claim.is_some_and(|it| it.eligible == Eligibility::Eligible && it.well);
+            **node < self.me.id && fit
+        });
+        let rank = u32::try_from(before.count().min(MAX_RANK)).unwrap_or(0);
+        self.config.orphaned + self.config.retry * 4 * rank
     }
 
     /// What became of asking the roster for the next generation.

@@ -5,11 +5,10 @@ use skep_base::{NodeId, Outbox, Time};
 use crate::event::{Eligibility, Event, Output};
 use crate::group::Group;
 use crate::id::{Lineage, Role, Strength, flock_name};
-use crate::lonely::Lonely;
 use crate::machine::{Managers, Node};
 use crate::message::{Claim, FlockClaim};
 use crate::stored::Place;
-use crate::view::{Authority, FlockView, OtherFlock, Part, RosterView, Seen, View, Wait, Waiting};
+use crate::view::{Authority, FlockView, Part, RosterView, Seen, View, Weak};
 
 /// Histories that ended, in one announcement.
 const ENDED_TOLD: usize = 8;
@@ -18,28 +17,6 @@ impl Managers {
     /// What `skep flock` shows.
     #[must_use]
     pub fn status(&self, now: Time) -> View {
-        let ours = self.history_of().or(self.follow);
-        let mut others: Vec<OtherFlock> = Vec::new();
-        for known in self.nodes.values() {
-            let claim = known.claim.as_ref().filter(|_| known.present);
-            let Some(flock) = claim.and_then(|claim| claim.flock.as_ref()) else {
-                continue;
-            };
-            if Some(flock.lineage) == ours {
-                continue;
-            }
-            match others.iter_mut().find(|other| other.lineage == flock.lineage) {
-                Some(other) => other.members += 1,
-                None => others.push(OtherFlock {
-                    name: flock_name(flock.lineage, flock.generation),
-                    lineage: flock.lineage,
-                    generation: flock.generation,
-                    stamp: flock.stamp,
-                    master: self.master_of(flock.lineage).map(|(node, _)| node),
-                    members: 1,
-                }),
-            }
-        }
         let flock = match &self.group {
             Some(group) => Some(self.group_view(now, group)),
             None => self.followed_view(now),
@@ -57,7 +34,8 @@ impl Managers {
         let mut eligible: Vec<NodeId> = claims.chain(own).collect();
         eligible.sort_unstable();
         eligible.dedup();
-        let (waits, seen) = (self.waits(), self.state.seen);
+        let (waits, seen) = (self.waits_at(now), self.state.seen);
+        let others = self.other_flocks(now);
         View { role: self.role, flock, waits, seen, others, holding, eligible }
     }
 
@@ -86,6 +64,7 @@ impl Managers {
         let authority = self.authority(now, group.meta.lineage);
         let leads = self.is_master();
         let strong = if leads { self.is_strong(now) } else { authority.holder.is_some() };
+        let heard = master.and_then(|node| self.nodes.get(&node)).and_then(|known| known.heard);
         let place = |place: &Place| {
             let present = place.node == self.me.id
                 || self.nodes.get(&place.node).is_some_and(|known| known.present);
@@ -112,11 +91,13 @@ impl Managers {
             stamp: group.stamp(),
             term: group.engine.term(),
             strength: if strong { Strength::Strong } else { Strength::Weak },
+            weak: (!strong).then(|| self.weakness(now, group)),
             descends: group.meta.strong,
             founding: group.meta.founding,
             parent: group.meta.parent,
             acknowledged: group.meta.acknowledged,
             master,
+            heard,
             backups,
             learners: group.learners(),
             sync_set: group.meta.sync.members.clone(),
@@ -128,6 +109,18 @@ impl Managers {
             lease_until: self.lease(now),
             master_since: self.mastership.as_ref().filter(|it| it.stamped).map(|it| it.since),
             authority,
+        }
+    }
+
+    /// Why what is acknowledged now is weak; asked where it is.
+    fn weakness(&self, now: Time, group: &Group) -> Weak {
+        match () {
+            () if !group.meta.strong && group.meta.founding.0 == 0 => Weak::NoToken,
+            () if !self.descends() => Weak::Parted,
+            () if !self.is_master() => Weak::Untold,
+            () if self.giver.is_some() => Weak::Merging,
+            () if self.strict_until(now).is_none() => Weak::NoAuthority,
+            () => Weak::Unwitnessed,
         }
     }
 
@@ -181,6 +174,11 @@ impl Managers {
         let (master, flock) = self.master_of(self.follow?)?;
         let mut backups = flock.managers.clone();
         backups.retain(|node| *node != master);
+        let weak = match flock.strong {
+            false if flock.founding.0 == 0 => Weak::NoToken,
+            false => Weak::Parted,
+            true => Weak::Untold,
+        };
         Some(FlockView {
             name: flock_name(flock.lineage, flock.generation),
             lineage: flock.lineage,
@@ -188,11 +186,13 @@ impl Managers {
             stamp: flock.stamp,
             term: 0,
             strength: if flock.strict { Strength::Strong } else { Strength::Weak },
+            weak: (!flock.strict).then_some(weak),
             descends: flock.strong,
             founding: flock.founding,
             parent: flock.parent,
             acknowledged: flock.acknowledged,
             master: Some(master),
+            heard: self.nodes.get(&master).map(|known| known.claimed),
             backups,
             learners: flock.learners.clone(),
             sync_set: flock.sync.clone(),
@@ -237,63 +237,6 @@ impl Managers {
             self.pinned.clone_from(&wanted);
             out.push(Output::Pin(wanted));
         }
-    }
-
-    /// What is waited for, since when, until when (invariant 9).
-    pub(crate) fn waits(&self) -> Vec<Waiting> {
-        let mut waits = Vec::new();
-        if self.disk.failed.is_some() {
-            waits.push(Waiting::new(Wait::Disk, self.started, None));
-            return waits;
-        }
-        if !self.well {
-            waits.push(Waiting::new(Wait::Baseline, self.unwell.unwrap_or(self.started), None));
-        }
-        if let Some(giver) = &self.giver {
-            waits.push(Waiting::new(Wait::Merge(giver.into), giver.since, None));
-        }
-        if let Some(company) = self.waits_for_company().filter(|_| self.is_retired()) {
-            waits.push(company);
-            return waits;
-        }
-        let Some(group) = &self.group else {
-            if self.me.eligible == Eligibility::Eligible && self.known_master().is_none() {
-                let first = self.state.followed.is_none();
-                let span = if first { self.config.found_after } else { self.config.orphaned };
-                waits.push(Waiting::new(Wait::Flock, self.masterless, Some(span)));
-            }
-            return waits;
-        };
-        let asks = self.lonely.as_ref().filter(|lonely| {
-            // What a restarted manager waits for, others that compare logs with it bring as well.
-            self.boot.is_none() || lonely.waits == Wait::SyncMember
-        });
-        if let Some(Lonely { waits: what, since, until, .. }) = asks {
-            waits.push(Waiting { what: *what, since: *since, until: *until });
-        } else if let Some(boot) = &self.boot {
-            let sync = self.waits_for_sync_member();
-            let what = if sync { Wait::SyncMember } else { Wait::Comparison };
-            waits.push(Waiting::new(what, boot.since, Some(self.config.orphaned_holding)));
-        } else if let Some(since) = self.leaderless {
-            waits.push(Waiting { what: Wait::Election, since, until: self.patience_ends() });
-        }
-        if let Some(mastership) = &self.mastership {
-            if !mastership.stamped {
-                waits.push(Waiting::new(Wait::Stamp, mastership.since, None));
-            }
-            for (node, missing) in &mastership.missing {
-                let span = Some(self.config.backup_silent);
-                waits.push(Waiting::new(Wait::Manager(*node), missing.since, span));
-            }
-            if group.conf.voters.len() < crate::MANAGERS {
-                waits.push(Waiting::new(Wait::Backups, mastership.since, None));
-            }
-            for node in group.learners() {
-                waits.push(Waiting::new(Wait::Learner(node), mastership.since, None));
-            }
-        }
-        waits.extend(self.waits_for_company());
-        waits
     }
 
     /// The flock as this node announces it.

@@ -261,9 +261,13 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn standing(&self) -> u16 {
-        let product = u32::from(self.resources) * u32::from(self.availability) / 1000;
-        u16::try_from(product).unwrap_or(u16::MAX)
+        standing(self.resources, self.availability)
     }
+}
+
+/// What a node's place is worth: both parts are of a thousand, and so is this.
+pub(crate) fn standing(resources: u16, availability: u16) -> u16 {
+    u16::try_from(u32::from(resources) * u32::from(availability) / 1000).unwrap_or(u16::MAX)
 }
 
 /// The voters and learners of the engine.

@@ -5,6 +5,7 @@ mod fence;
 mod flocks;
 mod founding;
 mod logs;
+mod look;
 mod meet;
 mod net;
 mod operator;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use skep_base::{NodeId, Time};
 
 use crate::id::{Founding, Generation, Lineage, Role, Stamp, Strength};
@@ -18,7 +19,8 @@ pub struct View {
     pub waits: Vec<Waiting>,
     /// The highest stamp seen.
     pub seen: Stamp,
-    /// Other flocks of the bloc that are announced now.
+    /// Other flocks of the bloc: those that are announced now, then those that were lately, the
+    /// last seen first.
     pub others: Vec<OtherFlock>,
     /// Present nodes that say that they hold a history and manage nothing: what they have may be
     /// more than what is here.
@@ -56,6 +58,8 @@ pub struct FlockView {
     /// What its writes may rely on now: strong while the newest promise of most of its roster is
     /// its master's stamp, and they noted the sync set.
     pub strength: Strength,
+    /// Why they are weak, where they are.
+    pub weak: Option<Weak>,
     /// It descends from the founding with the token, and so may be strong.
     pub descends: bool,
     /// Under which founding number it is strong, or what it comes from was; 0 where none was.
@@ -66,6 +70,8 @@ pub struct FlockView {
     pub acknowledged: bool,
     /// Who decides, if anybody does now.
     pub master: Option<NodeId>,
+    /// When it was last heard of here: a message of the log, or on followers its announcement.
+    pub heard: Option<Time>,
     /// Who votes beside it.
     pub backups: Vec<NodeId>,
     /// Who is about to.
@@ -113,6 +119,37 @@ impl Authority {
     }
 }
 
+/// Why what a master acknowledges now is weak. Sent: new ones only at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Weak {
+    /// No founding token was ever used for its history.
+    NoToken,
+    /// Its history comes from a strong one, and went on without most of its roster; or another was
+    /// founded since under a higher number.
+    Parted,
+    /// It is being handed over to another flock.
+    Merging,
+    /// Its master has no strict authority: most of the roster has not promised it, or not lately.
+    NoAuthority,
+    /// Most of the roster has not noted on whose disks acknowledged writes are.
+    Unwitnessed,
+    /// It may be strong, and its master has not said so here.
+    Untold,
+}
+
+impl fmt::Display for Weak {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoToken => "no founding token was used",
+            Self::Parted => "it went on without most of a strong flock's roster",
+            Self::Merging => "it merges into another flock",
+            Self::NoAuthority => "most of the roster has not promised its master anything lately",
+            Self::Unwitnessed => "most of the roster has not noted the sync set yet",
+            Self::Untold => "its master has not said here that it is strong",
+        })
+    }
+}
+
 /// A place on the roster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RosterView {
@@ -153,7 +190,7 @@ pub struct Seen {
     pub returned: Option<(Time, Duration)>,
 }
 
-/// A flock that somebody announces.
+/// A flock that somebody announces, or announced lately.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtherFlock {
     /// Its transient name.
@@ -166,8 +203,10 @@ pub struct OtherFlock {
     pub stamp: Stamp,
     /// Its master, if it has one.
     pub master: Option<NodeId>,
-    /// Who announces that it is of it.
+    /// How many announce now that they are of it.
     pub members: usize,
+    /// When somebody last did.
+    pub seen: Time,
 }
 
 /// One thing that is waited for (invariant 9).
@@ -181,8 +220,8 @@ pub struct Waiting {
     pub until: Option<Time>,
 }
 
-/// What may be waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What may be waited for. Sent: new ones only at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Wait {
     /// A flock to join, before one is founded.
     Flock,

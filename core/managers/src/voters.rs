@@ -90,6 +90,12 @@ impl Managers {
         };
         let silent = |node: &NodeId| now.since(heard(node)) >= SILENT_AFTER;
         mastership.missing.retain(|node, _| voters.contains(node) && silent(node));
+        let learn = group.conf.learners.iter().filter(|raft| !has_caught_up(group, **raft));
+        let learn: Vec<NodeId> = learn.filter_map(|raft| group.node_of(*raft)).collect();
+        mastership.learning.retain(|node, _| learn.contains(node));
+        for node in learn {
+            mastership.learning.entry(node).or_insert(now);
+        }
         for node in voters.iter().filter(|node| silent(node)) {
             let new = Missing { since: heard(node), asked: None, reached: None };
             mastership.missing.entry(*node).or_insert(new);
@@ -160,19 +166,28 @@ impl Managers {
         if present && eligible && silent >= self.config.backup_silent {
             return Some(LET_GO);
         }
-        let reached = missing.reached.is_some_and(|at| now.since(at) < self.config.retry * 4);
-        let patience = self.config.backup_silent
-            + if reached { self.config.backup_reached } else { Duration::ZERO };
+        let patience = self.patience_with(now, missing);
         (silent >= patience).then_some("it was silent for too long")
     }
 
+    /// How long a silent voter is waited for: longer where somebody reaches it (DVM-7).
+    fn patience_with(&self, now: Time, missing: &Missing) -> Duration {
+        let reached = missing.reached.is_some_and(|at| now.since(at) < self.config.retry * 4);
+        let longer = if reached { self.config.backup_reached } else { Duration::ZERO };
+        self.config.backup_silent + longer
+    }
+
+    /// When a silent voter's place is given to another; nothing while there is nobody to take it.
+    pub(crate) fn replaced_at(&self, now: Time, node: NodeId) -> Option<Time> {
+        let (group, mastership) = (self.group.as_ref()?, self.mastership.as_ref()?);
+        let missing = mastership.missing.get(&node)?;
+        let anybody = !self.caught_up(group).is_empty();
+        anybody.then(|| missing.since + self.patience_with(now, missing))
+    }
+
     fn caught_up(&self, group: &Group) -> Vec<(RaftId, NodeId)> {
-        let last = group.engine.last().0;
-        let ready = |raft: &RaftId| {
-            let matched = group.engine.matched(*raft);
-            matched > 0 && matched + CAUGHT_UP >= last
-        };
-        let mut found: Vec<_> = (group.conf.learners.iter().filter(|raft| ready(raft)))
+        let mut found: Vec<_> = (group.conf.learners.iter())
+            .filter(|raft| has_caught_up(group, **raft))
             .filter_map(|raft| Some((*raft, group.node_of(*raft)?)))
             .filter(|(_, node)| self.is_fit(group, *node))
             .collect();
@@ -516,4 +531,10 @@ impl Managers {
             None => out.push(Output::Done { token }),
         }
     }
+}
+
+/// Whether a learner has nearly all of its master's log.
+fn has_caught_up(group: &Group, raft: RaftId) -> bool {
+    let matched = group.engine.matched(raft);
+    matched > 0 && matched + CAUGHT_UP >= group.engine.last().0
 }

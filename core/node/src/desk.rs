@@ -32,6 +32,9 @@ const ROLL_PATIENCE: Duration = Duration::from_secs(2);
 /// A node that shall be a backup has to catch up first. For longer than the managers try, so that
 /// whoever ordered it hears how it ended.
 const OFFICE_PATIENCE: Duration = Duration::from_secs(25);
+/// Who looks at the flock is shown what is known here, when the master says nothing for so long:
+/// beyond the longest round trip that is borne, with one repetition.
+const LOOK_PATIENCE: Duration = Duration::from_millis(1500);
 /// Between two attempts.
 const AGAIN: Duration = Duration::from_millis(100);
 /// How long a master is waited for after another was elected: it may have been deposed and say so.
@@ -45,6 +48,9 @@ pub(crate) const MAX_WISHES: usize = 1024;
 const MAX_ASKED: usize = 4096;
 /// Outcomes that wait for their acknowledgement. More are never under way.
 const MAX_DECIDED: usize = skep_managers::MAX_PROPOSALS;
+
+// Machines do not know one another: that the one's page fits what the other carries is said here.
+const _: () = assert!(skep_catalog::MAX_SHOWN_BYTES == skep_managers::MAX_SHOWN_BYTES);
 
 /// See the module.
 pub(crate) struct Desk {
@@ -90,16 +96,21 @@ enum Sent {
 impl Pending {
     /// What whoever asked is told when there is no time left.
     fn unanswered(&self) -> Granted {
-        let why = if self.wish == Wish::RollCall {
-            "the master did not say in time who of its roster is there"
-        } else if self.may.is_some() && matches!(self.wish, Wish::Manage(_)) {
-            "no answer of the master in time: whether it was done, or still is, is not known; look \
-             with `skep flock` and `skep flock roster`, and give the order again if it was not"
-        } else if self.may.is_some() {
-            "no answer of the master in time: whether it happened, or still does, is not known; \
-             look before asking again"
-        } else {
-            "there was no master to ask: see `skep flock` for what is waited for"
+        let why = match &self.wish {
+            Wish::RollCall => "the master did not say in time who of its roster is there",
+            Wish::Look => "it did not answer in time",
+            Wish::Manage(_) if self.may.is_some() => {
+                "no answer of the master in time: whether it was done, or still is, is not known; \
+                 look with `skep flock` and `skep flock roster`, and give the order again if it \
+                 was not"
+            }
+            Wish::Propose(_) | Wish::Strengthen { .. } if self.may.is_some() => {
+                "no answer of the master in time: whether it happened, or still does, is not \
+                 known; look before asking again"
+            }
+            Wish::Propose(_) | Wish::Manage(_) | Wish::Strengthen { .. } => {
+                "there was no master to ask: see `skep flock` for what is waited for"
+            }
         };
         refused(why, self.may.is_none())
     }
@@ -122,6 +133,15 @@ enum Asker {
 }
 
 impl Asker {
+    /// Who, where this is node `here`, and whether that is sure.
+    const fn who(&self, here: NodeId) -> (NodeId, bool) {
+        match self {
+            Self::Here(_) => (here, true),
+            Self::Link { peer, .. } => (*peer, true),
+            Self::Routed { ticket, .. } => (ticket.origin, false),
+        }
+    }
+
     /// Who, and its number for the wish, if it is another node.
     const fn name(&self) -> Option<(NodeId, u64)> {
         match self {
@@ -188,6 +208,7 @@ impl Node {
             Wish::Manage(Order::Promote(_) | Order::Demote(_)) => OFFICE_PATIENCE,
             Wish::Manage(_) | Wish::Propose(_) | Wish::Strengthen { .. } => PATIENCE,
             Wish::RollCall => ROLL_PATIENCE,
+            Wish::Look => LOOK_PATIENCE,
         };
         let until = now + patience;
         let (sent, may, before) = (None, None, None);
@@ -258,7 +279,7 @@ impl Node {
     /// The process that may have carried a wish out leads no more, and nobody else knows of it.
     fn lost_sight(&mut self, serial: u64, out: &mut Outbox<Output>) {
         let why = match self.desk.wishes.get(&serial).map(|pending| &pending.wish) {
-            Some(Wish::RollCall) => "the master was lost meanwhile",
+            Some(Wish::RollCall | Wish::Look) => "the master was lost meanwhile",
             Some(Wish::Manage(_)) => {
                 "the master was lost meanwhile: whether it was done is not known; look with `skep \
                  flock` and `skep flock roster`, and give the order again if it was not"
@@ -297,6 +318,7 @@ impl Node {
         let Some((master, of)) = other else { return };
         pending.may = other;
         let (wish, left) = (pending.wish.clone(), pending.until.since(now));
+        let looks = wish == Wish::Look;
         let first = self.desk.wishes.keys().next().copied().unwrap_or(serial);
         let name = Name { life: self.desk.life, serial, first };
         let body = Forward::Ask { name, of, wish }.to_body();
@@ -306,9 +328,12 @@ impl Node {
         if let Some(pending) = self.desk.wishes.get_mut(&serial) {
             pending.sent = Some(sent);
         }
-        // A link that is there may be one that nobody else wants.
-        self.lay_out_again |= self.desk.wants_link() != Some(master);
-        self.desk.link = Some((master, now + KEEP_LINK));
+        // Who looks may be many, and often: they open no links to the master for that.
+        if !looks {
+            // A link that is there may be one that nobody else wants.
+            self.lay_out_again |= self.desk.wants_link() != Some(master);
+            self.desk.link = Some((master, now + KEEP_LINK));
+        }
         if let Some(link) = link {
             return out.push(Output::Send { link, kind: kind::WISHES, body });
         }
@@ -320,11 +345,7 @@ impl Node {
         self.desk.serial += 1;
         let token = Token(self.desk.serial);
         let full = self.desk.asked.len() >= MAX_ASKED;
-        let (who, direct) = match &asker {
-            Asker::Here(_) => (self.id, true),
-            Asker::Link { peer, .. } => (*peer, true),
-            Asker::Routed { ticket, .. } => (ticket.origin, false),
-        };
+        let (who, direct) = asker.who(self.id);
         self.desk.asked.insert(token, asker);
         if full {
             let why = "too much is asked of the master at once; ask again in a moment";
@@ -342,6 +363,10 @@ impl Node {
                 skep_managers::Input::Command { token, command: command_of(order) }
             }
             Wish::RollCall => skep_managers::Input::RollCall { token },
+            Wish::Look => {
+                let shown = self.shown(now);
+                return self.tell_asker(now, token, shown, out);
+            }
             // Whether it was signed is for the node to judge that uses it.
             Wish::Strengthen { token: founding, of } => match self.access.founding(&founding) {
                 Ok(number) => {
@@ -355,6 +380,24 @@ impl Node {
             },
         };
         self.manage(now, input);
+    }
+
+    /// Shows what this node knows as the master. That is done at once and changes nothing, so it is
+    /// remembered of nobody, however often it is asked.
+    fn show(&mut self, now: Time, asker: Asker, out: &mut Outbox<Output>) {
+        let (who, direct) = asker.who(self.id);
+        let granted = match self.admit(who, direct, &Wish::Look) {
+            Ok(()) => self.shown(now),
+            Err(unwanted) => refused(&unwanted.why, unwanted.again),
+        };
+        self.tell(now, asker, granted, out);
+    }
+
+    fn shown(&self, now: Time) -> Granted {
+        match self.managed.look(now) {
+            Ok(shown) => Granted::Shown(shown.to_bytes().into()),
+            Err(why) => refused(&why.to_string(), true),
+        }
     }
 
     /// A neighbour asks something of this node as the master, or the master answers.
@@ -398,13 +441,16 @@ impl Node {
         if of != self.membership.incarnation() {
             return self.reply(now, asker, Forward::Restarted { serial }, out);
         }
+        if wish == Wish::Look {
+            return self.show(now, asker, out);
+        }
         let linked = matches!(asker, Asker::Link { .. });
         let from = crate::heard::Asker { node: from, linked };
         let what = match &wish {
             Wish::Propose(command) => Digest::of(command),
             Wish::Manage(order) => Digest::of(&encode(order)),
             Wish::RollCall => Digest::of(b"the roll"),
-            Wish::Strengthen { .. } => Digest::of(&encode(&wish)),
+            Wish::Strengthen { .. } | Wish::Look => Digest::of(&encode(&wish)),
         };
         match self.desk.heard.look(now, from, name, &what) {
             Seen::New => {
@@ -638,8 +684,13 @@ impl Node {
         granted: Granted,
         out: &mut Outbox<Output>,
     ) {
+        let mut granted = granted;
         if let Some(pending) = self.desk.wishes.get_mut(&serial) {
             pending.may = None;
+            let asked = pending.sent.map(|sent| sent.master().unwrap_or(self.id));
+            if asked.is_some_and(|master| !may_say(master, &granted)) {
+                granted = refused("it answered something that cannot be read here", false);
+            }
         }
         self.answered(now, serial, granted, out);
     }
@@ -664,6 +715,12 @@ impl Node {
             out.push(Output::Granted { token: pending.token, granted });
         }
     }
+}
+
+/// Whether a master may say this: what it shows is of its own flock, and within its bounds.
+fn may_say(master: NodeId, granted: &Granted) -> bool {
+    let Granted::Shown(page) = granted else { return true };
+    skep_managers::Shown::from_bytes(page).is_some_and(|shown| shown.is_of_master(master))
 }
 
 fn refused(why: &str, again: bool) -> Granted {

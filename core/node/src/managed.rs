@@ -123,6 +123,11 @@ impl Managed {
         self.managers.status(now)
     }
 
+    /// What it shows to whoever looks, where it is the master.
+    pub(crate) fn look(&self, now: Time) -> Result<skep_managers::Shown, skep_managers::Refusal> {
+        self.managers.look(now)
+    }
+
     pub(crate) fn reach(&self, now: Time) -> Reach {
         self.managers.reach(now)
     }

@@ -127,6 +127,8 @@ pub struct Watch {
     tell: Option<Time>,
     /// When the flock is stable if nothing happens until then.
     calm: Option<Time>,
+    /// It is, since nothing has happened after that was told.
+    stable: bool,
 }
 
 impl Watch {
@@ -143,7 +145,20 @@ impl Watch {
             back: BTreeSet::new(),
             tell: None,
             calm: None,
+            stable: false,
         }
+    }
+
+    /// Whether the flock is stable: [`What::Stable`] was told, and nothing has changed since.
+    #[must_use]
+    pub const fn is_stable(&self) -> bool {
+        self.stable
+    }
+
+    /// When it is, if nothing changes until then; nothing while it has no master.
+    #[must_use]
+    pub const fn stable_at(&self) -> Option<Time> {
+        self.calm
     }
 
     /// This is how it is now.
@@ -165,6 +180,7 @@ impl Watch {
         }
         if before.present != seen.present || before.flock != seen.flock {
             self.calm = master.is_some().then_some(now + self.config.stable_after);
+            self.stable = false;
         }
         self.seen = Some(seen);
         self.tick(now, out);
@@ -194,6 +210,7 @@ impl Watch {
         }
         if self.tell.is_none() && self.calm.is_some_and(|at| at <= now) {
             self.calm = None;
+            self.stable = true;
             out.push(of(What::Stable));
         }
     }
@@ -206,6 +223,7 @@ impl Watch {
         let present = self.seen.as_ref().map(|seen| &seen.present);
         let both = present.is_some_and(|present| self.parted.iter().any(|it| present.contains(it)));
         assert!(!both, "who is present has not parted");
+        assert!(!(self.stable && self.calm.is_some()), "what is stable waits for nothing");
     }
 
     /// Who went without a word, and who is back.

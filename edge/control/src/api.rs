@@ -36,8 +36,8 @@ pub use image::{
 };
 pub use node::{
     Accepted, AgentState, CaStatus, Certificate, Check, Flock, Founding, Group, Health,
-    JoinAddress, Link, LinkKind, Member, Metric, MetricKind, Presence, Problem, Shutdown, Status,
-    Subscriber, Wait,
+    JoinAddress, Link, LinkKind, Member, Metric, MetricKind, Presence, Problem, ReadFlock,
+    Shutdown, Status, Subscriber, Wait,
 };
 pub use notify::{
     FlockChange, Incident, IncidentTold, Notices, NotifyTarget, NotifyTested, TestNotify, ToldBy,

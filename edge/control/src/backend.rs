@@ -13,9 +13,9 @@ use crate::api::{
     Accepted, CaStatus, Catalog, CatalogDiff, CatalogHistory, CatalogText, Certificate, Commit,
     Committed, DiffCatalog, Event, Flock, Group, Health, Image, ImageDetail, ImportCatalog,
     Imported, JoinAddress, Link, ManageFlock, Member, Metric, Notices, NotifyTested, PruneImages,
-    Pruned, Published, ReadCatalog, ReadEvents, ReadTopology, ReadUpdates, Recovery, Refusal,
-    RoundTrip, Shutdown, StartWave, Status, TestNotify, Topology, Updates, Wave, WaveDetail,
-    WaveId, WhichVersion, WriteCatalog, Written,
+    Pruned, Published, ReadCatalog, ReadEvents, ReadFlock, ReadTopology, ReadUpdates, Recovery,
+    Refusal, RoundTrip, Shutdown, StartWave, Status, TestNotify, Topology, Updates, Wave,
+    WaveDetail, WaveId, WhichVersion, WriteCatalog, Written,
 };
 use crate::feed::Feed;
 
@@ -96,8 +96,13 @@ pub enum Request {
     Health(Reply<Health>),
     /// All members it knows.
     Members(Reply<Vec<Member>>),
-    /// Who can reach whom now.
-    Flock(Reply<Flock>),
+    /// Who can reach whom now, and who manages the flock.
+    Flock {
+        /// Whether the master is asked.
+        query: ReadFlock,
+        /// The answer.
+        reply: Reply<Flock>,
+    },
     /// Manage the flock otherwise. Answer when it is.
     ManageFlock {
         /// How.

@@ -174,6 +174,14 @@ impl Client {
         self.get("/flock").await
     }
 
+    /// The same, with what the flock's master says of its management where it answers.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn flock_by_master(&self) -> Result<Flock, ClientError> {
+        self.get("/flock?ask_master=true").await
+    }
+
     /// Has the flock managed otherwise.
     ///
     /// # Errors

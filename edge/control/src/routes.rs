@@ -48,7 +48,6 @@ pub(crate) fn router(backend: Backend) -> Router {
     let routes = mount(routes, &verb::STATUS, plain(Request::Status));
     let routes = mount(routes, &verb::HEALTH, plain(Request::Health));
     let routes = mount(routes, &verb::MEMBERS, plain(Request::Members));
-    let routes = mount(routes, &verb::FLOCK, plain(Request::Flock));
     let routes = catalog::mounted(routes);
     let routes = notify::mounted(routes);
     let routes = mount(routes, &verb::LINKS, plain(Request::Links));

@@ -48,7 +48,7 @@ verbs! {
     /// All members.
     MEMBERS = read("/members", "all members known, with presence");
     /// The flock.
-    FLOCK = read("/flock", "who can reach whom now, and the overlay");
+    FLOCK = read("/flock", "who can reach whom now, and who manages the flock; `ask_master`");
     /// Manage the flock otherwise.
     MANAGE_FLOCK = operate("POST", "/flock", "order something of the managers");
     /// What a recovery here would mean.

@@ -48,7 +48,9 @@ async fn who_may_is_what_the_kernel_says() {
     }));
     let agent = tokio::spawn(async move {
         while let Some(call) = side.calls.recv().await {
-            let Request::Flock(reply) = call.request else { panic!("let through: {call:?}") };
+            let Request::Flock { reply, .. } = call.request else {
+                panic!("let through: {call:?}")
+            };
             reply.ok(flock());
         }
     });

@@ -156,3 +156,92 @@ fn more_wishes_than_others_pass_on_are_carried_out_and_each_once() {
     });
     assert_eq!(conflicts.count(), 0);
 }
+
+/// A node of `net` that manages nothing and has, or has not, a link to the master.
+fn host(net: &Net, master: usize, has_link: bool) -> usize {
+    let plain = |on: &usize| {
+        let role = net.hosts[on].node.management(net.now).role;
+        !matches!(role, Role::Master | Role::Backup) && linked(net, *on, master) == has_link
+    };
+    net.hosts.keys().copied().find(plain).unwrap()
+}
+
+/// What comes of looking at the flock from `on`.
+fn looked(net: &mut Net, on: usize) -> Granted {
+    net.granted.clear();
+    net.give(on, Input::Wish { token: 1, wish: Wish::Look });
+    net.pass(seconds(2));
+    let answers: Vec<Granted> = net.granted.drain(..).map(|(_, _, granted)| granted).collect();
+    let [answer] = answers.as_slice() else { panic!("one answer, and in time: {answers:?}") };
+    answer.clone()
+}
+
+#[test]
+fn whoever_looks_is_shown_what_the_master_knows_and_nothing_is_written_for_that() {
+    let (mut net, master) = managed(16);
+    let places = |net: &Net| net.hosts[&master].node.management(net.now).flock.unwrap();
+    let before = places(&net);
+    for on in [master, host(&net, master, true), host(&net, master, false)] {
+        let had_link = linked(&net, on, master);
+        let Granted::Shown(page) = looked(&mut net, on) else { panic!("nothing shown to {on}") };
+        let shown = skep_managers::Shown::from_bytes(&page).unwrap();
+        assert!(shown.is_of_master(id(master)));
+        let flock = shown.flock.unwrap();
+        assert_eq!((flock.term, flock.roster.len()), (before.term, before.roster.len()));
+        assert_eq!((&flock.sync_set, flock.stamp), (&before.sync_set, before.stamp));
+        assert_eq!(linked(&net, on, master), had_link, "no link is opened for it");
+    }
+    let after = places(&net);
+    assert_eq!((after.last, after.committed), (before.last, before.committed));
+}
+
+#[test]
+fn who_looks_while_the_master_does_not_answer_is_told_so_and_soon() {
+    let (mut net, master) = managed(8);
+    let asker = host(&net, master, true);
+    net.cut = Box::new(move |from, to| from == master || to == master);
+    let answer = looked(&mut net, asker);
+    let Granted::Refused { why, .. } = &answer else { panic!("{answer:?}") };
+    assert!(why.contains("did not answer"), "{why}");
+}
+
+#[test]
+fn what_is_no_page_of_the_masters_own_flock_is_shown_to_nobody() {
+    let (net, master) = managed(8);
+    let asker = host(&net, master, true);
+    let page = net.hosts[&master].node.management(net.now);
+    let page = skep_managers::Shown::of(&page, net.now);
+    let backup = page.flock.as_ref().unwrap().backups[0];
+    let other = {
+        let mut page = page.clone();
+        page.flock.as_mut().unwrap().master = Some(backup);
+        page.to_bytes()
+    };
+    let crowd = {
+        let mut page = page.clone();
+        let roster = &mut page.flock.as_mut().unwrap().roster;
+        *roster = vec![roster[0].clone(); 65];
+        page.to_bytes()
+    };
+    let long = vec![0; skep_managers::MAX_SHOWN_BYTES];
+    for lie in [other, crowd, long, Vec::new()] {
+        let (mut net, same) = managed(8);
+        assert_eq!(same, master, "it is the same story every time");
+        net.cut = Box::new(move |from, to| (from, to) == (master, asker));
+        net.give(asker, Input::Wish { token: 1, wish: Wish::Look });
+        assert!(net.granted.is_empty(), "{:?}", net.granted);
+        let between =
+            |(_, link): &(&LinkId, &(usize, LinkId, usize))| (link.0, link.2) == (asker, master);
+        let link = net.links.iter().find(between).map(|(link, _)| *link).unwrap();
+        for serial in 1..1000 {
+            let granted = Granted::Shown(lie.clone().into());
+            let body = skep_catalog::Forward::Answer { serial, granted }.to_body();
+            let frame = skep_wire::Frame { kind: skep_wire::kind::WISHES, body };
+            net.give(asker, Input::Frame { link, frame });
+        }
+        let [(on, 1, Granted::Refused { why, .. })] = &net.granted[..] else {
+            panic!("{:?}", net.granted)
+        };
+        assert!(*on == asker && why.contains("cannot be read"), "{why}");
+    }
+}

@@ -67,8 +67,15 @@ const MINUTE: Duration = Duration::from_secs(60);
 fn a_flock_forms_and_is_stable_once() {
     let mut story = Story::new();
     assert_eq!(whats(&story.sees(seen(1, "a", "a b c"))), [What::Formed, What::MasterChanged]);
+    let calm = story.watch.stable_at();
+    assert!(!story.watch.is_stable() && calm == Some(story.now + Duration::from_secs(30)));
     assert_eq!(whats(&story.after(MINUTE)), [What::Stable]);
     assert_eq!(story.after(100 * MINUTE), [], "it is stable and goes on being so");
+    assert!(story.watch.is_stable() && story.watch.stable_at().is_none());
+    story.sees(seen(1, "a", "a b c"));
+    assert!(story.watch.is_stable(), "nothing has changed");
+    story.sees(seen(1, "a", "a b"));
+    assert!(!story.watch.is_stable());
 }
 
 #[test]
@@ -76,6 +83,7 @@ fn a_flock_without_a_master_is_not_stable() {
     let mut story = Story::new();
     assert_eq!(whats(&story.sees(seen(1, "", "a b c"))), [What::Formed]);
     assert_eq!(story.after(MINUTE), []);
+    assert!(!story.watch.is_stable() && story.watch.stable_at().is_none());
     story.sees(seen(1, "a", "a b c"));
     assert_eq!(whats(&story.after(MINUTE)), [What::Stable]);
 }

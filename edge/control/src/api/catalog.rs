@@ -302,23 +302,49 @@ pub struct SyncMember {
     pub present: bool,
 }
 
-/// Who manages the flock, as far as this node knows; a part of `GET /v1/flock`.
+/// Who manages the flock; a part of `GET /v1/flock`.
+///
+/// [`Management::role`], [`Management::token`], [`Management::split`] and whether it is stable are
+/// this node's own. All else is the master's to say: a node that follows knows of it what the
+/// master announces, and one that was asked to ask says what the master answered, and who that was.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Management {
+    /// The master that told this; nothing where it is what this node knows of itself.
+    #[serde(default)]
+    pub told_by: Option<NodeName>,
+    /// How long ago, in milliseconds; where nobody told, how long ago the master was last heard of.
+    #[serde(default)]
+    pub told_ms: Option<u64>,
+    /// Why nobody told though the master was to be asked.
+    #[serde(default)]
+    pub untold: Option<String>,
     /// This node's role: `host`, `eligible`, `backup`, `master`, `semi-master` or `holding`.
     pub role: String,
     /// The flock's name, from its lineage; nothing where there is none.
     pub name: Option<String>,
+    /// Nobody came, nobody went, and the master is the same for some time (BLOC-11): what the event
+    /// `stable` tells.
+    #[serde(default)]
+    pub stable: bool,
+    /// In how many milliseconds it is, if nothing changes until then.
+    #[serde(default)]
+    pub stable_in_ms: Option<u64>,
     /// Its history.
     pub lineage: Option<String>,
     /// How often it was founded again.
     pub generation: u64,
     /// The newest stamp.
     pub stamp: Option<String>,
-    /// The managers' election count; 0 on nodes that only follow.
+    /// The number in it, which grows with every election, fork and merge.
+    #[serde(default)]
+    pub epoch: u64,
+    /// The managers' election count; 0 where only the master knows it and did not tell.
     pub term: u64,
     /// `strong` or `weak`.
     pub strength: Option<String>,
+    /// Why it is weak.
+    #[serde(default)]
+    pub weak: Option<String>,
     /// Under which founding number the flock is strong, or what it comes from was; 0: none.
     #[serde(default)]
     pub founding: u64,
@@ -327,6 +353,9 @@ pub struct Management {
     pub token: Option<String>,
     /// Who decides, if anybody does now.
     pub master: Option<NodeName>,
+    /// For how long, in milliseconds, as the master says.
+    #[serde(default)]
+    pub leads_ms: Option<u64>,
     /// Who votes beside it.
     pub backups: Vec<NodeName>,
     /// Who is about to.
@@ -337,9 +366,9 @@ pub struct Management {
     pub roster: Vec<Standing>,
     /// The highest place of the managers' log that is decided.
     pub committed: u64,
-    /// What is waited for.
+    /// What is waited for: by this node, and by the master that told.
     pub waits: Vec<Wait>,
-    /// Other flocks of the bloc that are announced now.
+    /// Other flocks of the bloc, announced now or in the last 24 hours.
     pub others: Vec<OtherFlock>,
     /// How much of the roster the master has behind it; nothing where there is no flock.
     pub authority: Option<Authority>,
@@ -356,7 +385,7 @@ pub struct Authority {
     pub there: u32,
     /// Who has strict authority, a lease of a majority of the roster, if anybody has.
     pub holder: Option<NodeName>,
-    /// For how much longer, in milliseconds: said by the holder alone, which renews it.
+    /// For how much longer, in milliseconds: known to the holder alone, which renews it.
     pub until_ms: Option<u64>,
 }
 
@@ -401,7 +430,7 @@ pub struct Standing {
     pub held_since_ms: Option<u64>,
     /// For how long it says that it is not well, in milliseconds.
     pub unwell_since_ms: Option<u64>,
-    /// When it was there, as the answering node saw it.
+    /// When it was there, as whoever tells saw it.
     pub seen: Seen,
 }
 
@@ -446,10 +475,16 @@ pub struct Absence {
 pub struct OtherFlock {
     /// Its name.
     pub name: String,
+    /// Its history.
+    #[serde(default)]
+    pub lineage: String,
     /// Its generation.
     pub generation: u64,
-    /// Its master, if it has one.
+    /// Its master, if it has one, or had one when it was last seen.
     pub master: Option<NodeName>,
-    /// How many say that they are of it.
+    /// How many say now that they are of it.
     pub members: u32,
+    /// How long ago somebody last said so, in milliseconds.
+    #[serde(default)]
+    pub seen_ms_ago: u64,
 }

@@ -118,6 +118,9 @@ pub struct Status {
 /// Something that the agent waits for: everything that waits can say this much.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wait {
+    /// Who waits, in a page about a flock; absent where it is the agent that answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<NodeName>,
     /// For what, in words.
     pub what: String,
     /// Since when, in milliseconds before now.
@@ -188,6 +191,15 @@ pub struct Member {
     pub watchers: Vec<NodeName>,
     /// Smoothed round trip in microseconds, where a link is up.
     pub rtt_us: Option<u32>,
+}
+
+/// How `GET /v1/flock` is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReadFlock {
+    /// The flock's master is asked for what it alone knows; without an answer of its this node says
+    /// what it knows itself, a moment later.
+    pub ask_master: bool,
 }
 
 /// `GET /v1/flock`: who can reach whom now (BLOC-4).

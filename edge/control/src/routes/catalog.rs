@@ -11,6 +11,7 @@ use crate::backend::{Backend, Request};
 use crate::verb;
 
 pub(super) fn mounted(routes: Router<Backend>) -> Router<Backend> {
+    let routes = mount(routes, &verb::FLOCK, get(flock));
     let routes = mount(routes, &verb::MANAGE_FLOCK, post(manage));
     let routes = mount(routes, &verb::FLOCK_RECOVERY, super::plain(Request::FlockRecovery));
     let routes = mount(routes, &verb::CATALOG, get(read));
@@ -20,6 +21,14 @@ pub(super) fn mounted(routes: Router<Backend>) -> Router<Backend> {
     let routes = mount(routes, &verb::CATALOG_EXPORT, super::plain(Request::CatalogExport));
     let routes = mount(routes, &verb::CATALOG_IMPORT, post(import));
     mount(routes, &verb::CATALOG_REAPPLY, post(reapply))
+}
+
+async fn flock(
+    State(backend): State<Backend>,
+    Extension(caller): Extension<Caller>,
+    Asked(query): Asked<api::ReadFlock>,
+) -> Answer {
+    json(&ask(&backend, &caller, |reply| Request::Flock { query, reply }).await?)
 }
 
 async fn manage(

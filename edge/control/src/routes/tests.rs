@@ -108,6 +108,7 @@ async fn what_cannot_be_understood_is_said_and_not_guessed() {
     malformed("GET", "/groups/all/updates?subscriber=%2Fetc", "", "subscriber name").await;
     malformed("POST", "/groups/all/subscribers/a%20b", r#"{"cursor":1}"#, "subscriber").await;
     malformed("GET", "/events?after=-1", "", "after").await;
+    malformed("GET", "/flock?ask=true", "", "ask").await;
 }
 
 #[tokio::test]

@@ -4,18 +4,18 @@
 use bytes::Bytes;
 use skep_base::{NodeId, Outbox, Rng, Time};
 use skep_managers::{
-    Config, Eligibility, Input, Managers, Me, Restored, StoredEntry, can_read, is_announcement,
-    is_message, samples,
+    Config, Eligibility, Input, Managers, Me, Restored, Shown, StoredEntry, can_read,
+    is_announcement, is_message, samples,
 };
 
 use super::{Seed, Target};
 
-/// A message, as a stranger's and as an announcement.
+/// A message, as a stranger's and as an announcement; and what a master says to whoever looks.
 pub(super) const MESSAGE: Target = Target {
     name: "managers-message",
     decode: fuzz_message,
     seeds,
-    accepts: |data| is_message(data) || is_announcement(data),
+    accepts: |data| is_message(data) || is_announcement(data) || Shown::from_bytes(data).is_some(),
 };
 
 fn seeds() -> Vec<Seed> {
@@ -43,6 +43,9 @@ fn fuzz_message(data: &[u8]) {
     for input in told {
         managers.handle(now, input, &mut out);
         managers.check();
+    }
+    if let Some(shown) = Shown::from_bytes(data) {
+        assert_eq!(Shown::from_bytes(&shown.to_bytes()), Some(shown), "it is said on as it came");
     }
     for (state, image) in [(Some(body.clone()), None), (None, Some(body.clone()))] {
         let entries = vec![StoredEntry { index: 1, body: body.clone() }];

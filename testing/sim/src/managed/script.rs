@@ -438,7 +438,7 @@ const fn strength_word(strength: Strength) -> &'static str {
 fn answered(granted: Option<&Granted>) -> String {
     match granted {
         None => "not answered".to_owned(),
-        Some(Granted::Done | Granted::Wanted { .. }) => "done".to_owned(),
+        Some(Granted::Done | Granted::Wanted { .. } | Granted::Shown(_)) => "done".to_owned(),
         Some(Granted::Refused { why, .. }) => format!("refused: {why}"),
         // How strong depends on who has noted the sync set by then, which is a matter of moments.
         Some(Granted::Decided { outcome: Outcome::Applied { .. }, .. }) => {
