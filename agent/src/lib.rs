@@ -8,8 +8,9 @@
 //! ([`topology`]), discovery ([`discovery`]), renewal ([`renewal`]), the waves ([`rollout`]), and
 //! the ways to nodes that cannot be dialled ([`reach`], [`routed`]), which channels of applications
 //! take ([`channel`]). What is asked about the catalog and the flock's managers is answered in
-//! `catalog`, `management` and `look`, what operators order of them carried out in `orders` and `recovery`.
-//! What happens to the flock is told to [`hooks`], what is wrong with it to people (`notify`).
+//! `catalog`, `management` and `look`, what operators order of them carried out in `orders` and
+//! `recovery`. What happens to the flock is told to [`hooks`], what is wrong with it to people
+//! (`notify`).
 //! Commands that need no agent live in [`offline`].
 //!
 //! What the crates promise singly is kept here together: BLOC-7, BLOC-9, BLOC-33 to BLOC-40,

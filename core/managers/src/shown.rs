@@ -2,8 +2,8 @@
 //!
 //! A node that manages nothing has no log: it knows what the master announces to all, which is as
 //! little as everybody needs all the time. Roster, term, what is waited for and until when strict
-//! authority lasts are the master's to say, to those who ask. It answers from what it knows; nothing
-//! is written for it, and nothing waits for it.
+//! authority lasts are the master's to say, to those who ask. It answers from what it knows;
+//! nothing is written for it, and nothing waits for it.
 //!
 //! Clocks of two nodes have nothing to do with one another, so every time is told as an age or as
 //! what is left, in milliseconds. Whoever takes it for a page knows how long ago it asked.

@@ -94,8 +94,15 @@ impl World {
                 held.of = held.of.or(Some((*lineage, epoch)));
                 Duration::ZERO
             }
-            Granted::Refused { .. } | Granted::Decided { .. } | Granted::Called { .. } => {
-                if held.of.is_some() { GIVE_AGAIN } else { AGAIN }
+            Granted::Refused { .. }
+            | Granted::Decided { .. }
+            | Granted::Called { .. }
+            | Granted::Shown(_) => {
+                if held.of.is_some() {
+                    GIVE_AGAIN
+                } else {
+                    AGAIN
+                }
             }
         };
         let at = self.now() + after;

@@ -43,7 +43,7 @@ fn resume(panic: Box<dyn std::any::Any + Send>) -> Vec<String> {
 fn every_file_of_commands_leads_to_its_log() {
     let bless = std::env::var_os("SKEP_BLESS").is_some();
     let folders = folders();
-    assert!(folders.len() >= 35, "{} scenarios", folders.len());
+    assert!(folders.len() >= 38, "{} scenarios", folders.len());
     let halves = folders.split_at(folders.len() / 2);
     // Each is a world of its own.
     let differ: Vec<String> = std::thread::scope(|scope| {
