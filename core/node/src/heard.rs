@@ -6,7 +6,7 @@
 //! So an outcome is kept until its asker has it, and there are never more of them than wishes
 //! under way.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use core::time::Duration;
 
 use skep_base::{Digest, NodeId, Time};
@@ -21,6 +21,9 @@ const MAX_KEPT: usize = 8192;
 /// Askers over the links of others are kept up to so many: a member that went bad can ask in as
 /// many names as it likes.
 const MAX_ASKERS: usize = 4096;
+/// Wishes over the links of others that nobody waits for any more are kept up to so many, those of
+/// last: that nobody waits is what was said over those links.
+const MAX_PAST: usize = 1024;
 /// Nobody waits as long for a wish of its own: longer than a promotion may take.
 const KEPT: Duration = Duration::from_secs(60);
 
@@ -28,6 +31,9 @@ const KEPT: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
     of: BTreeMap<Asker, Asked>,
+    /// What came over the links of others, and is waited for no more: a copy may be on its way over
+    /// the node's own link.
+    past: VecDeque<Past>,
     /// Over all nodes.
     kept: usize,
     /// When nodes are looked for that asked nothing for long.
@@ -57,6 +63,15 @@ struct Asked {
 struct Kept {
     what: Digest,
     known: Known,
+}
+
+#[derive(Debug)]
+struct Past {
+    node: NodeId,
+    life: u64,
+    serial: u64,
+    since: Time,
+    kept: Kept,
 }
 
 #[derive(Clone, Debug)]
@@ -90,8 +105,11 @@ impl Heard {
         if !from.linked && other.is_some_and(|it| serial < it.first) {
             return Seen::Past;
         }
-        let other = other.and_then(|it| it.wishes.get(&serial));
-        let elsewhere = other.filter(|it| it.what == *what).map(|it| it.known.clone());
+        let past = self.past.iter().rev().filter(|_| from.linked);
+        let past = past.filter(|it| (it.node, it.life, it.serial) == (from.node, life, serial));
+        let other = other.and_then(|it| it.wishes.get(&serial)).into_iter();
+        let mut other = other.chain(past.map(|it| &it.kept)).filter(|it| it.what == *what);
+        let elsewhere = other.next().map(|it| it.known.clone());
         // Whoever has a link is a member, of which there are only so many.
         if !from.linked && self.of.len() >= MAX_ASKERS && !self.of.contains_key(&from) {
             return Seen::Full;
@@ -108,7 +126,14 @@ impl Heard {
         asked.first = asked.first.max(first);
         let waited = asked.wishes.split_off(&asked.first);
         self.kept -= asked.wishes.len();
-        asked.wishes = waited;
+        let past = core::mem::replace(&mut asked.wishes, waited);
+        for (serial, kept) in past.into_iter().filter(|_| !from.linked) {
+            if self.past.len() >= MAX_PAST {
+                self.past.pop_front();
+            }
+            let node = from.node;
+            self.past.push_back(Past { node, life, serial, since: now, kept });
+        }
         if serial < asked.first {
             return Seen::Past;
         }
@@ -131,14 +156,24 @@ impl Heard {
 
     /// What came of it. What surely did not happen may be asked again.
     pub(crate) fn ended(&mut self, node: NodeId, serial: u64, token: Token, granted: &Granted) {
+        let again = matches!(granted, Granted::Refused { again: true, .. });
+        let is_it = |known: &Known| matches!(known, Known::UnderWay(of) if *of == token);
+        if again {
+            self.past.retain(|it| it.node != node || !is_it(&it.kept.known));
+        }
+        for past in self.past.iter_mut().filter(|it| (it.node, it.serial) == (node, serial)) {
+            if is_it(&past.kept.known) {
+                past.kept.known = Known::Ended(granted.clone());
+            }
+        }
         // The way that it is answered over may be another than it was first asked over.
         for linked in [true, false] {
             let Some(asked) = self.of.get_mut(&Asker { node, linked }) else { continue };
             let Some(kept) = asked.wishes.get_mut(&serial) else { continue };
-            if !matches!(kept.known, Known::UnderWay(of) if of == token) {
+            if !is_it(&kept.known) {
                 continue; // Of an earlier life of that node.
             }
-            if matches!(granted, Granted::Refused { again: true, .. }) {
+            if again {
                 asked.wishes.remove(&serial);
                 self.kept -= 1;
             } else {
@@ -153,6 +188,7 @@ impl Heard {
         }
         self.purge_at = now + KEPT;
         self.of.retain(|_, asked| now.since(asked.last) < KEPT);
+        self.past.retain(|it| now.since(it.since) < KEPT);
         self.kept = self.of.values().map(|asked| asked.wishes.len()).sum();
     }
 
@@ -161,6 +197,7 @@ impl Heard {
         assert!(kept == self.kept && kept <= MAX_KEPT, "{kept} wishes kept, {} said", self.kept);
         let routed = self.of.keys().filter(|asker| !asker.linked).count();
         assert!(routed <= MAX_ASKERS, "{routed} askers over others are kept");
+        assert!(self.past.len() <= MAX_PAST, "{} past wishes are kept", self.past.len());
     }
 }
 
@@ -225,6 +262,44 @@ mod tests {
         heard.ended(NODE, 1, Token(1), &Granted::Done);
         assert!(matches!(look(&mut heard, LINK, name(2, 2)), Seen::New));
         assert!(matches!(look(&mut heard, ROUTE, name(1, 1)), Seen::Past));
+    }
+
+    /// Others could say in its name that it waits no more; what it asks then is another wish.
+    #[test]
+    fn a_copy_that_comes_late_over_the_link_is_not_done_again() {
+        let mut heard = Heard::default();
+        for serial in 1..=2 {
+            asks(&mut heard, ROUTE, serial, serial);
+        }
+        heard.ended(NODE, 1, Token(1), &Granted::Done);
+        assert!(matches!(look(&mut heard, ROUTE, name(3, 3)), Seen::New));
+        assert!(matches!(look(&mut heard, LINK, name(1, 1)), Seen::Ended(Granted::Done)));
+        assert!(matches!(look(&mut heard, LINK, name(2, 1)), Seen::UnderWay(Token(2))));
+        heard.ended(NODE, 2, Token(2), &refused(false));
+        let seen = look(&mut heard, LINK, name(2, 1));
+        assert!(matches!(seen, Seen::Ended(Granted::Refused { .. })), "{seen:?}");
+        let other = heard.look(Time::ZERO, LINK, name(2, 1), &Digest::of(b"other"));
+        assert!(matches!(other, Seen::New));
+        let next = Name { life: 2, serial: 1, first: 1 };
+        assert!(matches!(look(&mut heard, LINK, next), Seen::New));
+    }
+
+    #[test]
+    fn wishes_that_nobody_waits_for_are_kept_up_to_a_bound_and_for_a_while() {
+        let mut heard = Heard::default();
+        let past = MAX_PAST as u64 + 10;
+        for serial in 0..past {
+            assert!(matches!(look(&mut heard, ROUTE, name(serial, serial)), Seen::New));
+            heard.asks(ROUTE, serial, Digest::of(b"wish"), Token(serial));
+            heard.ended(NODE, serial, Token(serial), &Granted::Done);
+        }
+        assert!(matches!(look(&mut heard, ROUTE, name(past, past)), Seen::New));
+        assert!(matches!(look(&mut heard, LINK, name(past - 1, 0)), Seen::Ended(Granted::Done)));
+        assert!(matches!(look(&mut heard, LINK, name(0, 0)), Seen::New), "long ago");
+        let later = Time::ZERO + KEPT * 2;
+        let seen = heard.look(later, LINK, name(past - 2, 0), &Digest::of(b"wish"));
+        assert!(matches!(seen, Seen::New));
+        heard.check();
     }
 
     #[test]
