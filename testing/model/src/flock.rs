@@ -5,9 +5,12 @@
 //! voters gave, what is on every disk of the sync set; an election needs a majority whose lease is
 //! over and whose logs are no further on; the sync set shrinks by a decided entry that the roster
 //! notes; a manager that lost both others founds the next generation when three eligible nodes
-//! promise it and none knows a newer sync set; two masters that meet merge. What is left out:
-//! messages (a round trip is one step, of any length) and standing. Roles have the names of the
-//! state diagram.
+//! promise it and none knows a newer sync set; two masters that meet merge; the place of a backup
+//! that falls silent is given to another. What is left out: messages (a round trip is one step, of
+//! any length), standing, and that a sync set grows. Roles have the names of the state diagram.
+//!
+//! Who votes is an entry of the log like any other, and in force on a node once that knows it to be
+//! decided: see [`Voters`].
 //!
 //! A process may end at any time; what its disk holds is there again, and nothing else. It holds
 //! then: it votes and gives leases only once the live master's log reached it, or once a majority
@@ -18,7 +21,12 @@
 //! Time is in the order of steps alone. That a lease ends before anybody who gave it votes for
 //! another is one rule: [`Step::Timeout`] waits for [`Step::Lapse`].
 
+mod shared;
 mod steps;
+mod voters;
+
+pub use shared::{Depth, Shared};
+pub use voters::Voters;
 
 use stateright::{Model, Property};
 
@@ -32,6 +40,8 @@ const ENOUGH: u32 = 3;
 /// Generations, and sync sets of each, that a run may come to.
 const MAX_HISTORIES: usize = 3;
 const MAX_SYNC_SETS: usize = 4;
+/// Changes of the voters of one history that a run may come to.
+const MAX_CHANGES: usize = 6;
 
 /// Nodes, one bit each.
 pub type Nodes = u8;
@@ -43,6 +53,8 @@ pub type Writes = u8;
 pub enum Role {
     /// On the roster.
     Eligible,
+    /// It has the log, and does not know itself to vote.
+    Learner,
     /// A voter that does not lead.
     Backup,
     /// It decides.
@@ -67,6 +79,10 @@ pub struct Node {
     pub log: Writes,
     /// The sync set that its log names, by number.
     pub sync: usize,
+    /// The configuration of the voters that its log names last, by number.
+    pub voters_logged: usize,
+    /// The one that it knows to be decided, and counts by.
+    pub voters: usize,
     /// It heard its master, and votes for nobody else yet.
     pub bound: bool,
     /// Of a master: who gave it its lease.
@@ -98,8 +114,10 @@ pub struct History {
     pub founder: usize,
     /// With which writes.
     pub initial: Writes,
-    /// Who votes.
-    pub voters: Nodes,
+    /// All configurations of its voters that were ever proposed, the first first.
+    pub voters: Vec<Voters>,
+    /// Who was demoted, and never votes in it again.
+    pub demoted: Nodes,
     /// All sync sets, the first first.
     pub sync_sets: Vec<Nodes>,
     /// What was acknowledged.
@@ -116,15 +134,17 @@ pub struct History {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Flock {
     /// All nodes.
-    pub nodes: Vec<Node>,
+    pub nodes: Shared<Node>,
     /// All histories.
-    pub histories: Vec<History>,
+    pub histories: Shared<History>,
     /// Who is on the one side of the cut.
     pub side: Nodes,
     /// How much may still happen.
     pub left: Left,
     /// The epoch on some disk fell.
     pub epoch_fell: bool,
+    /// How far it is from where everything began.
+    pub depth: Depth,
 }
 
 /// What bounds a run.
@@ -140,6 +160,8 @@ pub struct Left {
     pub writes: u8,
     /// Elections.
     pub elections: u8,
+    /// Backups whose place is given to another.
+    pub replacements: u8,
 }
 
 /// What may happen next.
@@ -179,8 +201,13 @@ pub enum Step {
     GiveUp(usize),
     /// It founds the next generation.
     Found(usize),
-    /// A master makes an eligible node a voter.
+    /// A master wants an eligible node, which has its whole log, for one voter more.
     Enlist(usize, usize),
+    /// A master gives the place of a silent backup to an eligible node that has its whole log:
+    /// (master, who goes, who comes).
+    Replace(usize, usize, usize),
+    /// Who believes that it votes hears the claim of a master that leaves it out.
+    Demote(usize),
     /// A master begins to hand its history over to another.
     Merge(usize, usize),
     /// Everything of it is in the other's log.
@@ -208,6 +235,14 @@ pub enum Bug {
     ForgetsEpoch,
     /// A restarted manager goes on as if it had never been away.
     NeverHolds,
+    /// One entry takes a voter out and another in, with no joint configuration between.
+    NotJoint,
+    /// A joint configuration is left when a majority of its new half has the entry that leaves it.
+    NewHalfDecides,
+    /// A demoted backup votes on, with nothing in its log.
+    VotesAgain,
+    /// After a restart a node counts by voters that were before those that its log proves.
+    ForgetsVoters,
 }
 
 /// The model: [`Flock`] and what may happen to it.
@@ -217,13 +252,23 @@ pub struct Managers {
     pub left: Left,
     /// What is wrong with it.
     pub bug: Option<Bug>,
+    /// What has happened when it begins.
+    pub before: &'static [Step],
+    /// How many steps it takes from there.
+    pub steps: usize,
 }
+
+/// A backup is cut off, and its place is about to be given away: the joint entry is in the log of
+/// the master, and whoever is to come has all before it.
+pub const REPLACING: &[Step] = &[Step::Cut(0b100), Step::Shrink(0), Step::Replace(0, 2, 3)];
 
 impl Managers {
     /// What the scenarios are about: two cuts, one pause.
     #[must_use]
     pub const fn new(bug: Option<Bug>) -> Self {
-        Self { left: Left { cuts: 2, pauses: 1, restarts: 1, writes: 2, elections: 1 }, bug }
+        let (cuts, pauses, restarts, writes) = (2, 1, 1, 2);
+        let left = Left { cuts, pauses, restarts, writes, elections: 1, replacements: 1 };
+        Self { left, bug, before: &[], steps: 7 }
     }
 }
 
@@ -247,13 +292,8 @@ impl Flock {
     #[must_use]
     pub fn may_acknowledge(&self, node: usize) -> bool {
         let it = &self.nodes[node];
-        let given = (it.lease | bit(node)) & self.history_of(node).voters;
+        let given = it.lease | bit(node);
         it.role == Role::Master && !it.paused && !it.merging && self.is_majority(node, given)
-    }
-
-    pub(crate) fn is_majority(&self, node: usize, of: Nodes) -> bool {
-        let voters = self.history_of(node).voters;
-        (of & voters).count_ones() > voters.count_ones() / 2
     }
 
     /// At most one may acknowledge in a history.
@@ -292,6 +332,13 @@ impl Flock {
         })
     }
 
+    /// Who lost its place in the first history and was told so, where its master goes on without.
+    fn replaced(&self) -> Nodes {
+        let led = |node: &usize| self.nodes[*node].history == 0 && self.may_acknowledge(*node);
+        let without = |node: usize| self.histories[0].demoted & !self.voters_of(node).all();
+        (0..NODES).filter(led).map(without).fold(0, |all, some| all | some)
+    }
+
     /// Two strong generations never share a number.
     fn strong_numbers_are_unique(&self) -> bool {
         let strong = || self.histories.iter().filter(|history| history.strong);
@@ -302,6 +349,10 @@ impl Flock {
 
 pub(crate) const fn bit(node: usize) -> Nodes {
     1 << node
+}
+
+pub(crate) fn each(nodes: Nodes) -> impl Iterator<Item = usize> + Clone {
+    (0..NODES).filter(move |node| nodes & bit(*node) != 0)
 }
 
 impl Model for Managers {
@@ -324,6 +375,8 @@ impl Model for Managers {
                 last_term: u8::from(manages),
                 log: 0,
                 sync: 0,
+                voters_logged: 0,
+                voters: 0,
                 bound: number == 1 || number == 2,
                 lease: if number == 0 { all } else { 0 },
                 merging: false,
@@ -340,30 +393,43 @@ impl Model for Managers {
             parent: None,
             founder: 0,
             initial: 0,
-            voters: all,
+            voters: vec![Voters::only(all)],
+            demoted: 0,
             sync_sets: vec![all],
             acknowledged: 0,
             strongly: 0,
             owed: [0; NODES],
             ended: None,
         };
-        vec![Flock {
+        let mut flock = Flock {
             nodes: (0..NODES).map(node).collect(),
-            histories: vec![first],
+            histories: [first].into_iter().collect(),
             side: 0,
             left: self.left,
             epoch_fell: false,
-        }]
+            depth: Depth(0),
+        };
+        for step in self.before {
+            let mut possible = Vec::new();
+            self.all_steps(&flock, &mut possible);
+            let next = possible.contains(step).then(|| self.next_state(&flock, *step));
+            let Some(Some(next)) = next else { return Vec::new() };
+            flock = Flock { depth: Depth(0), ..next };
+        }
+        vec![flock]
     }
 
     fn actions(&self, flock: &Flock, steps: &mut Vec<Step>) {
-        self.all_steps(flock, steps);
+        if flock.depth.0 < self.steps {
+            self.all_steps(flock, steps);
+        }
     }
 
     fn next_state(&self, flock: &Flock, step: Step) -> Option<Flock> {
         let mut next = flock.clone();
         self.take(&mut next, step);
-        for (before, after) in flock.nodes.iter().zip(&next.nodes) {
+        next.depth.0 += 1;
+        for (before, after) in flock.nodes.iter().zip(next.nodes.iter()) {
             next.epoch_fell |= after.epoch < before.epoch;
         }
         (next != *flock).then_some(next)
@@ -385,11 +451,21 @@ impl Model for Managers {
             Property::sometimes("something is acknowledged", |_, it: &Flock| {
                 it.histories[0].strongly != 0
             }),
+            Property::sometimes("scenario 1: a silent backup is replaced", |_, it: &Flock| {
+                it.replaced() != 0
+            }),
+            Property::sometimes("scenario 1: it comes back from its disk", |_, it: &Flock| {
+                (0..NODES).any(|node| it.replaced() & bit(node) != 0 && it.nodes[node].restarted)
+            }),
+            Property::sometimes("scenario 3: a master without backups founds", |_, it: &Flock| {
+                it.histories.iter().any(|history| history.parent == Some(0) && history.founder == 0)
+            }),
             Property::sometimes("scenario 4: a backup is elected", |_, it: &Flock| {
                 (1..MANAGERS).any(|node| it.nodes[node].history == 0 && it.may_acknowledge(node))
             }),
             Property::sometimes("scenario 2: the next generation is founded", |_, it: &Flock| {
-                it.histories.len() > 1
+                let founded = |history: &History| history.parent.is_some() && history.founder != 0;
+                it.histories.iter().any(founded)
             }),
             Property::sometimes("booting: a restarted manager goes on", |_, it: &Flock| {
                 it.left.restarts == 0

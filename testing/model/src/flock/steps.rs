@@ -1,8 +1,12 @@
 //! What may happen, and what comes of it.
 
+use super::voters::{
+    Voters, append, changes, elect, is_furthest, is_leased, is_left_out, may_settle, supporters,
+    went_on_in,
+};
 use super::{
     Bug, ENOUGH, Flock, History, MAJORITY, MANAGERS, MAX_HISTORIES, MAX_SYNC_SETS, Managers, NODES,
-    Nodes, Role, Step, Writes, bit,
+    Nodes, Role, Step, Writes, bit, each,
 };
 
 impl Managers {
@@ -21,7 +25,7 @@ impl Managers {
 
     fn steps_of(&self, flock: &Flock, node: usize, steps: &mut Vec<Step>) {
         let it = &flock.nodes[node];
-        let manages = !matches!(it.role, Role::Eligible | Role::Holding);
+        let manages = !matches!(it.role, Role::Eligible | Role::Learner | Role::Holding);
         if flock.left.restarts > 0 && manages {
             steps.push(Step::Restart(node));
         }
@@ -30,14 +34,14 @@ impl Managers {
         }
         match it.role {
             Role::Master => master_steps(flock, node, steps),
-            Role::Backup | Role::SemiMaster => {
-                if it.bound && (!leased(flock, node) || self.bug == Some(Bug::LongLease)) {
+            Role::Backup | Role::SemiMaster | Role::Learner => {
+                if it.bound && (!is_leased(flock, node) || self.bug == Some(Bug::LongLease)) {
                     steps.push(Step::Timeout(node));
                 }
                 if !it.bound && flock.left.elections > 0 && supporters(flock, node).is_some() {
                     steps.push(Step::Elect(node));
                 }
-                let alone = !flock.is_majority(node, awake_near(flock, node));
+                let alone = !flock.is_majority(node, flock.voters_near(node));
                 if !it.bound && alone && it.role == Role::Backup {
                     steps.push(Step::GiveUp(node));
                 }
@@ -59,7 +63,10 @@ impl Managers {
             }
             Role::Eligible => {}
         }
-        let follows = matches!(it.role, Role::Master | Role::Backup | Role::SemiMaster);
+        if !matches!(it.role, Role::Eligible | Role::Master) && is_left_out(flock, node) {
+            steps.push(Step::Demote(node));
+        }
+        let follows = !matches!(it.role, Role::Eligible | Role::Holding);
         if follows && flock.history_of(node).ended.is_some() {
             steps.push(Step::Learn(node));
         }
@@ -71,10 +78,16 @@ impl Managers {
         let (it, near) = (&flock.nodes[node], flock.near(node));
         let managed = each(near).any(|other| {
             let other_ = &flock.nodes[other];
-            let manages = !matches!(other_.role, Role::Eligible | Role::Holding);
+            let manages = !matches!(other_.role, Role::Eligible | Role::Learner | Role::Holding);
             other != node && other_.history == it.history && manages
         });
-        let newest = each(near).map(|other| flock.nodes[other].noted[it.history]).max();
+        // What each of them noted, or has in its log.
+        let knows = |other: usize| {
+            let other = &flock.nodes[other];
+            let logs = other.role != Role::Eligible && other.history == it.history;
+            other.noted[it.history].max(if logs { other.sync } else { 0 })
+        };
+        let newest = each(near).map(knows).max();
         let known = newest.unwrap_or(0) <= it.sync || self.bug == Some(Bug::IgnoresNotes);
         let member = flock.history_of(node).sync_sets[it.sync] & bit(node) != 0;
         let member = member || self.bug == Some(Bug::IgnoresNotes);
@@ -100,7 +113,10 @@ impl Managers {
                 flock.left.writes -= 1;
                 flock.nodes[node].log |= 1 << flock.left.writes;
             }
-            Step::Append(master, to) => append(flock, master, to),
+            Step::Append(master, to) => {
+                append(flock, master, to);
+                self.decide(flock, master);
+            }
             Step::Lapse(node) => flock.nodes[node].lease = 0,
             Step::StepBack(node) => {
                 flock.nodes[node].role = Role::Backup;
@@ -113,7 +129,12 @@ impl Managers {
             Step::Acknowledge(node) => self.acknowledge(flock, node),
             Step::GiveUp(node) => flock.nodes[node].role = Role::SemiMaster,
             Step::Found(node) => self.found(flock, node),
-            Step::Enlist(master, node) => enlist(flock, master, node),
+            Step::Enlist(master, node) => self.change(flock, master, None, node),
+            Step::Replace(master, goes, comes) => {
+                flock.left.replacements -= 1;
+                self.change(flock, master, Some(goes), comes);
+            }
+            Step::Demote(node) => self.demote(flock, node),
             Step::Merge(from, _) => flock.nodes[from].merging = true,
             Step::HandOver(from, to) => flock.nodes[to].log |= flock.nodes[from].log,
             Step::End(from, to) => self.end(flock, from, to),
@@ -124,10 +145,15 @@ impl Managers {
         }
     }
 
-    /// The disk keeps the log, the promises, the notes and the epoch; what was heard is gone.
+    /// The disk keeps the log, the promises, the notes and the epoch; what was heard is gone. Of its
+    /// voters those are surely known to be decided that an entry after them proves to be.
     fn restart(&self, flock: &mut Flock, node: usize) {
         flock.left.restarts -= 1;
+        let after = |number: usize| flock.history_of(node).voters[number].after;
+        let proved = after(flock.nodes[node].voters_logged);
+        let known = if self.bug == Some(Bug::ForgetsVoters) { after(proved) } else { proved };
         let it = &mut flock.nodes[node];
+        it.voters = known;
         let holds = self.bug != Some(Bug::NeverHolds);
         it.role = if holds { Role::Holding } else { Role::Backup };
         (it.lease, it.merging, it.restarted) = (0, false, true);
@@ -153,7 +179,7 @@ impl Managers {
                 let same = other.history == it.history && other.sync >= it.sync;
                 same && other.log & wanted == wanted && other.last_term == it.last_term
             };
-            each(history.voters).filter(up).map(bit).sum::<Nodes>()
+            each(flock.voters_of(node).all()).filter(up).map(bit).sum::<Nodes>()
         };
         let set = history.sync_sets[it.sync];
         let is_safe = |wanted: &Writes| {
@@ -168,9 +194,10 @@ impl Managers {
     fn acknowledge(&self, flock: &mut Flock, node: usize) {
         let safe = self.safe(flock, node);
         let (number, sync) = (flock.nodes[node].history, flock.nodes[node].sync);
+        let voters = flock.voters_of(node).all();
         let knows = |other: &usize| {
             let it = &flock.nodes[*other];
-            let votes = flock.histories[number].voters & bit(*other) != 0;
+            let votes = voters & bit(*other) != 0;
             let logged = votes && it.history == number && it.sync >= sync;
             logged || sync == 0 || it.noted[number] >= sync
         };
@@ -204,6 +231,7 @@ impl Managers {
         it.role = Role::Master;
         it.history = number;
         (it.term, it.last_term, it.sync, it.lease, it.bound) = (1, 1, 0, 0, false);
+        (it.voters, it.voters_logged) = (0, 0);
         it.epoch = if self.bug == Some(Bug::ForgetsEpoch) { 0 } else { epoch };
         flock.histories.push(History {
             generation,
@@ -211,7 +239,8 @@ impl Managers {
             parent: Some(parent),
             founder: node,
             initial: it.log,
-            voters: bit(node),
+            voters: vec![Voters::only(bit(node))],
+            demoted: 0,
             sync_sets: vec![bit(node)],
             acknowledged: 0,
             strongly: 0,
@@ -242,8 +271,7 @@ fn master_steps(flock: &Flock, node: usize, steps: &mut Vec<Step>) {
     if flock.left.writes > 0 && !it.merging {
         steps.push(Step::Write(node));
     }
-    let others = each(history.voters & near).filter(|other| *other != node);
-    steps.extend(others.map(|other| Step::Append(node, other)));
+    steps.extend(each(flock.followers(node) & near).map(|other| Step::Append(node, other)));
     if it.lease != 0 {
         steps.push(Step::Lapse(node));
     }
@@ -260,16 +288,7 @@ fn master_steps(flock: &Flock, node: usize, steps: &mut Vec<Step>) {
     }
     if flock.may_acknowledge(node) {
         steps.push(Step::Acknowledge(node));
-        let lacks = history.voters.count_ones() < 3 && !it.merging;
-        let free = |other: &usize| flock.nodes[*other].role == Role::Eligible;
-        // One eligible node is as good as another.
-        steps.extend(
-            each(near)
-                .filter(free)
-                .take(1)
-                .filter(|_| lacks)
-                .map(|other| Step::Enlist(node, other)),
-        );
+        changes(flock, node, steps);
     }
     for other in each(near).filter(|other| leads_before(flock, *other, node)) {
         steps.push(match it.merging {
@@ -295,111 +314,6 @@ fn leads_before(flock: &Flock, a: usize, b: usize) -> bool {
     differ && !merging && flock.may_acknowledge(a) && before && one.ended.is_none()
 }
 
-/// Whether a master that may be awake counts on this voter not to vote for another.
-fn leased(flock: &Flock, node: usize) -> bool {
-    let of = flock.nodes[node].history;
-    let counts = |master: &super::Node| master.history == of && master.lease & bit(node) != 0;
-    flock.nodes.iter().any(counts)
-}
-
-/// Whether holding managers may go on: a majority of the voters is there, of which one is in the
-/// newest sync set that any of them knows, and none of them is led by another history.
-fn may_settle(flock: &Flock, node: usize) -> bool {
-    let number = flock.nodes[node].history;
-    let there = awake_near(flock, node);
-    let same = |other: &usize| {
-        let it = &flock.nodes[*other];
-        it.history == number && it.role != Role::Eligible
-    };
-    let there: Nodes = each(there).filter(same).map(bit).sum();
-    let newest = each(there)
-        .map(|other| flock.nodes[other].sync.max(flock.nodes[other].noted[number]))
-        .max()
-        .unwrap_or(0);
-    let member = |other: usize| {
-        let set = flock.histories[number].sync_sets[newest];
-        flock.nodes[other].sync == newest && set & bit(other) != 0
-    };
-    let heir = each(flock.near(node)).any(|other| went_on_in(flock, node, other));
-    flock.is_majority(node, there) && each(there).any(member) && !heir
-}
-
-/// Whether no other holding manager that is there has more.
-fn is_furthest(flock: &Flock, node: usize) -> bool {
-    let place = |node: usize| {
-        let it = &flock.nodes[node];
-        (it.last_term, it.log.count_ones(), it.sync)
-    };
-    each(awake_near(flock, node)).all(|other| {
-        let it = &flock.nodes[other];
-        let holds = it.role == Role::Holding && it.history == flock.nodes[node].history;
-        !holds || place(other) <= place(node)
-    })
-}
-
-/// Whether `other` leads a history that was founded out of the one that `node` holds, or that this
-/// one ended in.
-fn went_on_in(flock: &Flock, node: usize, other: usize) -> bool {
-    let (number, theirs) = (flock.nodes[node].history, flock.nodes[other].history);
-    let led = flock.may_acknowledge(other) && !flock.nodes[other].merging;
-    let parted = flock.histories[theirs].parent == Some(number);
-    led && theirs != number && (parted || flock.histories[number].ended == Some(theirs))
-}
-
-fn awake_near(flock: &Flock, node: usize) -> Nodes {
-    flock.near(node) & flock.history_of(node).voters
-}
-
-/// Who votes for a backup, where they are enough: voters that hear no master, with logs that are
-/// no further on.
-fn supporters(flock: &Flock, node: usize) -> Option<Nodes> {
-    let it = &flock.nodes[node];
-    let place = |other: &super::Node| (other.last_term, other.log.count_ones(), other.sync);
-    let votes = |other: &usize| {
-        let other_ = &flock.nodes[*other];
-        let role = matches!(other_.role, Role::Backup | Role::SemiMaster);
-        let there = other_.history == it.history && role && !other_.bound;
-        *other == node || there && place(other_) <= place(it)
-    };
-    let all = each(awake_near(flock, node)).filter(votes).map(bit).sum();
-    flock.is_majority(node, all).then_some(all)
-}
-
-fn elect(flock: &mut Flock, node: usize) {
-    let Some(supporters) = supporters(flock, node) else { return };
-    flock.left.elections -= 1;
-    let terms = each(supporters).map(|other| flock.nodes[other].term);
-    let term = terms.max().unwrap_or(0) + 1;
-    let epochs = each(supporters).map(|other| flock.nodes[other].epoch);
-    let epoch = epochs.max().unwrap_or(0) + 1;
-    for other in each(supporters) {
-        flock.nodes[other].term = term;
-        flock.nodes[other].role = Role::Backup;
-    }
-    let it = &mut flock.nodes[node];
-    it.role = Role::Master;
-    (it.last_term, it.epoch, it.lease) = (term, epoch, 0);
-}
-
-/// Log and heartbeat of a master reach a voter.
-fn append(flock: &mut Flock, master: usize, to: usize) {
-    let from = flock.nodes[master].clone();
-    let it = &mut flock.nodes[to];
-    let fresh = it.history == from.history && it.role != Role::Eligible;
-    if !fresh || it.term > from.term || (it.term == from.term && it.role == Role::Master) {
-        if fresh && it.term > from.term {
-            // It is told of a higher term.
-            flock.nodes[master].role = Role::Backup;
-            flock.nodes[master].lease = 0;
-        }
-        return;
-    }
-    (it.term, it.last_term, it.log, it.sync) = (from.term, from.last_term, from.log, from.sync);
-    (it.role, it.bound, it.lease, it.merging) = (Role::Backup, true, 0, false);
-    it.epoch = it.epoch.max(from.epoch);
-    flock.nodes[master].lease |= bit(to);
-}
-
 fn shrink(flock: &mut Flock, node: usize) {
     let near = flock.near(node);
     let (number, sync) = (flock.nodes[node].history, flock.nodes[node].sync);
@@ -420,21 +334,6 @@ fn note(flock: &mut Flock, node: usize) {
             it.noted[number] = it.noted[number].max(sync);
         }
     }
-}
-
-fn enlist(flock: &mut Flock, master: usize, node: usize) {
-    let from = flock.nodes[master].clone();
-    let it = &mut flock.nodes[node];
-    it.role = Role::Backup;
-    it.history = from.history;
-    (it.term, it.last_term, it.log, it.sync) = (from.term, from.last_term, from.log, from.sync);
-    (it.bound, it.epoch) = (true, it.epoch.max(from.epoch));
-    flock.nodes[master].lease |= bit(node);
-    flock.histories[from.history].voters |= bit(node);
-}
-
-fn each(nodes: Nodes) -> impl Iterator<Item = usize> + Clone {
-    (0..NODES).filter(move |node| nodes & bit(*node) != 0)
 }
 
 /// All ways to cut the network in two. Nodes that never managed are as good as one another, so
