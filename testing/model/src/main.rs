@@ -12,8 +12,9 @@ struct Args {
     /// Steps from the beginning.
     #[arg(long, default_value_t = 7)]
     depth: usize,
-    /// Threads to search with.
-    #[arg(long, default_value_t = 2)]
+    /// Threads to search with. Of several, one may come first to a state by a longer way than another
+    /// would have, and go on from it for fewer steps.
+    #[arg(long, default_value_t = 1)]
     threads: usize,
     /// How often the network changes.
     #[arg(long, default_value_t = 2)]
