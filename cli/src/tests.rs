@@ -2,7 +2,9 @@
 
 use expect_test::{Expect, expect, expect_file};
 
-use skep_control::api::{Catalog, CatalogDiff, CatalogHistory, Freshness};
+use skep_control::api::{
+    Authority, Catalog, CatalogDiff, CatalogHistory, Flock, Freshness, Management, Wait,
+};
 
 use crate::render::{self, Style};
 use crate::{definition, samples};
@@ -99,6 +101,71 @@ fn the_flock_shows_members_and_overlay() {
     shown(
         &render::flock(&samples::flock(), TERMINAL),
         &expect![[r#"
+            flock        queen-1.3f9a
+            digest       c63203069a7c7130 (all present members agree)
+            members      2 of 4 present
+            present      queen-1 web-1
+            absent       web-2 (silent) old-1 (given-up)
+            overlay      complete: 1 edge, 1 node must fail to cut it
+            edges        queen-1–web-1
+            role         backup
+            managed      as amber-finch, not stable yet: in 21 s if nothing changes
+            lineage      00c0ffee00c0ffee, generation 1
+            epoch        7 (stamp 7/00c0ffee), term 3
+            strength     weak: no founding token was used
+            founding     founding token 1 is here and waits: the master has no lease now
+            master       web-1, for 3 h 6 min
+            backups      queen-1
+            sync set     web-1 queen-1
+            strict       authority of web-1, for 2.1 s if not renewed
+            waves        may start: hold-minority, 2 of 3 of the roster are there
+            roster       standing = resources × availability
+                         web-1     500 =  500 × 100.0 %
+                         queen-1   495 =  500 ×  99.0 %; present, not well
+                         old-1      10 =  500 ×   2.0 %; silent, on hold
+            told         by web-1, 12 ms ago
+            other flock  russet-lark-2: generation 2, led by db-7, 3 members now
+            other flock  quiet-ibis: generation 1, was led by db-9, last seen 3 h 2 min ago
+            waits        web-1: a second and third eligible node (1 min 1 s so far)
+            waits        web-1: manager db-2 to come back, before it is replaced (4.2 s so
+                         far, at most 5.8 s more)
+        "#]],
+    );
+}
+
+#[test]
+fn what_the_master_did_not_say_is_shown_as_such() {
+    let told = samples::management();
+    let untold = Management {
+        told_by: None,
+        told_ms: Some(43_000),
+        untold: Some("it did not answer in time".into()),
+        role: "host".into(),
+        stable_in_ms: None,
+        term: 0,
+        weak: Some("its master has not said here that it is strong".into()),
+        token: None,
+        founding: 1,
+        leads_ms: None,
+        roster: Vec::new(),
+        waits: Vec::new(),
+        others: Vec::new(),
+        authority: told.authority.clone().map(|it| Authority { until_ms: None, ..it }),
+        ..told.clone()
+    };
+    shown(
+        &render::roster(&untold, false, TERMINAL),
+        &expect![[r#"
+            roster  none is known here
+            told    NOT BY THE MASTER: it did not answer in time. Term, roster, strict
+                    authority and what is waited for are as far as this node knows them. The
+                    master was last heard of 43 s ago.
+        "#]],
+    );
+    let flock = Flock { management: untold, ..samples::flock() };
+    shown(
+        &render::flock(&flock, TERMINAL),
+        &expect![[r#"
             flock     queen-1.3f9a
             digest    c63203069a7c7130 (all present members agree)
             members   2 of 4 present
@@ -106,18 +173,46 @@ fn the_flock_shows_members_and_overlay() {
             absent    web-2 (silent) old-1 (given-up)
             overlay   complete: 1 edge, 1 node must fail to cut it
             edges     queen-1–web-1
-            role      backup
-            managed   as amber-finch: generation 1, stamp 7/00c0ffee, term 3, weak
-            founding  founding token 1 is here and waits: the master has no lease now
+            role      host
+            managed   as amber-finch, not stable
+            lineage   00c0ffee00c0ffee, generation 1
+            epoch     7 (stamp 7/00c0ffee), term -
+            strength  weak: its master has not said here that it is strong
+            founding  number 1
             master    web-1
             backups   queen-1
             sync set  web-1 queen-1
-            roster    web-1 queen-1 old-1
             strict    authority of web-1
             waves     may start: hold-minority, 2 of 3 of the roster are there
-            waits     a second and third eligible node since 1 min 1 s
+            roster    -
+            told      NOT BY THE MASTER: it did not answer in time. Term, roster, strict
+                      authority and what is waited for are as far as this node knows them.
+                      The master was last heard of 43 s ago.
         "#]],
     );
+
+    // A node that knows of no flock, and one whose roster is long.
+    let none = Management {
+        role: "host".into(),
+        waits: vec![Wait {
+            by: Some(samples::name("queen-1")),
+            what: "a flock to join".into(),
+            since_ms: 2_000,
+            until_ms: None,
+        }],
+        untold: Some("no master is known here".into()),
+        ..Management::default()
+    };
+    let lost = render::flock(&Flock { management: none, ..samples::flock() }, TERMINAL);
+    assert!(
+        lost.contains("\nmanagers  none are known here\ntold      NOT BY THE MASTER: no master")
+    );
+    assert!(lost.ends_with("\nwaits     queen-1: a flock to join (2.0 s so far)\n"), "{lost}");
+    let long =
+        Management { roster: vec![told.roster[0].clone(); 20], role: "master".into(), ..told };
+    let text = render::flock(&Flock { management: long, ..samples::flock() }, TERMINAL);
+    assert!(text.contains("and 12 more: `skep flock roster`"), "{text}");
+    assert!(!text.contains("told "), "a master knows it all: {text}");
 }
 
 fn one_entry(freshness: Freshness) -> render::OneEntry {
@@ -239,6 +334,8 @@ fn the_catalog_fits_a_terminal() {
             old-1          10        500        -    -       -     -         20  silent,
                                                                                  on hold
 
+            told  by web-1, 12 ms ago
+
             web-1: there for 2 h
               never away
               says 600 of resources now, which counts when its stay is over
@@ -253,8 +350,8 @@ fn the_catalog_fits_a_terminal() {
             network and cpu count four times what memory and disk do; a node tells them
             in steps of 100, or as its configuration says. Availability gains 50 in each
             stay of `min_stay` that the node was there, loses up to a quarter in one that
-            it missed, and half when it loses an office. Absences are those that this
-            node saw since its agent started.
+            it missed, and half when it loses an office. Absences are those that the node
+            which tells of them saw since its agent started.
         "#]],
     );
 }

@@ -22,6 +22,7 @@ pub(super) fn management(management: &Management) -> Vec<(&'static str, String)>
     let mut rows = vec![("role", management.role.clone())];
     let Some(name) = &management.name else {
         rows.push(("managers", "none are known here".to_owned()));
+        rows.extend(told(management).map(|told| ("told", told)));
         rows.extend(others(management));
         rows.extend(waits(management));
         return rows;
@@ -60,7 +61,7 @@ pub(super) fn management(management: &Management) -> Vec<(&'static str, String)>
 fn stable(management: &Management) -> String {
     match management.stable_in_ms {
         _ if management.stable => "stable".to_owned(),
-        Some(ms) => format!("not stable: for {} more nothing may change", human::span(ms)),
+        Some(ms) => format!("not stable yet: in {} if nothing changes", human::span(ms)),
         None => "not stable".to_owned(),
     }
 }
@@ -70,22 +71,22 @@ fn places(roster: &[Standing]) -> Vec<(&'static str, String)> {
     let width = roster.iter().take(PLACES).map(|it| it.node.as_str().len()).max().unwrap_or(0);
     let row = |place: &Standing| {
         let Standing { standing, resources, availability, .. } = place;
-        let node = place.node.as_str();
+        let (node, there) = (place.node.as_str(), f64::from(*availability) / 10.0);
         let state = match state(place).0 {
             state if state == "present" => String::new(),
             state => format!("; {state}"),
         };
-        format!("{node:width$}  {standing:>4} = {resources} × {availability}{state}")
+        format!("{node:width$}  {standing:>4} = {resources:>4} × {there:>5.1} %{state}")
     };
-    let mut rows: Vec<String> = roster.iter().take(PLACES).map(row).collect();
+    if roster.is_empty() {
+        return vec![("roster", "-".to_owned())];
+    }
+    let mut rows = vec![("roster", "standing = resources × availability".to_owned())];
+    rows.extend(roster.iter().take(PLACES).map(|place| ("", row(place))));
     if roster.len() > PLACES {
-        rows.push(format!("and {} more: `skep flock roster`", roster.len() - PLACES));
+        rows.push(("", format!("and {} more: `skep flock roster`", roster.len() - PLACES)));
     }
-    if rows.is_empty() {
-        rows.push("-".to_owned());
-    }
-    let label = |at: usize| if at == 0 { "roster" } else { "" };
-    rows.into_iter().enumerate().map(|(at, row)| (label(at), row)).collect()
+    rows
 }
 
 /// Whose word it is; nothing where this node leads, and so knows it all.
@@ -132,7 +133,10 @@ fn founding(management: &Management) -> String {
     match (management.founding, &management.token) {
         (number, Some(token)) if number > 0 => format!("number {number}; {token}"),
         (_, Some(token)) => token.clone(),
-        (number, None) if strong => format!("number {number}"),
+        // Whether it is weak is the master's to say.
+        (number, None) if strong || (number > 0 && management.untold.is_some()) => {
+            format!("number {number}")
+        }
         (0, None) => {
             "no token was used: `skep ca status` says which node has it; where it is lost \
                       or over, `skep ca refound NODE` signs the next"
@@ -166,8 +170,8 @@ fn waits(management: &Management) -> impl Iterator<Item = (&'static str, String)
         let by = wait.by.as_ref().map_or_else(String::new, |by| format!("{by}: "));
         let until = wait
             .until_ms
-            .map_or_else(String::new, |ms| format!(", for at most {} more", human::span(ms)));
-        ("waits", format!("{by}{} since {}{until}", wait.what, human::span(wait.since_ms)))
+            .map_or_else(String::new, |ms| format!(", at most {} more", human::span(ms)));
+        ("waits", format!("{by}{} ({} so far{until})", wait.what, human::span(wait.since_ms)))
     })
 }
 
@@ -175,13 +179,10 @@ fn waits(management: &Management) -> impl Iterator<Item = (&'static str, String)
 #[must_use]
 pub fn roster(management: &Management, explain: bool, style: Style) -> String {
     let roster = &management.roster;
+    let told = told(management).map(|told| ("told", told));
     if roster.is_empty() {
-        let why = management.untold.as_deref().unwrap_or("no flock is known here");
-        return format!(
-            "No roster is known here, and the master did not tell it: {}.\nAsk on the master, a \
-             backup or a learner: `skep flock` lists them.\n",
-            clean(why)
-        );
+        let rows = [("roster", "none is known here".to_owned())];
+        return facts(style, &rows.into_iter().chain(told).collect::<Vec<_>>());
     }
     let mut table = style.table(&["node", "standing", "state"]);
     if explain {
@@ -204,8 +205,9 @@ pub fn roster(management: &Management, explain: bool, style: Style) -> String {
         table.add_row(row);
     }
     let mut text = finish(table, &[0, 1]);
-    if let Some(told) = told(management) {
-        let _written = writeln!(text, "\ntold {}", clean(&told));
+    if let Some(told) = told {
+        text.push('\n');
+        text.push_str(&facts(style, &[told]));
     }
     if explain {
         text.push('\n');

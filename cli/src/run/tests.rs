@@ -333,11 +333,16 @@ async fn the_master_is_told_to_hand_over() {
             assert_eq!(order, skep_control::api::ManageFlock::Transfer { node });
             reply.ok(skep_control::api::Accepted { message: "done".into() });
         }
-        Request::Flock { reply, .. } => reply.ok(samples::flock()),
+        Request::Flock { query, reply } => {
+            assert!(query.ask_master, "who looks wants to see all of it");
+            reply.ok(samples::flock());
+        }
         other => unexpected(&other),
     };
     let (text, end) = skep(&["flock", "transfer", "web-2"], answer).await;
     assert_eq!((text.as_str(), end.unwrap()), ("done\n", Exit::Done));
     let (text, _) = skep(&["flock"], answer).await;
-    assert!(text.contains("as amber-finch: generation 1"), "{text}");
+    assert!(text.contains("as amber-finch, ") && text.contains("generation 1"), "{text}");
+    let (text, _) = skep(&["flock", "roster"], answer).await;
+    assert!(text.contains("web-1") && text.contains("by web-1, "), "{text}");
 }
