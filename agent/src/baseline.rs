@@ -188,7 +188,7 @@ mod tests {
             ("no battery: the host begins in 1970", fresh, fresh, Some(BEFORE_CERTIFICATE)),
             ("no battery, after an earlier life", fresh, noted, Some(BEHIND_ITSELF)),
             (
-                "renewed in this life by a CA that is a day ahead: it may be this one that is wrong",
+                "renewed in this life by a CA that is a day ahead: this one may be wrong",
                 wall(-DAY),
                 wall(-2 * DAY),
                 Some(BEFORE_CERTIFICATE),

@@ -1,9 +1,9 @@
 //! What a node is in its flock, and why that changed (DVM-2 to 4, 10, 21).
 //!
 //! A role is never set: it follows from what the node has, holds and hears, and is looked at after
-//! each step. Whoever makes it another leaves the cause with [`Managers::because`]. That cause is for
-//! this step alone: one that changed no role is dropped with it, so that none is told of a later
-//! change. Of a change that nobody left a cause for, the node's own state is the reason.
+//! each step. Whoever makes it another leaves the cause with [`Managers::because`]. That cause is
+//! for this step alone: one that changed no role is dropped with it, so that none is told of a
+//! later change. Of a change that nobody left a cause for, the node's own state is the reason.
 
 use skep_base::{Outbox, Time};
 

@@ -7,8 +7,8 @@
 //! notes; a manager that lost both others founds the next generation when three eligible nodes
 //! promise it and none knows a newer sync set; two masters that meet merge; the place of a backup
 //! that falls silent is given to another. What is left out: messages (a round trip is one step, of
-//! any length), standing, parts in which no manager is left, and that a sync set grows but by who is
-//! elected. Roles have the names of the state diagram.
+//! any length), standing, parts in which no manager is left, and that a sync set grows but by who
+//! is elected. Roles have the names of the state diagram.
 //!
 //! Who votes is an entry of the log like any other, and in force on a node once that knows it to be
 //! decided: see [`Voters`].

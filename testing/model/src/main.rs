@@ -12,8 +12,8 @@ struct Args {
     /// Steps from the beginning.
     #[arg(long, default_value_t = 7)]
     depth: usize,
-    /// Threads to search with. Of several, one may come first to a state by a longer way than another
-    /// would have, and go on from it for fewer steps.
+    /// Threads to search with. Of several, one may come first to a state by a longer way than
+    /// another would have, and go on from it for fewer steps.
     #[arg(long, default_value_t = 1)]
     threads: usize,
     /// How often the network changes.

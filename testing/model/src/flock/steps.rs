@@ -145,8 +145,8 @@ impl Managers {
         }
     }
 
-    /// The disk keeps the log, the promises, the notes and the epoch; what was heard is gone. Of its
-    /// voters those are surely known to be decided that an entry after them proves to be.
+    /// The disk keeps the log, the promises, the notes and the epoch; what was heard is gone. Of
+    /// its voters those are surely known to be decided that an entry after them proves to be.
     fn restart(&self, flock: &mut Flock, node: usize) {
         flock.left.restarts -= 1;
         let after = |number: usize| flock.history_of(node).voters[number].after;
