@@ -20,7 +20,7 @@
 //! | `timer NAME SECONDS` | `min_stay`, `better_for` or `solitude`; before any start |
 //! | `load HOST N` | the host says that it has N of 1000 to spare |
 //! | `write HOST N` | asks for N entries there, and waits for the answers, 15 s at most |
-//! | `order HOST WHAT HOST` | promote, demote, hold or release of the second, ordered at the first |
+//! | `order HOST WHAT HOST` | promote, demote, hold or release the second, ordered at the first |
 //! | `run SECONDS` | lets time pass |
 //! | `until WHAT SECONDS` | lets time pass until then; fails when that is too long |
 //! | `show` | says who manages what |
