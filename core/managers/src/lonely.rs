@@ -251,7 +251,9 @@ impl Managers {
             managers.push(self.me.id);
         }
         let own = self.group.as_ref().filter(|_| here).map(Group::newest_sync);
+        // A log that is behind may name an older one than was noted, and counted for.
         let noted = self.state.notes.iter().find(|note| note.lineage == lineage);
+        let noted = noted.map(|note| note.sync.clone());
         let ended = self.state.ended.iter().find(|(ended, _)| *ended == lineage);
         let linked = |node| self.nodes.get(&node).is_some_and(|known| known.linked);
         let master = self.master_of(lineage).map(|(node, _)| node).filter(|node| *node != from);
@@ -264,7 +266,7 @@ impl Managers {
             managers,
             promised: self.state.promised,
             seen: self.state.seen.epoch,
-            sync: own.or_else(|| noted.map(|note| note.sync.clone())),
+            sync: own.into_iter().chain(noted).max_by_key(|sync| sync.version),
             ended: ended.map(|(_, into)| *into),
         };
         self.send_when_safe(from, Message::Answer(answer), out);

@@ -3,7 +3,11 @@
 
 use std::time::Duration;
 
+use skep_base::Outbox;
+
 use super::net::{Net, id};
+use crate::message::Message;
+use crate::stored::{Note, SyncSet};
 use crate::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -157,4 +161,27 @@ fn scenario_6_a_learner_without_any_holding_node_founds_from_its_log() {
         flock.net.check_kept();
         flock.net.assert_sound();
     }
+}
+
+/// What a node noted counted for a sync set that shrank: its log may be too short to say so.
+#[test]
+fn who_noted_a_newer_sync_set_than_its_log_has_tells_of_that() {
+    let Flock { mut net, master, learner, .. } = Flock::new(913, Config::default());
+    let meta = net.machine(master).group.as_ref().unwrap().meta.clone();
+    let (lineage, generation) = (meta.lineage, meta.generation);
+    let stamp = Stamp { epoch: meta.epoch, fork: meta.fork };
+    let sync = SyncSet { version: meta.sync.version + 1, members: vec![id(master)] };
+    let body = Message::Note(Note { lineage, generation, stamp, sync: sync.clone() }).to_bytes();
+    net.give(learner, Input::Message { from: id(master), body });
+    net.run(SECOND / 10);
+    let body = Message::Ask { lineage, round: 7, about: None }.to_bytes();
+    let (now, mut out) = (net.now, Outbox::new());
+    let machine = net.hosts[learner].machine.as_mut().unwrap();
+    machine.handle(now, Input::Message { from: id(master), body }, &mut out);
+    let told = out.drain().find_map(|output| {
+        let Output::Send { body, .. } = output else { return None };
+        let Some(Message::Answer(answer)) = Message::from_bytes(&body) else { return None };
+        answer.sync
+    });
+    assert_eq!(told, Some(sync));
 }
