@@ -26,6 +26,9 @@ const MAX_ASKERS: usize = 4096;
 const MAX_PAST: usize = 1024;
 /// Nobody waits as long for a wish of its own: longer than a promotion may take.
 const KEPT: Duration = Duration::from_secs(60);
+/// As much time passes between two looks at most, so that no wish that is under way is forgotten
+/// when the clock jumps, as after a suspension. What is kept for longer is bounded all the same.
+const LONGEST_STEP: Duration = Duration::from_secs(5);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -38,6 +41,9 @@ pub(crate) struct Heard {
     kept: usize,
     /// When nodes are looked for that asked nothing for long.
     purge_at: Time,
+    /// Its own time, in steps, as of when it was last looked by the node's.
+    own: Time,
+    looked: Time,
 }
 
 /// Who asks, and whether that is sure: over a link, and not over those of others, each of whom
@@ -97,7 +103,7 @@ pub(crate) enum Seen {
 
 impl Heard {
     pub(crate) fn look(&mut self, now: Time, from: Asker, name: Name, what: &Digest) -> Seen {
-        self.purge(now);
+        let now = self.passes(now);
         let Name { life, serial, first } = name;
         let other = self.of.get(&Asker { linked: !from.linked, ..from });
         let other = other.filter(|it| it.life == life);
@@ -182,6 +188,14 @@ impl Heard {
         }
     }
 
+    /// Time passes. What it is by its own.
+    fn passes(&mut self, now: Time) -> Time {
+        self.own = self.own + now.since(self.looked).min(LONGEST_STEP);
+        self.looked = self.looked.max(now);
+        self.purge(self.own);
+        self.own
+    }
+
     fn purge(&mut self, now: Time) {
         if now < self.purge_at {
             return;
@@ -221,6 +235,14 @@ mod tests {
         let seen = heard.look(Time::ZERO, from, name, &Digest::of(b"wish"));
         heard.check();
         seen
+    }
+
+    /// As it passes where somebody asks now and then.
+    fn pass(heard: &mut Heard, span: Duration) {
+        let steps = span.as_secs() / LONGEST_STEP.as_secs();
+        for step in 1..=u32::try_from(steps).unwrap() {
+            heard.passes(Time::ZERO + LONGEST_STEP * step);
+        }
     }
 
     fn asks(heard: &mut Heard, from: Asker, serial: u64, token: u64) {
@@ -296,10 +318,22 @@ mod tests {
         assert!(matches!(look(&mut heard, ROUTE, name(past, past)), Seen::New));
         assert!(matches!(look(&mut heard, LINK, name(past - 1, 0)), Seen::Ended(Granted::Done)));
         assert!(matches!(look(&mut heard, LINK, name(0, 0)), Seen::New), "long ago");
+        pass(&mut heard, KEPT * 2);
         let later = Time::ZERO + KEPT * 2;
         let seen = heard.look(later, LINK, name(past - 2, 0), &Digest::of(b"wish"));
         assert!(matches!(seen, Seen::New));
         heard.check();
+    }
+
+    #[test]
+    fn a_wish_that_is_under_way_is_not_forgotten_when_the_clock_jumps() {
+        let mut heard = Heard::default();
+        asks(&mut heard, LINK, 1, 1);
+        for jump in 1..5 {
+            let now = Time::ZERO + KEPT * 10 * jump;
+            let seen = heard.look(now, LINK, name(1, 1), &Digest::of(b"wish"));
+            assert!(matches!(seen, Seen::UnderWay(Token(1))), "jump {jump}: {seen:?}");
+        }
     }
 
     #[test]
@@ -326,6 +360,7 @@ mod tests {
         let next = Name { life: 2, serial: 0, first: 0 };
         assert!(matches!(look(&mut heard, LINK, next), Seen::New));
         let other = Asker { node: NodeId::from_bytes([8; NodeId::LEN]), linked: true };
+        pass(&mut heard, KEPT * 2);
         assert!(matches!(heard.look(Time::ZERO + KEPT * 2, other, next, &what), Seen::New));
         heard.check();
         assert_eq!(heard.of.len(), 1);
@@ -353,6 +388,7 @@ mod tests {
         assert!(matches!(look(&mut heard, LINK, name(0, 0)), Seen::New));
         let first = Asker { node: NodeId::from_bytes([0; NodeId::LEN]), linked: false };
         assert!(matches!(look(&mut heard, first, name(1, 0)), Seen::New));
+        pass(&mut heard, KEPT * 2);
         let later = heard.look(Time::ZERO + KEPT * 2, LINK, name(0, 0), &Digest::of(b"wish"));
         assert!(matches!(later, Seen::New));
     }

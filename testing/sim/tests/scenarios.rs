@@ -41,6 +41,8 @@ const REGRESSIONS: &[(&str, u64, usize)] = &[
     ("managers", 3903, 7),
     // What a lost manager had held stood for what was decided at that place without it.
     ("managers", 3874, 7),
+    // The master's clock jumped while a wish was under way: it was forgotten, and done again.
+    ("managers", 10578, 7),
 ];
 
 fn play(scenario: &'static Scenario, seed: u64, nodes: usize) -> Report {
