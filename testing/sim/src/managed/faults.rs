@@ -335,6 +335,8 @@ impl Stage<'_> {
     fn old_disks(&mut self) -> Result<bool, Failure> {
         until_managed(self.world)?;
         self.work(500..3_000)?;
+        // Who left the sync set meanwhile would wait for the two, as it must.
+        until_managed(self.world)?;
         let before = self.generation();
         let manages =
             |host: &HostIx| matches!(role_of(self.world, *host), Some(Role::Master | Role::Backup));
