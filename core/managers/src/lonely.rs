@@ -17,6 +17,11 @@ use crate::view::Wait;
 /// Eligible nodes that must be there before a part founds itself again: one spare and two backups
 /// (DVM-21). Where the roster has no more than two, nobody is waited for.
 pub(crate) const ENOUGH: usize = 3;
+/// Retries within which what came of a round is of use: who stood still for longer asks anew.
+const FOUNDS_WITHIN: u32 = 4;
+/// Retries for which a promise keeps its giver from noting what it would make untrue: for longer
+/// than whoever asked founds by it, by whichever clock. Its number stays promised for ever.
+const PROMISE_BINDS: u32 = 8;
 /// Nodes that are asked in one round.
 const ASKED: usize = 64;
 /// A manager that asks whoever is there what became of its flock.
@@ -105,7 +110,7 @@ impl Managers {
         if lonely.asked.is_some_and(|at| now.since(at) < retry) {
             return;
         }
-        let concludes = lonely.asked.is_some();
+        let concludes = lonely.asked.is_some_and(|at| now.since(at) < retry * FOUNDS_WITHIN);
         self.forget_old_reports(now);
         if concludes && self.conclude(now, out) {
             return;
@@ -199,7 +204,7 @@ impl Managers {
         if let Some(lonely) = &mut self.lonely {
             (lonely.waits, lonely.until, lonely.wanted) = (Wait::Managers, None, Some(wanted));
         }
-        self.promise(lineage, wanted);
+        self.promise(now, lineage, wanted);
         false
     }
 
@@ -287,6 +292,7 @@ impl Managers {
     /// A promise is on disk before it is given; a generation is promised once.
     pub(crate) fn promise_asked(
         &mut self,
+        now: Time,
         from: NodeId,
         ask: PromiseAsk,
         out: &mut Outbox<Output>,
@@ -297,7 +303,7 @@ impl Managers {
             || (self.history_of() == Some(lineage) && Self::manages(self.role));
         let granted = generation > self.state.promised && !far && !managed;
         if granted {
-            self.promise(lineage, generation);
+            self.promise(now, lineage, generation);
         }
         let current = !self.has_promised_beyond(version, founding);
         let generation = self.state.promised;
@@ -307,10 +313,17 @@ impl Managers {
 
     /// This node promises a generation, to another or to itself. Whoever asks for one has promised
     /// it before: of two that ask for the same at once neither has the other's promise then.
-    pub(crate) fn promise(&mut self, lineage: Lineage, generation: Generation) {
+    pub(crate) fn promise(&mut self, now: Time, lineage: Lineage, generation: Generation) {
+        self.promised_at = now;
         self.state.promised = generation;
         self.state.promised_in = Some(lineage);
         self.state_changed = true;
+    }
+
+    /// Whether somebody may be founding a later generation of that history by this node's promise.
+    pub(crate) fn is_bound(&self, now: Time, lineage: Lineage, generation: Generation) -> bool {
+        let promised = self.state.promised_in == Some(lineage) && generation < self.state.promised;
+        promised && now.since(self.promised_at) < self.config.retry * PROMISE_BINDS
     }
 
     pub(crate) fn promised_came(

@@ -117,6 +117,8 @@ pub struct Managers {
     /// What the host gave to found a flock with, when none of the managers is left.
     pub(crate) decrees: Option<(u64, Bytes)>,
     pub(crate) decrees_asked: Option<Time>,
+    /// When it last promised a generation, in this life or right before it.
+    pub(crate) promised_at: Time,
     /// It asks most of the roster to promise the generation that it would found.
     pub(crate) appeal: Option<Appeal>,
     pub(crate) giver: Option<Giver>,
@@ -205,6 +207,7 @@ impl Managers {
             patience,
             decrees: None,
             decrees_asked: None,
+            promised_at: now,
             appeal: None,
             giver: None,
             role: Role::Host,
@@ -462,13 +465,13 @@ impl Managers {
             Message::Part { lineage, fork, index, part, bytes } => {
                 self.part_came(now, from, (lineage, fork), (index, part), &bytes, out);
             }
-            Message::Note(note) => self.note_came(from, note, out),
+            Message::Note(note) => self.note_came(now, from, note, out),
             Message::Noted { lineage, version } => self.noted_came(from, lineage, version),
             Message::Ask { lineage, round, about } => {
                 self.asked(from, lineage, round, about, out);
             }
             Message::Answer(answer) => self.answer_came(now, from, answer),
-            Message::Promise(ask) => self.promise_asked(from, ask, out),
+            Message::Promise(ask) => self.promise_asked(now, from, ask, out),
             Message::Promised { generation, round, granted, current } => {
                 self.promised_came(from, round, generation, (granted, current));
             }

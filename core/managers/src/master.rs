@@ -434,11 +434,16 @@ impl Managers {
     }
 
     /// Somebody's sync set, to be kept on disk before it is confirmed.
-    pub(crate) fn note_came(&mut self, from: NodeId, note: Note, out: &mut Outbox<Output>) {
+    pub(crate) fn note_came(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        note: Note,
+        out: &mut Outbox<Output>,
+    ) {
         let (lineage, version) = (note.lineage, note.sync.version);
-        let promised = self.state.promised_in == Some(lineage);
-        if promised && note.generation < self.state.promised {
-            return; // A part of that flock founds itself again, and this node promised it.
+        if self.is_bound(now, lineage, note.generation) {
+            return; // A part of that flock may be founding itself again: it is told again.
         }
         if self.state.pledge.is_some_and(|it| it.stamp.judge(note.stamp) == Judgement::Refuse) {
             return; // Strict authority was given under a higher stamp.

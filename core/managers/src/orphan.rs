@@ -249,7 +249,7 @@ impl Managers {
         };
         let wanted = Generation(self.state.promised.0.saturating_add(1));
         let round = self.rng.bits() | 1;
-        self.promise(lineage, wanted);
+        self.promise(now, lineage, wanted);
         self.appeal = Some(Appeal {
             lineage,
             round,

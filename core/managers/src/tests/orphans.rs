@@ -183,3 +183,35 @@ fn of_two_that_ask_for_one_generation_neither_has_the_other_s_promise() {
     });
     assert!(!granted);
 }
+
+/// Its managers were away for a moment, and most of the roster has promised the next generation to
+/// who never founded it.
+#[test]
+fn a_flock_whose_next_generation_was_promised_and_never_founded_is_strong_again() {
+    let mut net = strong(9, 325);
+    net.run(8 * SECOND);
+    let (managers, orphans) = parted(&net);
+    let lineage = net.view(net.master()).flock.unwrap().lineage;
+    net.split(&managers);
+    give_decrees(&mut net, &orphans);
+    let promised = |net: &Net| {
+        let has = |on: &&usize| net.machine(**on).state.promised == Generation(2);
+        orphans.iter().filter(has).count() >= 5
+    };
+    net.run_until(60 * SECOND, promised);
+    let founder = *orphans.iter().find(|on| net.machine(**on).appeal.is_some()).unwrap();
+    net.cut_power(founder);
+    net.heal();
+    let is_strong = |net: &Net| {
+        net.masters().len() == 1
+            && net.view(net.master()).flock.unwrap().strength == Strength::Strong
+    };
+    net.run_until(60 * SECOND, is_strong);
+    assert_eq!(net.view(net.master()).flock.unwrap().lineage, lineage);
+    // The sync set is another, which the roster is to note.
+    let backup = net.up().find(|on| net.role(*on) == Role::Backup).unwrap();
+    net.cut_power(backup);
+    net.run(30 * SECOND);
+    net.run_until(60 * SECOND, is_strong);
+    net.assert_sound();
+}
