@@ -139,7 +139,7 @@ mod tests {
 
     use super::*;
     use crate::desk::Order;
-    use crate::tests::{STAMP, command, key, write};
+    use crate::tests::{command, key, place, write};
     use crate::{Expect, Field, Fields, Origin, Payload, Write};
 
     fn put(catalog: &mut Catalog, name: &str, fields: &[(&str, Field)]) {
@@ -151,7 +151,7 @@ mod tests {
         check(&key(name), &all).unwrap();
         let write = Write { key: key(name), expect: Expect::Anything, put };
         let index = catalog.index() + 1;
-        catalog.apply(index, STAMP, Origin::Own, &command(vec![write]));
+        catalog.apply(place(index), Origin::Own, &command(vec![write]));
     }
 
     fn rule(catalog: &mut Catalog, name: &str, who: &[&str], may: &[&str], groups: &[&str]) {
@@ -219,7 +219,7 @@ mod tests {
             let newer = Payload { schema: payload.schema + 1, ..payload.clone() };
             let write = Write { key: key(name), expect: Expect::Anything, put: Some(newer) };
             let index = catalog.index() + 1;
-            catalog.apply(index, STAMP, Origin::Own, &command(vec![write]));
+            catalog.apply(place(index), Origin::Own, &command(vec![write]));
         }
         assert!(may(&catalog, "web-1", &[], &set), "what it says is not known here");
         assert!(catalog.expels(&web, Some(&other)), "whatever it says");

@@ -10,9 +10,9 @@ use skep_base::Digest;
 use skep_wire::{decode, encode};
 
 use crate::command::{Command, Expect, Payload, Write};
-use crate::key::Key;
-use crate::merging::{Part, Parts};
-use crate::slot::{OVERHEAD, Slot, Source, Stamp, Version};
+use crate::context::Dot;
+use crate::key::{Key, Kind};
+use crate::slot::{OVERHEAD, Slot, Stamp, Version};
 
 /// Entries that a catalog holds. Every node holds all of them.
 pub const MAX_ENTRIES: usize = 32_768;
@@ -25,7 +25,7 @@ pub const MAX_REMOVED: usize = 1024;
 pub const BUCKETS: usize = 256;
 
 /// What every encoded catalog begins with: a later layout is another number.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
 
 /// What came of a command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,60 +46,18 @@ pub enum Outcome {
     },
     /// It cannot happen. Nothing did.
     Refused(Refusal),
-    /// It was applied before; or another flock's log holds it, where it did not happen either.
+    /// It was applied before; or all that another flock hands over was here.
     Skipped,
 }
 
-/// Whose decision a command is.
+/// What a command of the managers' log is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// This flock's.
+    /// A [`Command`], which happens or does not.
     Own,
-    /// That of a flock that merged into this one.
-    Foreign(Foreign),
-    /// A part of the catalog of a flock that merged into this one, which had gone too far since the
-    /// fork to be handed over command by command.
-    ForeignState {
-        /// Of which flock.
-        lineage: u64,
-        /// After which of its commands.
-        index: u64,
-        /// Which part, from 0.
-        part: u32,
-        /// Of how many.
-        parts: u32,
-        /// The last place that both logs have in common.
-        common: u64,
-    },
-    /// This flock's in the first place: another took it over, and handed it back when it merged
-    /// into this one.
-    Returned {
-        /// Where the other took it over.
-        by: Foreign,
-        /// Where in this flock's log it was decided.
-        place: u64,
-    },
-    /// A third flock's in the first place, which the one that merged into this one had taken over.
-    Passed {
-        /// Where it took that over.
-        by: Foreign,
-        /// Where it was decided first, and under which mastership: perhaps one that this flock
-        /// descends from.
-        first: (u64, Stamp),
-    },
-}
-
-/// A place in the log of a flock that merged into this one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Foreign {
-    /// Which flock.
-    pub lineage: u64,
-    /// Under which of its masterships.
-    pub stamp: Stamp,
-    /// Where in its log.
-    pub index: u64,
-    /// The last place that both logs have in common.
-    pub common: u64,
+    /// Entries of a flock that merged into this one, of its [`Catalog::hand_over`]. They may come
+    /// more than once, and from several of its managers.
+    Foreign,
 }
 
 /// Why a command cannot happen.
@@ -178,8 +136,6 @@ pub struct Catalog {
     bytes: usize,
     index: u64,
     stamp: Stamp,
-    /// Parts of another flock's catalog that have come so far.
-    pub(crate) parts: Parts,
 }
 
 #[derive(Clone, Debug)]
@@ -254,7 +210,6 @@ impl Default for Catalog {
             bytes: 0,
             index: 0,
             stamp: Stamp::default(),
-            parts: Parts::default(),
         }
     }
 }
@@ -264,7 +219,6 @@ struct Snapshot {
     index: u64,
     stamp: Stamp,
     slots: Vec<(Key, Slot)>,
-    parts: Parts,
 }
 
 impl Catalog {
@@ -274,47 +228,49 @@ impl Catalog {
         Self::default()
     }
 
-    /// Applies the command at `index` of the managers' log. Whoever applies the same commands in
+    /// Applies the command at a place of the managers' log. Whoever applies the same commands in
     /// the same order has the same [`Catalog::root`].
-    pub fn apply(&mut self, index: u64, stamp: Stamp, origin: Origin, command: &[u8]) -> Outcome {
-        if index <= self.index {
+    pub fn apply(&mut self, at: Dot, origin: Origin, command: &[u8]) -> Outcome {
+        if at.index <= self.index {
             return Outcome::Skipped;
         }
-        self.index = index;
-        self.stamp = stamp;
-        if let Origin::ForeignState { lineage, index: up_to, part, parts, common } = origin {
-            let part = Part { lineage, up_to, part, parts, bytes: command };
-            return self.absorb_part((index, stamp), common, part);
+        self.set_place(at.index, at.stamp);
+        match origin {
+            Origin::Foreign => self.absorb(at, command),
+            Origin::Own => match Command::from_bytes(command) {
+                Ok(command) => self.command(at, command),
+                Err(_) => Outcome::Refused(Refusal::Malformed),
+            },
         }
-        let Ok(command) = Command::from_bytes(command) else {
-            return Outcome::Refused(Refusal::Malformed);
-        };
-        if let Origin::Foreign(foreign) = origin {
-            if self.was_outdated(&foreign, &command) {
-                return Outcome::Skipped;
-            }
-            return self.absorb((index, stamp), foreign, command);
-        }
-        if let Origin::Returned { by, place } = origin {
-            return self.absorb_returned((index, stamp), by, place, command);
-        }
-        if let Origin::Passed { by, first } = origin {
-            return self.absorb_passed((index, stamp), by, first, command);
-        }
+    }
+
+    fn command(&mut self, at: Dot, command: Command) -> Outcome {
         if let Some(outcome) = self.judge(&command) {
             return outcome;
         }
-        let mut changed = Vec::new();
-        for write in command.writes {
-            let Write { key, put, .. } = write;
+        let Command { who, when, writes } = command;
+        let Dot { stamp, term, index: revision } = at;
+        let (mut changed, mut settled) = (BTreeSet::new(), BTreeSet::new());
+        for Write { key, put, .. } in writes {
             if self.says(&key, put.as_ref()) {
                 continue;
             }
-            let (who, when) = (command.who.clone(), command.when);
-            self.write(&key, Version { revision: index, stamp, who, when, from: None, put });
-            changed.push(key);
+            settled.extend(self.standing(&key).map(|conflict| conflict.key));
+            let who = who.clone();
+            self.write(&key, Version { revision, stamp, term, who, when, from: None, put });
+            settled.extend(self.standing(&key).map(|conflict| conflict.key));
+            changed.insert(key);
         }
-        Outcome::Applied { changed }
+        // Who settles a conflict wants what its entry says, and knows what others wanted of it.
+        for key in settled {
+            let newest = self.slot(&key).and_then(Slot::newest).filter(|_| !changed.contains(&key));
+            if let Some(put) = newest.map(|newest| newest.put.clone()) {
+                let who = who.clone();
+                self.write(&key, Version { revision, stamp, term, who, when, from: None, put });
+                changed.insert(key);
+            }
+        }
+        Outcome::Applied { changed: changed.into_iter().collect() }
     }
 
     /// Notes that the log went on without a command of this catalog.
@@ -358,16 +314,24 @@ impl Catalog {
     }
 
     /// Whether there is room for what a command puts. What only removes needs none.
-    pub(crate) fn has_room(&self, command: &Command) -> bool {
-        let (mut entries, mut bytes, mut puts) = (self.entries, self.bytes, false);
-        for Write { key, put, .. } in &command.writes {
-            if let Some(put) = put {
-                puts = true;
-                entries += usize::from(self.slot(key).is_none());
-                bytes += put.body.len() + command.who.len() + key.name().len() + OVERHEAD;
-            }
+    fn has_room(&self, command: &Command) -> bool {
+        let put = |Write { key, put, .. }: &Write| {
+            let put = put.as_ref()?;
+            let bytes = put.body.len() + command.who.len() + key.name().len() + OVERHEAD;
+            Some((usize::from(self.slot(key).is_none()), bytes))
+        };
+        self.has_room_for(command.writes.iter().filter_map(put))
+    }
+
+    /// Whether there is room for what puts so many entries and bytes.
+    pub(crate) fn has_room_for(&self, puts: impl Iterator<Item = (usize, usize)>) -> bool {
+        let (mut entries, mut bytes, mut any) = (self.entries, self.bytes, false);
+        for (more_entries, more_bytes) in puts {
+            any = true;
+            entries += more_entries;
+            bytes += more_bytes;
         }
-        !puts || (entries <= MAX_ENTRIES && bytes <= MAX_CATALOG_BYTES)
+        !any || (entries <= MAX_ENTRIES && bytes <= MAX_CATALOG_BYTES)
     }
 
     /// Whether an entry says this already.
@@ -383,6 +347,27 @@ impl Catalog {
             }
             None => Slot::new(version),
         };
+        self.put_back(key, slot);
+    }
+
+    /// Changes an entry that is here; says whether `change` did.
+    pub(crate) fn alter(&mut self, key: &Key, change: impl FnOnce(&mut Slot) -> bool) -> bool {
+        let Some(mut slot) = self.take(key) else { return false };
+        let changed = change(&mut slot);
+        self.put_back(key, slot);
+        changed
+    }
+
+    /// Notes that what stands beside an entry in the conflict log is another; says whether there
+    /// is such an entry.
+    pub(crate) fn touch(&mut self, key: &Key, index: u64) -> bool {
+        self.alter(key, |slot| {
+            slot.touch(index);
+            true
+        })
+    }
+
+    fn put_back(&mut self, key: &Key, slot: Slot) {
         self.place(key.clone(), slot);
         self.bucket_mut(key).hash();
         // What was removed long ago is let go of.
@@ -390,15 +375,6 @@ impl Catalog {
             let Some((_, oldest)) = self.removed.first().cloned() else { return };
             self.take(&oldest);
             self.bucket_mut(&oldest).hash();
-        }
-    }
-
-    /// The version of this revision is another flock's as well.
-    pub(crate) fn came_too(&mut self, key: &Key, revision: u64, from: Source) {
-        if let Some(mut slot) = self.take(key) {
-            slot.came_too(revision, from);
-            self.place(key.clone(), slot);
-            self.bucket_mut(key).hash();
         }
     }
 
@@ -541,12 +517,7 @@ impl Catalog {
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
         let slots = self.slots().into_iter().map(|(key, slot)| (key.clone(), slot.clone()));
-        let snapshot = Snapshot {
-            index: self.index,
-            stamp: self.stamp,
-            slots: slots.collect(),
-            parts: self.parts.clone(),
-        };
+        let snapshot = Snapshot { index: self.index, stamp: self.stamp, slots: slots.collect() };
         let mut bytes = alloc::vec![LAYOUT];
         bytes.extend_from_slice(&encode(&snapshot));
         bytes.into()
@@ -570,7 +541,6 @@ impl Catalog {
         let snapshot: Snapshot = decode("catalog", rest).map_err(|_| SnapshotError::Malformed)?;
         let mut catalog = Self::new();
         catalog.set_place(snapshot.index, snapshot.stamp);
-        catalog.parts = snapshot.parts;
         let slots = snapshot.slots.into_iter().map(|(key, slot)| (key, Some(slot)));
         catalog.exchange(slots.collect())?;
         Ok(catalog)
@@ -617,6 +587,17 @@ impl Catalog {
     pub(crate) const fn set_place(&mut self, index: u64, stamp: Stamp) {
         self.index = index;
         self.stamp = stamp;
+    }
+
+    /// The entries of one kind, in no order.
+    pub(crate) fn keys_of(&self, kind: Kind) -> Vec<Key> {
+        // The first that a name can be.
+        let Ok(first) = Key::new(kind, "0") else { return Vec::new() };
+        let of = |bucket: &'_ Bucket| {
+            let from = bucket.slots.range(&first..).map(|(key, _)| key.clone());
+            from.take_while(|key| key.kind() == kind).collect::<Vec<Key>>()
+        };
+        self.buckets.iter().flat_map(of).collect()
     }
 
     /// Entries of a bucket, with their versions, by key.

@@ -21,9 +21,9 @@
 //! what counts. An entry of a kind or schema that a node does not know is kept, digested and
 //! relayed as the bytes that came, and not interpreted; nor can a build that does not know it set
 //! it anew. One of an older schema is read as the newest ([`upgrade`]). When two flocks merge, the
-//! commands of the one that does not lead are applied to the other's catalog, each entry compared
-//! three ways with the fork point ([`Origin::Foreign`]); what contradicts becomes an entry of the
-//! conflict log, which one command applies again (DVM-27, BLOC-19).
+//! one that does not lead hands over what changed since the fork ([`Catalog::hand_over`]), each
+//! entry with what it has seen ([`Context`]); what neither had seen of the other's becomes an entry
+//! of the conflict log, which one command applies again (DVM-27, BLOC-19).
 
 #![no_std]
 #![warn(missing_docs)]
@@ -33,6 +33,7 @@ extern crate alloc;
 mod access;
 mod catalog;
 mod command;
+mod context;
 mod desk;
 mod fields;
 mod key;
@@ -48,23 +49,24 @@ mod value;
 
 pub use access::{Asker, RIGHT_CATALOG, RIGHT_FLOCK, Rules};
 pub use catalog::{
-    BUCKETS, Catalog, Change, Foreign, MAX_CATALOG_BYTES, MAX_ENTRIES, MAX_REMOVED, Origin,
-    Outcome, Refusal, Seen, SnapshotError,
+    BUCKETS, Catalog, Change, MAX_CATALOG_BYTES, MAX_ENTRIES, MAX_REMOVED, Origin, Outcome,
+    Refusal, Seen, SnapshotError,
 };
 pub use command::{
     Command, Expect, MAX_BODY_BYTES, MAX_COMMAND_BYTES, MAX_WHO_BYTES, MAX_WRITES, Payload,
     TooLarge, Write,
 };
+pub use context::{Context, Dot, MAX_LOGS};
 pub use desk::{Forward, Granted, MAX_SHOWN_BYTES, MAX_TOKEN_BYTES, Name, Order, Token, Wish};
 pub use fields::{Field, Fields, FieldsError, MAX_FIELDS, MAX_LIST};
 pub use key::{Key, KeyError, Kind, MAX_KEY_NAME_BYTES};
-pub use merging::{Conflict, in_commands, reapply};
+pub use merging::{Conflict, MAX_ITEM_BYTES, in_commands, reapply};
 pub use replica::{
     Config, Delta, Freshness, Give, Head, Input, MAX_DELTA_BYTES, MAX_GIVE_BYTES, Message, Output,
     Place, Replica, Tell, Want,
 };
 pub use schema::{FIRST_SCHEMA, newest_schema, upgrade};
-pub use slot::{MAX_SLOT_BYTES, MAX_VERSIONS, Slot, Source, Stamp, Version};
+pub use slot::{MAX_SLOT_BYTES, MAX_VERSIONS, Slot, Stamp, Version};
 pub use target::{MAX_CATALOG_TARGETS, Target, Tls, Way};
 pub use text::export;
 pub use value::{Expelled, Group, Invalid, Rule, Setting, Value, check, fields_known};

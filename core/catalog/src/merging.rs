@@ -1,11 +1,18 @@
-//! Two flocks that went apart become one: entry by entry, three ways.
+//! Two flocks that went apart become one: entry by entry.
 //!
-//! The log of the one that does not lead is handed to the other, command by command. What changed
-//! only there happens here; what both changed stays as it is here, and the other's version goes to
-//! the conflict log, one entry for each flock and entry. Whether a command happened where it was
-//! decided is judged again: a write that had been refused there must not happen here.
+//! The one that does not lead hands over what changed since the fork, each entry with what it has
+//! seen ([`crate::Context`]). What says that it has seen what is here takes its place; what was
+//! seen here already says nothing new; what neither had seen of the other's stays as it is here,
+//! and the other's version goes to the *conflict log*, an entry of its own beside it, until
+//! somebody lets it happen or removes it.
+//!
+//! So an entry is a set of versions that nobody has overtaken: the one that it says and those
+//! beside it. A version that one side has seen and has no longer was overtaken there, by a write or
+//! by whoever settled a conflict, and goes; every other one stays. That makes the same of the same
+//! changes in whichever order and however often they come, and through however many flocks
+//! (DVM-27, DVM-28); only which of them the entry says depends on who leads.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -13,26 +20,36 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use skep_base::{Digest, WallTime};
-use skep_wire::{decode, encode};
+use skep_wire::{Malformed, decode, encode};
 
-use crate::catalog::{Catalog, Foreign, Outcome, Refusal, Seen};
-use crate::command::{Command, Expect, MAX_COMMAND_BYTES, MAX_WRITES, Payload, Write};
+use crate::catalog::{Catalog, Outcome, Refusal};
+use crate::command::{
+    Command, Expect, MAX_BODY_BYTES, MAX_COMMAND_BYTES, MAX_WHO_BYTES, MAX_WRITES, Payload, Write,
+};
+use crate::context::Dot;
 use crate::key::{Key, Kind};
 use crate::schema::newest_schema;
-use crate::slot::{Slot, Source, Stamp, Version};
+use crate::slot::{OVERHEAD, Slot, Version};
 
 /// Room that is left in a command for its author and the lengths in it.
 const COMMAND_SLACK: usize = 1024;
 
-/// Parts that another flock's catalog may come in: one of 32 MiB.
-const MAX_PARTS: u32 = 1024;
+/// What is handed over at once, unless one thing alone is longer.
+pub const MAX_ITEM_BYTES: usize = 24 * 1024;
+/// What the versions of one entry that is handed over may take, but for the newest.
+const GIVEN_VERSIONS_BYTES: usize = 16 * 1024;
+/// Versions that stand beside one entry in the conflict log: which they are goes with the entry.
+const MAX_BESIDE: usize = 256;
 
-/// What the side that does not lead wanted of an entry that both had changed.
+/// What every item begins with: a later layout is another number.
+const LAYOUT: u8 = 1;
+
+/// What a side that does not lead wanted of an entry that both had changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conflict {
     /// Of which entry.
     pub key: Key,
-    /// What it said there.
+    /// What it said, where it was decided.
     pub version: Version,
 }
 
@@ -45,342 +62,349 @@ impl Conflict {
             .flatten()
     }
 
+    /// As it was where it was decided first, so that everybody logs the same.
+    fn of(key: Key, version: &Version) -> Self {
+        let Dot { stamp, term, index: revision } = version.dot();
+        Self { key, version: Version { revision, stamp, term, from: None, ..version.clone() } }
+    }
+
     fn payload(&self) -> Payload {
         Payload { schema: newest_schema(Kind::CONFLICT), body: encode(self).into() }
     }
+
+    fn is_sound(&self) -> bool {
+        let Version { who, put, .. } = &self.version;
+        let body = put.as_ref().map_or(0, |put| put.body.len());
+        let may_be = !matches!(self.key.kind(), Kind::CONFLICT | Kind::NOTICE);
+        may_be && who.len() <= MAX_WHO_BYTES && body <= MAX_BODY_BYTES
+    }
 }
 
-/// Where the conflict log has what a flock wanted of an entry.
-fn logged_as(lineage: u64, key: &Key) -> Option<Key> {
-    let entry = Digest::of_parts(&[&key.kind().0.to_le_bytes(), key.name().as_bytes()]);
-    Key::new(Kind::CONFLICT, &format!("{:08x}-{}", lineage >> 32, entry.abbreviated(12))).ok()
+/// Where the conflict log has a version of an entry: the fork of its log, and what tells it apart.
+fn logged_as(key: &Key, dot: &Dot) -> Option<Key> {
+    let Dot { stamp, term, index } = dot;
+    let which = Digest::of_parts(&[
+        &key.kind().0.to_le_bytes(),
+        key.name().as_bytes(),
+        &stamp.fork.to_le_bytes(),
+        &term.to_le_bytes(),
+        &index.to_le_bytes(),
+    ]);
+    let name = format!("{:08x}-{}", stamp.fork >> 32, which.abbreviated(12));
+    Key::new(Kind::CONFLICT, &name).ok()
 }
 
-/// Parts of another flock's catalog that have come. They are in no root: nobody shows them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Parts {
-    /// Of which flock, and after which of its commands.
-    of: (u64, u64),
-    bytes: BTreeMap<u32, Bytes>,
+/// One of the things that a flock hands over.
+#[derive(Debug, Serialize, Deserialize)]
+enum Given {
+    /// What stands beside an entry, which comes after all of these.
+    Beside(Conflict),
+    /// An entry; nothing where it was removed so long ago that only what stands beside it is left.
+    Entry {
+        key: Key,
+        slot: Option<Slot>,
+        /// Which versions stand beside it.
+        beside: Vec<Dot>,
+    },
 }
 
-/// One of them, as it comes.
-pub(crate) struct Part<'a> {
-    pub(crate) lineage: u64,
-    pub(crate) up_to: u64,
-    pub(crate) part: u32,
-    pub(crate) parts: u32,
-    pub(crate) bytes: &'a [u8],
+impl Given {
+    /// What it says, and of which entry.
+    fn newest(&self) -> Option<(&Key, &Version)> {
+        match self {
+            Self::Beside(Conflict { key, version }) => Some((key, version)),
+            Self::Entry { key, slot, .. } => Some((key, slot.as_ref()?.newest()?)),
+        }
+    }
+
+    fn is_sound(&self) -> bool {
+        match self {
+            Self::Beside(conflict) => conflict.is_sound(),
+            Self::Entry { slot, beside, .. } => {
+                beside.len() <= MAX_BESIDE && slot.as_ref().is_none_or(|slot| slot.check().is_ok())
+            }
+        }
+    }
 }
 
 impl Catalog {
-    /// Takes a part of another flock's catalog; with the last one what only that flock changed
-    /// happens, as far as its newest versions say.
-    pub(crate) fn absorb_part(&mut self, at: (u64, Stamp), common: u64, part: Part<'_>) -> Outcome {
-        let Part { lineage, up_to, part, parts, bytes } = part;
-        if part >= parts || parts > MAX_PARTS || bytes.len() > MAX_COMMAND_BYTES {
-            return Outcome::Refused(Refusal::Malformed);
-        }
-        if self.parts.of != (lineage, up_to) {
-            self.parts = Parts { of: (lineage, up_to), bytes: BTreeMap::new() };
-        }
-        self.parts.bytes.insert(part, Bytes::copy_from_slice(bytes));
-        if (self.parts.bytes.len() as u64) < u64::from(parts) {
-            return Outcome::Skipped;
-        }
-        let whole: Vec<u8> =
-            self.parts.bytes.values().flat_map(|bytes| bytes.iter()).copied().collect();
-        self.parts = Parts::default();
-        let Ok(theirs) = Self::from_bytes(&whole) else {
-            return Outcome::Refused(Refusal::Malformed);
+    /// What changed after the command at `common`, for a flock that this one merges into: items
+    /// for [`crate::Origin::Foreign`], of about [`MAX_ITEM_BYTES`] at most.
+    #[must_use]
+    pub fn hand_over(&self, common: u64) -> Vec<Bytes> {
+        let beside = self.beside();
+        let is_told = |(key, slot): &(&Key, &Slot)| {
+            // What stands beside an entry goes with it; and of a conflict that somebody removed
+            // nobody need hear but by that.
+            let removed = key.kind() == Kind::CONFLICT && slot.live().is_none();
+            slot.touched() > common && !removed && self.standing(key).is_none()
         };
-        let mut all = Vec::new();
-        for (key, slot) in theirs.slots() {
-            let Some(newest) = slot.newest().filter(|newest| newest.revision > common) else {
-                continue;
-            };
-            let (index, stamp) = (newest.revision, newest.stamp);
-            let write =
-                Write { key: key.clone(), expect: Expect::Anything, put: newest.put.clone() };
-            let command = Command::one(newest.who.clone(), newest.when, write);
-            match self.absorb(at, Foreign { lineage, stamp, index, common }, command) {
-                Outcome::Applied { changed } => all.extend(changed),
-                Outcome::Skipped => {}
-                refused @ (Outcome::Refused(_) | Outcome::Conflict { .. }) => return refused,
-            }
+        let touched = self.slots().into_iter().filter(is_told).map(|(key, _)| key);
+        let left = beside.keys().filter(|key| self.slot(key).is_none());
+        let keys: BTreeSet<&Key> = touched.chain(left).collect();
+        let mut items = Items::default();
+        for key in keys {
+            let beside = beside.get(key).map_or(&[][..], Vec::as_slice);
+            let logged = beside.iter().filter_map(|dot| self.standing(&logged_as(key, dot)?));
+            logged.for_each(|conflict| items.add(Given::Beside(conflict)));
+            let slot = self.slot(key).map(|slot| slot.since(common, GIVEN_VERSIONS_BYTES));
+            items.add(Given::Entry { key: key.clone(), slot, beside: beside.to_vec() });
         }
-        Outcome::Applied { changed: all }
+        items.finish()
     }
 
-    /// Lets a command happen that another flock decided. The same one may come several times.
-    pub(crate) fn absorb(
-        &mut self,
-        at: (u64, Stamp),
-        foreign: Foreign,
-        command: Command,
-    ) -> Outcome {
-        let known = |write: &Write| {
-            let view = self.foreign_view(&write.key, &foreign);
-            view.is_some_and(|view| view.index.is_some_and(|index| index >= foreign.index))
-        };
-        #[cfg(test)]
-        let known = |write: &Write| !crate::plant::takes_twice() && known(write);
-        if command.writes.iter().all(known) || !self.happened(&foreign, &command) {
-            return Outcome::Skipped;
-        }
-        if !self.has_room(&command) {
+    /// Takes over an item of another flock's [`Catalog::hand_over`]. The same one may come several
+    /// times.
+    pub(crate) fn absorb(&mut self, at: Dot, item: &[u8]) -> Outcome {
+        let Ok(given) = read(item) else { return Outcome::Refused(Refusal::Malformed) };
+        let beside = self.beside();
+        let mut merge = Merge { catalog: self, at, beside, changed: BTreeSet::new() };
+        if !merge.has_room(&given) {
             return Outcome::Refused(Refusal::Full);
         }
-        let from = Some(Source { lineage: foreign.lineage, index: foreign.index });
-        let mut changed = Vec::new();
-        for Write { key, put, .. } in command.writes {
-            // What both had before they parted is theirs as well as ours, and as old as it was.
-            if self.inherits(&key, &foreign, put.as_ref()) {
-                changed.push(key);
-                continue;
-            }
-            // Who was told of what is no wish of anybody's: nobody need decide about it, and what
-            // is said here stays. Which of their revisions it stands for is noted all the same, or
-            // no later command that names it would have happened, whatever else it changes.
-            if key.kind() == Kind::NOTICE && self.is_changed_here(&key, &foreign) {
-                self.stand_for(at, &key, from);
-                changed.push(key);
-                continue;
-            }
-            // What an entry said already made no version there, and no revision that a later
-            // write expects.
-            let there = self.foreign_view(&key, &foreign);
-            if there.is_some_and(|view| view.put == put) {
-                continue;
-            }
-            let ours = Version {
-                revision: at.0,
-                stamp: at.1,
-                who: command.who.clone(),
-                when: command.when,
-                from,
-                put,
-            };
-            if let Some(logged) = self.contradicted(&key, &foreign, ours.put.as_ref()) {
-                let version = Version { revision: foreign.index, stamp: foreign.stamp, ..ours };
-                let conflict = Conflict { key, version };
-                let Version { who, when, .. } = conflict.version.clone();
-                let put = Some(conflict.payload());
-                let entry = Version { revision: at.0, stamp: at.1, who, when, from, put };
-                self.write(&logged, entry);
-                changed.push(logged);
-            } else {
-                changed.extend(self.settled(&key, &ours));
-                self.write(&key, ours);
-                changed.push(key);
+        for given in given {
+            match given {
+                Given::Beside(conflict) => merge.conflict(&conflict),
+                Given::Entry { key, slot: Some(slot), beside } => {
+                    merge.entry(&key, &slot, &beside);
+                }
+                Given::Entry { slot: None, .. } => {}
             }
         }
-        Outcome::Applied { changed }
-    }
-
-    /// Lets a command happen that a third flock decided and another handed on; unless it is this
-    /// flock's own, which the third had from a time when the two were one.
-    pub(crate) fn absorb_passed(
-        &mut self,
-        at: (u64, Stamp),
-        by: Foreign,
-        (place, stamp): (u64, Stamp),
-        command: Command,
-    ) -> Outcome {
-        let is_ours = |write: &Write| match self.at(&write.key, place) {
-            Seen::Version(version) => {
-                (version.revision, version.stamp) == (place, stamp) && version.put == write.put
-            }
-            Seen::Nothing | Seen::Unknown => false,
-        };
-        if command.writes.iter().any(is_ours) {
-            return self.take_back(at, by, place, command);
-        }
-        self.absorb(at, by, command)
-    }
-
-    /// Takes back what was decided at a place of this flock's own log, as whoever took it over knew
-    /// that. A manager that was lost may have held something else there, which never was decided.
-    pub(crate) fn absorb_returned(
-        &mut self,
-        at: (u64, Stamp),
-        by: Foreign,
-        place: u64,
-        command: Command,
-    ) -> Outcome {
-        let is_ours = |write: &Write| match self.at(&write.key, place) {
-            Seen::Version(version) => version.put == write.put,
-            Seen::Nothing => write.put.is_none(),
-            // What was let go of was decided long ago.
-            Seen::Unknown => true,
-        };
-        if place == 0 || command.writes.iter().all(is_ours) {
-            return self.take_back(at, by, place, command);
-        }
-        self.absorb(at, by, command)
-    }
-
-    /// Takes back a command of this flock's own that another took over. It happened here, and
-    /// happens no second time, least of all after what the other changed itself. Where the other
-    /// changed nothing of an entry, it went on from what the command says, under a revision of its
-    /// own.
-    fn take_back(
-        &mut self,
-        at: (u64, Stamp),
-        by: Foreign,
-        place: u64,
-        command: Command,
-    ) -> Outcome {
-        let mut changed = Vec::new();
-        for Write { key, .. } in command.writes {
-            let Some(slot) = self.slot(&key) else { continue };
-            let ours = slot.versions().iter().find(|version| version.revision == place);
-            let Some(ours) =
-                ours.filter(|ours| ours.from.is_none_or(|from| from.lineage != by.lineage))
-            else {
-                continue;
-            };
-            let logged = logged_as(by.lineage, &key).and_then(|key| self.slot(&key));
-            let wanted = logged.is_some_and(|slot| slot.newest_from(by.lineage).is_some());
-            // Of the versions that the other has as well, those before are this flock's.
-            let newest = slot.newest_from(by.lineage).map(|(_, version)| version.revision);
-            let changed_there = wanted || newest.is_some_and(|newest| newest > ours.revision);
-            let from = Source { lineage: by.lineage, index: by.index };
-            if key.kind() == Kind::NOTICE && changed_there {
-                self.stand_for(at, &key, Some(from));
-            } else if !changed_there {
-                self.came_too(&key, place, from);
-            } else {
-                continue;
-            }
-            changed.push(key);
-        }
+        let changed: Vec<Key> = merge.changed.into_iter().collect();
         if changed.is_empty() { Outcome::Skipped } else { Outcome::Applied { changed } }
     }
 
-    /// Has what an entry says stand for a version of the other flock's.
-    fn stand_for(&mut self, at: (u64, Stamp), key: &Key, from: Option<Source>) {
-        let Some(newest) = self.slot(key).and_then(Slot::newest) else { return };
-        let ours = Version { revision: at.0, stamp: at.1, from, ..newest.clone() };
-        self.write(key, ours);
-    }
-
-    /// Notes of a version that is here already, decided under the same mastership at the same
-    /// index, that the other flock had it too. One that was founded from a copy of the catalog
-    /// cannot say where the two parted.
-    fn inherits(&mut self, key: &Key, foreign: &Foreign, put: Option<&Payload>) -> bool {
-        let same = |version: &Version| {
-            let place = (version.revision, version.stamp.fork);
-            let theirs = (foreign.index, foreign.stamp.fork);
-            place == theirs && version.from.is_none() && version.put.as_ref() == put
-        };
-        let there = self.slot(key).is_some_and(|slot| slot.versions().iter().any(same));
-        if there {
-            let from = Source { lineage: foreign.lineage, index: foreign.index };
-            self.came_too(key, foreign.index, from);
+    /// What an entry of the conflict log says of the entry that it stands beside. One that was
+    /// written by hand under another name is an entry like any other.
+    pub(crate) fn standing(&self, logged: &Key) -> Option<Conflict> {
+        if logged.kind() != Kind::CONFLICT {
+            return None;
         }
-        there
+        let conflict = Conflict::read(self.live(logged)?.1)?;
+        let named = logged_as(&conflict.key, &conflict.version.dot());
+        (named.as_ref() == Some(logged)).then_some(conflict)
     }
 
-    /// What the other flock had wanted of an entry before it came to want what is there is logged
-    /// no longer.
-    fn settled(&mut self, key: &Key, ours: &Version) -> Option<Key> {
-        let logged = logged_as(ours.from?.lineage, key)?;
-        self.live(&logged)?;
-        self.write(&logged, Version { put: None, ..ours.clone() });
-        Some(logged)
-    }
-
-    /// Whether all that a command expects was so where it was decided.
-    fn happened(&self, foreign: &Foreign, command: &Command) -> bool {
-        command.writes.iter().all(|Write { key, expect, put }| {
-            // What was let go of is given the benefit of the doubt: nothing may vanish.
-            let Some(view) = self.foreign_view(key, foreign) else { return true };
-            let holds = match expect {
-                Expect::Anything => true,
-                Expect::Absent => view.revision.is_none(),
-                Expect::Revision(revision) => view.revision == Some(*revision),
-            };
-            holds && (put.is_some() || view.revision.is_some())
-        })
-    }
-
-    /// Whether a command of the other flock's log was refused there because it would have written
-    /// an entry anew in an older schema.
-    pub(crate) fn was_outdated(&self, foreign: &Foreign, command: &Command) -> bool {
-        // For incidents this flock's note stands for the other's, whatever that was written in.
-        let mut writes = command.writes.iter().filter(|write| write.key.kind() != Kind::NOTICE);
-        writes.any(|write| {
-            let had = self.foreign_view(&write.key, foreign).and_then(|view| view.put);
-            had.zip(write.put.as_ref()).is_some_and(|(had, put)| put.schema < had.schema)
-        })
-    }
-
-    /// What the other flock had of an entry, as far as its commands have come; nothing where that
-    /// is not known any more.
-    fn foreign_view(&self, key: &Key, foreign: &Foreign) -> Option<View> {
-        let here = self.slot(key).and_then(|slot| {
-            slot.newest_from_where(foreign.lineage, |from, version| {
-                !strayed(from, version, foreign)
-            })
-        });
-        let here = here.map(|(from, version)| (from.index, version.put.clone()));
-        let logged = logged_as(foreign.lineage, key);
-        let logged = logged.and_then(|key| self.slot(&key)?.newest_from(foreign.lineage));
-        let logged = logged.and_then(|(from, version)| {
-            let conflict = Conflict::read(version.put.as_ref()?)?;
-            Some((from.index, conflict.version.put))
-        });
-        let newest = here.into_iter().chain(logged).max_by_key(|(index, _)| *index);
-        if let Some((index, put)) = newest {
-            let revision = put.is_some().then_some(index);
-            return Some(View { index: Some(index), revision, put });
+    /// Which versions of an entry stand beside it in the conflict log.
+    fn beside(&self) -> BTreeMap<Key, Vec<Dot>> {
+        let mut all: BTreeMap<Key, Vec<Dot>> = BTreeMap::new();
+        for logged in self.keys_of(Kind::CONFLICT) {
+            let Some(Conflict { key, version }) = self.standing(&logged) else { continue };
+            all.entry(key).or_default().push(version.dot());
         }
-        let (revision, put) = match self.at(key, foreign.common) {
-            Seen::Nothing => (None, None),
-            Seen::Version(version) => (Some(version.revision), version.put.clone()),
-            Seen::Unknown => return None,
-        };
-        Some(View { index: None, revision, put })
-    }
-
-    /// Where what another flock wanted of an entry is logged, if this one changed it as well, and
-    /// to something else.
-    fn contradicted(&self, key: &Key, foreign: &Foreign, put: Option<&Payload>) -> Option<Key> {
-        let same = self.slot(key)?.live().map(|(_, payload)| payload) == put;
-        let contradicts = self.is_changed_here(key, foreign) && !same;
-        contradicts.then(|| logged_as(foreign.lineage, key)).flatten()
-    }
-
-    /// Whether this flock changed an entry since the fork, or may have.
-    fn is_changed_here(&self, key: &Key, foreign: &Foreign) -> bool {
-        let Some(slot) = self.slot(key) else { return false };
-        let foreign_too = |version: &Version| {
-            let from = version.from.filter(|from| from.lineage == foreign.lineage);
-            from.is_some_and(|from| !strayed(from, version, foreign))
-        };
-        let after = |version: &Version| version.revision > foreign.common;
-        let versions = slot.versions();
-        let unknown = slot.is_cut() && versions.iter().all(after);
-        unknown || versions.iter().any(|version| after(version) && !foreign_too(version))
+        all
     }
 }
 
-/// Whether a version that both had is none of what the other flock decided: a manager that was lost
-/// held it at that place or behind, and a later master decided this.
-const fn strayed(from: Source, version: &Version, foreign: &Foreign) -> bool {
-    let as_it_was = version.revision == from.index && version.stamp.fork == foreign.stamp.fork;
-    as_it_was && version.stamp.epoch < foreign.stamp.epoch && from.index >= foreign.index
+/// Things to hand over, in items.
+#[derive(Default)]
+struct Items {
+    done: Vec<Bytes>,
+    open: Vec<Given>,
+    bytes: usize,
 }
 
-/// What another flock had of an entry.
-struct View {
-    /// Where in its log that was decided, if after the fork.
-    index: Option<u64>,
-    /// The revision there; nothing where it was not there.
-    revision: Option<u64>,
-    /// What it said there.
-    put: Option<Payload>,
+impl Items {
+    fn add(&mut self, given: Given) {
+        let bytes = encode(&given).len();
+        if self.bytes + bytes > MAX_ITEM_BYTES {
+            self.close();
+        }
+        self.bytes += bytes;
+        self.open.push(given);
+    }
+
+    fn close(&mut self) {
+        if !self.open.is_empty() {
+            let mut item = alloc::vec![LAYOUT];
+            item.extend_from_slice(&encode(&self.open));
+            self.done.push(item.into());
+        }
+        self.open.clear();
+        self.bytes = 0;
+    }
+
+    fn finish(mut self) -> Vec<Bytes> {
+        self.close();
+        self.done
+    }
+}
+
+/// An item that came from another flock.
+fn read(item: &[u8]) -> Result<Vec<Given>, Malformed> {
+    let malformed = Malformed { what: "catalog item" };
+    let Some((&LAYOUT, rest)) = item.split_first() else { return Err(malformed) };
+    if item.len() > MAX_COMMAND_BYTES {
+        return Err(malformed);
+    }
+    let given: Vec<Given> = decode(malformed.what, rest)?;
+    let sound = !given.is_empty() && given.iter().all(Given::is_sound);
+    if sound { Ok(given) } else { Err(malformed) }
+}
+
+/// A catalog that takes over what another flock had.
+struct Merge<'a> {
+    catalog: &'a mut Catalog,
+    /// By the command at this place.
+    at: Dot,
+    /// Which versions stand beside entries here.
+    beside: BTreeMap<Key, Vec<Dot>>,
+    changed: BTreeSet<Key>,
+}
+
+impl Merge<'_> {
+    /// Whether there is room for all that is new in it, wherever it comes to stand.
+    fn has_room(&self, given: &[Given]) -> bool {
+        let new: Vec<(&Key, &Version)> = given
+            .iter()
+            .filter_map(Given::newest)
+            .filter(|(key, newest)| !self.has_seen(key, &newest.dot()))
+            .collect();
+        let crowded = |key: &Key| self.beside.get(key).is_some_and(|all| all.len() >= MAX_BESIDE);
+        let puts = new.iter().filter_map(|(key, newest)| {
+            let put = newest.put.as_ref()?;
+            Some((1, put.body.len() + newest.who.len() + key.name().len() + OVERHEAD))
+        });
+        !new.iter().any(|(key, _)| crowded(key)) && self.catalog.has_room_for(puts)
+    }
+
+    fn has_seen(&self, key: &Key, dot: &Dot) -> bool {
+        self.catalog.slot(key).is_some_and(|slot| slot.context().covers(dot))
+    }
+
+    fn stands_beside(&self, key: &Key, dot: &Dot) -> bool {
+        self.beside.get(key).is_some_and(|all| all.iter().any(|other| other.is(dot)))
+    }
+
+    /// What stands beside an entry there stands beside it here as well, until the entry comes and
+    /// says what else it has seen; unless it is overtaken here.
+    fn conflict(&mut self, Conflict { key, version }: &Conflict) {
+        let dot = version.dot();
+        if !self.stands_beside(key, &dot) && !self.has_seen(key, &dot) {
+            self.log(key, core::slice::from_ref(version));
+        }
+    }
+
+    fn entry(&mut self, key: &Key, theirs: &Slot, beside: &[Dot]) {
+        let Some(newest) = theirs.newest() else { return };
+        #[cfg(test)]
+        if crate::plant::takes_twice() {
+            return self.adopt(key, theirs.versions());
+        }
+        let ours = self.catalog.slot(key).cloned();
+        let now = ours.as_ref().and_then(Slot::newest);
+        let stands_there = |dot: &Dot| dot.is(&newest.dot()) || beside.iter().any(|it| it.is(dot));
+        let overtaken_there = |dot: &Dot| theirs.context().covers(dot) && !stands_there(dot);
+        let stands_here =
+            |dot: &Dot| now.is_some_and(|now| now.dot().is(dot)) || self.stands_beside(key, dot);
+        let overtaken_here = self.has_seen(key, &newest.dot()) && !stands_here(&newest.dot());
+        let versions = ours.as_ref().map_or(&[][..], Slot::versions);
+        let news = match after_shared(versions, theirs.versions()) {
+            // It was let go of here, and stands there.
+            [] => core::slice::from_ref(newest),
+            news => news,
+        };
+        match now {
+            Some(now) if now.dot().is(&newest.dot()) => {}
+            // Neither had seen the other's, or both stand in one of the two.
+            Some(now) if !overtaken_there(&now.dot()) => {
+                if !overtaken_here && is_contradicted(key, now, newest) {
+                    self.log(key, news);
+                }
+            }
+            Some(_) if overtaken_here => self.choose(key, &overtaken_there),
+            Some(_) | None => self.adopt(key, news),
+        }
+        let index = self.at.index;
+        let grew = |slot: &mut Slot| slot.joins(theirs.context(), index);
+        if self.catalog.alter(key, grew) {
+            self.changed.insert(key.clone());
+        }
+        self.settle(key, &overtaken_there);
+    }
+
+    /// What the other flock had goes on from what is here.
+    fn adopt(&mut self, key: &Key, news: &[Version]) {
+        for version in news {
+            let version = self.here(version);
+            self.catalog.write(key, version);
+        }
+        self.changed.insert(key.clone());
+    }
+
+    /// What each of the two says is overtaken in the other: what stands beside it is left.
+    fn choose(&mut self, key: &Key, overtaken: &dyn Fn(&Dot) -> bool) {
+        let all = self.beside.get(key).map_or(&[][..], Vec::as_slice);
+        let left = all.iter().filter(|dot| !overtaken(dot)).max();
+        let logged = left.and_then(|dot| logged_as(key, dot));
+        if let Some(Conflict { version, .. }) = logged.and_then(|it| self.catalog.standing(&it)) {
+            self.adopt(key, &[version]);
+        }
+    }
+
+    /// What was decided elsewhere, as this flock's log has it.
+    fn here(&self, version: &Version) -> Version {
+        let Dot { stamp, term, index: revision } = self.at;
+        Version { revision, stamp, term, from: Some(version.dot()), ..version.clone() }
+    }
+
+    /// Puts the last of `versions` into the conflict log, with those before it as its history.
+    fn log(&mut self, key: &Key, versions: &[Version]) {
+        let dot = versions.last().map(Version::dot);
+        let Some((dot, logged)) = dot.and_then(|dot| Some((dot, logged_as(key, &dot)?))) else {
+            return;
+        };
+        if self.stands_beside(key, &dot) {
+            return;
+        }
+        for version in versions {
+            let put = Some(Conflict::of(key.clone(), version).payload());
+            let entry = Version { put, ..self.here(version) };
+            self.catalog.write(&logged, entry);
+        }
+        self.beside.entry(key.clone()).or_default().push(dot);
+        self.changed.insert(logged);
+        self.is_touched(key);
+    }
+
+    /// Takes from the conflict log what is overtaken, and what says no more than the entry.
+    fn settle(&mut self, key: &Key, overtaken: &dyn Fn(&Dot) -> bool) {
+        let Some(all) = self.beside.get(key).cloned() else { return };
+        let newest = self.catalog.slot(key).and_then(Slot::newest).cloned();
+        for dot in all {
+            let Some(logged) = logged_as(key, &dot) else { continue };
+            let Some(Conflict { version, .. }) = self.catalog.standing(&logged) else { continue };
+            let said = newest.as_ref().is_some_and(|it| it.dot().is(&dot) || it.put == version.put);
+            if said || overtaken(&dot) {
+                let gone = Version { from: None, put: None, ..self.here(&version) };
+                self.catalog.write(&logged, gone);
+                self.beside.entry(key.clone()).or_default().retain(|other| !other.is(&dot));
+                self.changed.insert(logged);
+                self.is_touched(key);
+            }
+        }
+    }
+
+    /// Another version stands beside an entry than did.
+    fn is_touched(&mut self, key: &Key) {
+        if self.catalog.touch(key, self.at.index) {
+            self.changed.insert(key.clone());
+        }
+    }
+}
+
+/// Whether somebody must decide which of two versions an entry shall say. Who was told of what is
+/// no wish of anybody's, and a conflict about a conflict would help nobody.
+fn is_contradicted(key: &Key, ours: &Version, theirs: &Version) -> bool {
+    !matches!(key.kind(), Kind::NOTICE | Kind::CONFLICT) && ours.put != theirs.put
+}
+
+/// Those of `theirs` that come after the last that both have.
+fn after_shared<'a>(ours: &[Version], theirs: &'a [Version]) -> &'a [Version] {
+    let shared = |version: &Version| ours.iter().any(|other| other.dot().is(&version.dot()));
+    let after = theirs.iter().rposition(shared).map_or(0, |at| at + 1);
+    theirs.get(after..).unwrap_or_default()
 }
 
 /// Applies an entry of the conflict log: what the other side wanted happens now, and the entry is
@@ -419,4 +443,15 @@ pub fn in_commands(who: &str, when: WallTime, writes: Vec<Write>) -> Vec<Command
         bytes += more;
     }
     commands
+}
+
+/// The things of items, each in an item of its own.
+#[cfg(test)]
+pub(crate) fn one_by_one(items: &[Bytes]) -> Vec<Bytes> {
+    let mut all = Items::default();
+    for given in items.iter().flat_map(|item| read(item).unwrap_or_default()) {
+        all.open.push(given);
+        all.close();
+    }
+    all.finish()
 }

@@ -21,6 +21,7 @@ use bytes::Bytes;
 use skep_base::{Digest, NodeId, Outbox, Time};
 
 use crate::catalog::{Catalog, Origin, Outcome, Slots};
+use crate::context::Dot;
 use crate::key::Key;
 use crate::slot::Stamp;
 
@@ -79,12 +80,10 @@ pub enum Input {
     /// The managers' log says that this happens.
     Committed {
         /// Its place in the log.
-        index: u64,
-        /// Under which mastership it was written.
-        stamp: Stamp,
-        /// Whose decision it is.
+        at: Dot,
+        /// What it is.
         origin: Origin,
-        /// A [`crate::Command`]; nothing where the entry is about something else.
+        /// It; nothing where the log's entry is about something else.
         command: Option<Bytes>,
     },
     /// The managers' log begins with this catalog.
@@ -205,8 +204,8 @@ impl Replica {
             Input::Neighbours(peers) => self.neighbours(peers, out),
             Input::Place(place) => self.placed(now, place, out),
             Input::Head { owner, head } => self.headed(now, owner, head, out),
-            Input::Committed { index, stamp, origin, command } => {
-                self.committed(now, (index, stamp, origin), command, out);
+            Input::Committed { at, origin, command } => {
+                self.committed(now, at, origin, command, out);
             }
             Input::Installed(catalog) => self.installed(now, catalog, out),
             Input::Message { from, body } => match Message::from_body(&body) {
@@ -389,24 +388,25 @@ impl Replica {
     fn committed(
         &mut self,
         now: Time,
-        (index, stamp, origin): (u64, Stamp, Origin),
+        at: Dot,
+        origin: Origin,
         command: Option<Bytes>,
         out: &mut Outbox<Output>,
     ) {
         if self.place == Place::Host {
             return;
         }
-        self.see(stamp.epoch, out);
+        self.see(at.stamp.epoch, out);
         let Some(command) = command else {
-            self.catalog.pass(index, stamp);
+            self.catalog.pass(at.index, at.stamp);
             return self.tell_as_backup(out);
         };
-        let outcome = self.catalog.apply(index, stamp, origin, &command);
+        let outcome = self.catalog.apply(at, origin, &command);
         if let Outcome::Applied { changed } = &outcome {
             self.note_news(changed);
             out.push(Output::Changed { keys: changed.clone() });
         }
-        out.push(Output::Decided { index, outcome });
+        out.push(Output::Decided { index: at.index, outcome });
         self.tell_as_backup(out);
         if now >= self.publish_at {
             self.tick(now, out);

@@ -9,6 +9,7 @@ use skep_base::{Digest, WallTime};
 use skep_wire::{Malformed, encode};
 
 use crate::command::{MAX_STORED_BYTES, MAX_WHO_BYTES, Payload};
+use crate::context::{Context, Dot};
 use crate::key::Key;
 
 /// Versions of one entry that are kept, the newest among them: enough to see who broke it.
@@ -41,15 +42,6 @@ impl fmt::Display for Stamp {
     }
 }
 
-/// Where a write comes from that another flock decided, before it merged into this one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Source {
-    /// Which flock.
-    pub lineage: u64,
-    /// Its index there.
-    pub index: u64,
-}
-
 /// What an entry said at one time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Version {
@@ -57,19 +49,24 @@ pub struct Version {
     pub revision: u64,
     /// Under which mastership.
     pub stamp: Stamp,
+    /// In which term of the log.
+    pub term: u64,
     /// Who wrote it: shown, never judged by.
     pub who: String,
     /// When, by his clock: shown, never compared.
     pub when: WallTime,
-    /// The other flock that decided it, where one did.
-    pub from: Option<Source>,
+    /// Where another flock decided it, before it merged into this one.
+    pub from: Option<Dot>,
     /// What it says; nothing where it was removed.
     pub put: Option<Payload>,
 }
 
 impl Version {
-    fn source_in(version: &Self, lineage: u64) -> Option<Source> {
-        version.from.filter(|from| from.lineage == lineage)
+    /// Where it was decided first, in whichever log.
+    #[must_use]
+    pub fn dot(&self) -> Dot {
+        let here = Dot { stamp: self.stamp, term: self.term, index: self.revision };
+        self.from.unwrap_or(here)
     }
 
     fn bytes(&self) -> usize {
@@ -83,16 +80,29 @@ pub struct Slot {
     versions: Vec<Version>,
     /// Older versions were let go.
     cut: bool,
+    /// Which writes come before what it says, or stand beside it in the conflict log, or did.
+    context: Context,
+    /// The index of the command that changed it last, be it only what it has seen.
+    touched: u64,
 }
 
 impl Slot {
-    /// An entry that was just written.
+    /// An entry that is written for the first time.
     pub(crate) fn new(version: Version) -> Self {
-        Self { versions: alloc::vec![version], cut: false }
+        let mut slot = Self {
+            versions: Vec::new(),
+            cut: false,
+            context: Context::default(),
+            touched: version.revision,
+        };
+        slot.push(version);
+        slot
     }
 
     /// Writes it anew, and lets old versions go.
     pub(crate) fn push(&mut self, version: Version) {
+        self.touched = version.revision;
+        self.context.add(&version.dot());
         self.versions.push(version);
         while self.versions.len() > 1
             && (self.versions.len() > MAX_VERSIONS || self.body_bytes() > MAX_SLOT_BYTES)
@@ -102,11 +112,46 @@ impl Slot {
         }
     }
 
-    /// The version of this revision is another flock's as well.
-    pub(crate) fn came_too(&mut self, revision: u64, from: Source) {
-        for version in self.versions.iter_mut().filter(|it| it.revision == revision) {
-            version.from = Some(from);
+    /// Has seen what another flock's has, by the command at `index`. Says whether that is news.
+    pub(crate) fn joins(&mut self, context: &Context, index: u64) -> bool {
+        let news = self.context.join(context);
+        if news {
+            self.touched = index;
         }
+        news
+    }
+
+    /// What stands beside it in the conflict log is changed by the command at `index`.
+    pub(crate) const fn touch(&mut self, index: u64) {
+        self.touched = index;
+    }
+
+    /// The same with as few versions as fit `bytes`, and none but the newest of those up to
+    /// `common`.
+    pub(crate) fn since(&self, common: u64, bytes: usize) -> Self {
+        let mut slot = self.clone();
+        let mut taken = 0;
+        let newest = self.versions.len().saturating_sub(1);
+        let fits = |(at, version): &(usize, &Version)| {
+            taken += version.bytes();
+            *at == newest || (taken <= bytes && version.revision > common)
+        };
+        let kept = self.versions.iter().enumerate().rev().take_while(fits).count();
+        slot.cut |= kept < slot.versions.len();
+        slot.versions.drain(..slot.versions.len() - kept);
+        slot
+    }
+
+    /// What it has seen.
+    #[must_use]
+    pub const fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// The index of the command that changed it last, be it only what it has seen.
+    #[must_use]
+    pub const fn touched(&self) -> u64 {
+        self.touched
     }
 
     /// All versions that are kept, the newest last.
@@ -134,22 +179,6 @@ impl Slot {
         newest.put.as_ref().map(|put| (newest, put))
     }
 
-    /// The newest version that came from another flock.
-    pub(crate) fn newest_from(&self, lineage: u64) -> Option<(Source, &Version)> {
-        self.newest_from_where(lineage, |_, _| true)
-    }
-
-    /// The same of those for which `counts` holds.
-    pub(crate) fn newest_from_where(
-        &self,
-        lineage: u64,
-        counts: impl Fn(Source, &Version) -> bool,
-    ) -> Option<(Source, &Version)> {
-        let of = |version| Version::source_in(version, lineage).map(|from| (from, version));
-        let counting = self.versions.iter().filter_map(of).filter(|it| counts(it.0, it.1));
-        counting.max_by_key(|(from, _)| from.index)
-    }
-
     /// The revision of the newest version, be it a removal.
     pub(crate) fn revision(&self) -> u64 {
         self.newest().map_or(0, |newest| newest.revision)
@@ -161,24 +190,30 @@ impl Slot {
 
     /// What it takes of the catalog's room.
     pub(crate) fn bytes(&self, key: &Key) -> usize {
-        key.name().len() + self.body_bytes()
+        key.name().len() + self.body_bytes() + self.context.bytes()
     }
 
     /// What stands for it in its bucket.
     pub(crate) fn digest(&self, key: &Key) -> Digest {
-        Digest::of_parts(&[b"skep catalog entry 1", &encode(&(key, self))])
+        Digest::of_parts(&[b"skep catalog entry 2", &encode(&(key, self))])
     }
 
     /// Whether a peer may send it: what decodes need not be one.
     pub(crate) fn check(&self) -> Result<(), Malformed> {
         let malformed = Err(Malformed { what: "catalog entry" });
-        let ascending = self.versions.windows(2).all(|two| two[0].revision < two[1].revision);
+        // What another flock wrote one after the other is taken over by one command.
+        let ascending = self.versions.windows(2).all(|two| two[0].revision <= two[1].revision);
         let fits = !self.versions.is_empty() && self.versions.len() <= MAX_VERSIONS;
         let short = |version: &Version| {
             let body = version.put.as_ref().map_or(0, |put| put.body.len());
             version.who.len() <= MAX_WHO_BYTES && body <= MAX_STORED_BYTES
         };
-        let sound = ascending && fits && self.versions.iter().all(short);
-        if sound && self.body_bytes() <= MAX_SLOT_BYTES { Ok(()) } else { malformed }
+        let seen = self.newest().is_some_and(|newest| self.context.covers(&newest.dot()));
+        let sound = ascending && fits && seen && self.versions.iter().all(short);
+        if sound && self.context.is_sound() && self.body_bytes() <= MAX_SLOT_BYTES {
+            Ok(())
+        } else {
+            malformed
+        }
     }
 }

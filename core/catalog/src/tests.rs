@@ -1,3 +1,4 @@
+mod chains;
 mod entries;
 mod merging;
 mod net;
@@ -11,10 +12,15 @@ use bytes::Bytes;
 use skep_base::WallTime;
 
 use crate::{
-    Catalog, Command, Expect, Field, Fields, Key, Kind, Origin, Outcome, Payload, Stamp, Write,
+    Catalog, Command, Dot, Expect, Field, Fields, Key, Kind, Origin, Outcome, Payload, Stamp, Write,
 };
 
 pub(crate) const STAMP: Stamp = Stamp { epoch: 1, fork: 0xab << 56 };
+
+/// A place in the log of [`STAMP`].
+pub(crate) const fn place(index: u64) -> Dot {
+    Dot { stamp: STAMP, term: 1, index }
+}
 
 pub(crate) fn key(text: &str) -> Key {
     text.parse().unwrap()
@@ -39,8 +45,7 @@ pub(crate) fn command(writes: Vec<Write>) -> Bytes {
 pub(crate) fn set(catalog: &mut Catalog, name: &str, value: Option<&str>) -> Outcome {
     let index = catalog.index() + 1;
     catalog.apply(
-        index,
-        STAMP,
+        place(index),
         Origin::Own,
         &command(alloc::vec![write(name, Expect::Anything, value)]),
     )

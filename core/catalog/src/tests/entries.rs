@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use skep_base::WallTime;
 
-use super::{command, key, setting, write};
+use super::{command, key, place, setting, write};
 use crate::*;
 
 fn fields(pairs: &[(&str, Field)]) -> Fields {
@@ -101,7 +101,7 @@ fn commands_from_peers_keep_their_bounds() {
 }
 
 #[test]
-fn golden_bytes_of_layout_1() {
+fn golden_bytes() {
     let expect = Expect::Revision(7);
     let bytes =
         command(vec![write("setting/a", expect, Some("b")), write("group/c", expect, None)]);
@@ -109,15 +109,15 @@ fn golden_bytes_of_layout_1() {
     assert_eq!(hex(&bytes), golden);
     let mut catalog = Catalog::new();
     catalog.apply(
-        3,
-        super::STAMP,
+        place(3),
         Origin::Own,
         &command(vec![write("setting/a", Expect::Absent, Some("b"))]),
     );
     assert_eq!(
         hex(&catalog.to_bytes()),
-        "0103018080808080808080ab01010401610103018080808080808080ab01\
-         0a75696420302061742061010001010a010576616c756500016200000000"
+        "0203018080808080808080ab01010401610103018080808080808080ab01\
+         010a75696420302061742061010001010a010576616c7565000162000180\
+         80808080808080ab01010303"
     );
     assert_eq!(catalog.root().abbreviated(16), GOLDEN_ROOT);
     let head = Head { lineage: 5, stamp: super::STAMP, index: 3, root: skep_base::Digest([7; 32]) };
@@ -125,7 +125,7 @@ fn golden_bytes_of_layout_1() {
     assert_eq!(hex(&head.to_body()), golden);
 }
 
-const GOLDEN_ROOT: &str = "f40739ced020ea71";
+const GOLDEN_ROOT: &str = "883e11c830aad32d";
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -139,7 +139,7 @@ fn an_export_has_every_entry_and_reads_as_toml() {
     super::set(&mut catalog, "setting/gone", None);
     let odd = Payload { schema: 3, body: vec![0xff, 1].into() };
     let write = Write { key: key("kind-77/x"), expect: Expect::Anything, put: Some(odd) };
-    catalog.apply(4, super::STAMP, Origin::Own, &command(vec![write]));
+    catalog.apply(place(4), Origin::Own, &command(vec![write]));
     let text = export(&catalog);
     assert!(text.contains("[setting.\"a.b\"]\nvalue = \"say \\\"no\\\"\\n\"\n"), "{text}");
     assert!(text.contains("[kind-77.\"x\"]\nSchema = 3\nBytes = \"ff01\"\n"), "{text}");

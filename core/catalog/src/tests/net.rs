@@ -48,7 +48,14 @@ impl Net {
     pub(crate) fn lead(&mut self, at: usize, stamp: Stamp) {
         self.feed(at, Input::Place(Place::Master { lineage: 5, stamp }));
         let index = self.replicas[at].catalog().index() + 1;
-        self.feed(at, Input::Committed { index, stamp, origin: Origin::Own, command: None });
+        self.feed(
+            at,
+            Input::Committed {
+                at: Dot { stamp, term: 1, index },
+                origin: Origin::Own,
+                command: None,
+            },
+        );
         self.settle();
     }
 
@@ -78,7 +85,14 @@ impl Net {
         let index = self.replicas[0].catalog().index() + 1;
         let stamp = self.replicas[0].catalog().stamp();
         let bytes = command(alloc::vec![write(name, Expect::Anything, value)]);
-        self.feed(0, Input::Committed { index, stamp, origin: Origin::Own, command: Some(bytes) });
+        self.feed(
+            0,
+            Input::Committed {
+                at: Dot { stamp, term: 1, index },
+                origin: Origin::Own,
+                command: Some(bytes),
+            },
+        );
     }
 
     pub(crate) fn feed(&mut self, at: usize, input: Input) {

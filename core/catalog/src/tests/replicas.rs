@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use skep_base::{Digest, Outbox};
 
 use super::net::{Net, id};
-use super::{STAMP, key, says};
+use super::{STAMP, key, place, says};
 use crate::*;
 
 #[test]
@@ -120,7 +120,7 @@ fn a_backup_gives_on_what_the_log_gave_it() {
     let command = super::command(vec![super::write("setting/a", Expect::Anything, Some("1"))]);
     for at in [0, 1] {
         let command = Some(command.clone());
-        net.feed(at, Input::Committed { index: 2, stamp: STAMP, origin: Origin::Own, command });
+        net.feed(at, Input::Committed { at: place(2), origin: Origin::Own, command });
     }
     net.settle();
     assert_eq!(net.roots(), 1, "the third has it from the second");
@@ -133,7 +133,7 @@ fn a_backup_with_all_of_the_log_is_current_under_a_stamp_that_nothing_was_decide
     let command = super::command(vec![super::write("setting/a", Expect::Anything, Some("1"))]);
     for at in [0, 1] {
         let command = Some(command.clone());
-        net.feed(at, Input::Committed { index: 2, stamp: STAMP, origin: Origin::Own, command });
+        net.feed(at, Input::Committed { at: place(2), origin: Origin::Own, command });
     }
     net.lead(0, Stamp { epoch: STAMP.epoch + 1, ..STAMP });
     net.settle();
@@ -154,11 +154,7 @@ fn outcomes_are_told_by_index() {
     let now = skep_base::Time::ZERO;
     replica.handle(now, Input::Place(Place::Backup), &mut out);
     let command = Some(super::command(vec![super::write("setting/a", Expect::Absent, None)]));
-    replica.handle(
-        now,
-        Input::Committed { index: 4, stamp: STAMP, origin: Origin::Own, command },
-        &mut out,
-    );
+    replica.handle(now, Input::Committed { at: place(4), origin: Origin::Own, command }, &mut out);
     let refused = Outcome::Refused(Refusal::Absent { key: key("setting/a") });
     let told = out.drain().any(|it| it == Output::Decided { index: 4, outcome: refused.clone() });
     assert!(told);

@@ -7,7 +7,7 @@ use proptest::collection::vec as many;
 use proptest::prelude::*;
 use skep_base::WallTime;
 
-use super::{STAMP, command, key, says, set, write};
+use super::{command, key, place, says, set, write};
 use crate::*;
 
 #[test]
@@ -19,16 +19,16 @@ fn a_write_that_saw_something_else_changes_nothing() {
     for (index, expect) in (2..).zip(stale) {
         let writes =
             vec![write("setting/b", Expect::Absent, Some("x")), write("setting/a", expect, None)];
-        let outcome = catalog.apply(index, STAMP, Origin::Own, &command(writes));
+        let outcome = catalog.apply(place(index), Origin::Own, &command(writes));
         let key = key("setting/a");
         assert_eq!(outcome, Outcome::Conflict { key, expected: expect, found: Some(1) });
         assert_eq!(catalog.root(), root, "half of a command happened");
     }
     let right = command(vec![write("setting/a", Expect::Revision(1), Some("2"))]);
-    assert!(matches!(catalog.apply(4, STAMP, Origin::Own, &right), Outcome::Applied { .. }));
+    assert!(matches!(catalog.apply(place(4), Origin::Own, &right), Outcome::Applied { .. }));
     assert_eq!(says(&catalog, "setting/a").as_deref(), Some("2"));
     assert_eq!(
-        catalog.apply(4, STAMP, Origin::Own, &right),
+        catalog.apply(place(4), Origin::Own, &right),
         Outcome::Skipped,
         "the same index again"
     );
@@ -106,7 +106,7 @@ fn what_a_newer_build_wrote_is_kept_as_it_came() {
     let odd = Payload { schema: 9, body: vec![0xff; 5].into() };
     let write = Write { key: key("kind-900/x"), expect: Expect::Anything, put: Some(odd.clone()) };
     let mut catalog = Catalog::new();
-    catalog.apply(1, STAMP, Origin::Own, &command(vec![write]));
+    catalog.apply(place(1), Origin::Own, &command(vec![write]));
     let again = Catalog::from_bytes(&catalog.to_bytes()).unwrap();
     assert_eq!(again.live(&key("kind-900/x")).unwrap().1, &odd);
     assert_eq!(odd.fields(), None);
@@ -149,11 +149,11 @@ proptest! {
         let mut whole = Catalog::new();
         let mut parted = Catalog::new();
         for (index, command) in (1..).zip(&commands) {
-            let one = whole.apply(index, STAMP, Origin::Own, command);
+            let one = whole.apply(place(index), Origin::Own, command);
             if usize::try_from(index).unwrap() == cut {
                 parted = Catalog::from_bytes(&parted.to_bytes()).unwrap();
             }
-            prop_assert_eq!(one, parted.apply(index, STAMP, Origin::Own, command));
+            prop_assert_eq!(one, parted.apply(place(index), Origin::Own, command));
             whole.check();
         }
         prop_assert_eq!(whole.root(), parted.root());
@@ -165,9 +165,9 @@ proptest! {
         let mut catalog = Catalog::new();
         let mut then = Catalog::new();
         for (index, command) in (1..).zip(&commands) {
-            catalog.apply(index, STAMP, Origin::Own, command);
+            catalog.apply(place(index), Origin::Own, command);
             if index <= from {
-                then.apply(index, STAMP, Origin::Own, command);
+                then.apply(place(index), Origin::Own, command);
             }
         }
         let to = catalog.index();
