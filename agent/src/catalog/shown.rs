@@ -21,7 +21,7 @@ pub(super) fn entry(key: &Key, version: &Version) -> CatalogEntry {
         stamp: version.stamp.to_string(),
         who: version.who.clone(),
         when: version.when,
-        merged_from: version.from.map(|from| format!("{:016x}", from.lineage)),
+        merged_from: version.from.map(|from| format!("{} at index {}", from.stamp, from.index)),
         schema: put.map_or(0, |put| put.schema),
         removed: put.is_none(),
         fields,

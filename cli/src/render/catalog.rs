@@ -391,8 +391,8 @@ pub fn entry(one: &OneEntry, style: Style) -> String {
         ("revision", format!("{} under {}", entry.revision, entry.stamp)),
         ("written", format!("by {} at {}", entry.who, human::moment(entry.when))),
     ];
-    if let Some(lineage) = &entry.merged_from {
-        rows.push(("merged", format!("from the flock of lineage {lineage}")));
+    if let Some(place) = &entry.merged_from {
+        rows.push(("merged", format!("from another flock, which wrote it under {place}")));
     }
     let fields: Vec<(String, String)> =
         entry.fields.iter().map(|(name, field)| (name.clone(), value(field))).collect();

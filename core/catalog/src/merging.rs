@@ -3,11 +3,11 @@
 //! The one that does not lead hands over what changed since the fork, each entry with what it has
 //! seen ([`crate::Context`]). What says that it has seen what is here takes its place; what was
 //! seen here already says nothing new; what neither had seen of the other's stays as it is here,
-//! and the other's version goes to the *conflict log*, an entry of its own beside it, until
-//! somebody lets it happen or removes it.
+//! and the other's version, unless it says the same, goes to the *conflict log*, an entry of its own
+//! beside it, until somebody lets it happen or removes it.
 //!
-//! So an entry is a set of versions that nobody has overtaken: the one that it says and those
-//! beside it. A version that one side has seen and has no longer was overtaken there, by a write or
+//! So an entry is a set of versions that nobody has overtaken: the one that it says, others that
+//! say the same, and those beside it. A version that one side has seen and has no longer was overtaken there, by a write or
 //! by whoever settled a conflict, and goes; every other one stays. That makes the same of the same
 //! changes in whichever order and however often they come, and through however many flocks
 //! (DVM-27, DVM-28); only which of them the entry says depends on who leads.
@@ -39,7 +39,7 @@ pub const MAX_ITEM_BYTES: usize = 24 * 1024;
 /// What the versions of one entry that is handed over may take, but for the newest.
 const GIVEN_VERSIONS_BYTES: usize = 16 * 1024;
 /// Versions that stand beside one entry in the conflict log: which they are goes with the entry.
-const MAX_BESIDE: usize = 256;
+pub(crate) const MAX_BESIDE: usize = 256;
 
 /// What every item begins with: a later layout is another number.
 const LAYOUT: u8 = 1;
@@ -261,7 +261,10 @@ impl Merge<'_> {
             .filter_map(Given::newest)
             .filter(|(key, newest)| !self.has_seen(key, &newest.dot()))
             .collect();
-        let crowded = |key: &Key| self.beside.get(key).is_some_and(|all| all.len() >= MAX_BESIDE);
+        let crowded = |key: &Key| {
+            let alike = self.catalog.slot(key).map_or(0, |slot| slot.all_said().count());
+            self.beside.get(key).map_or(0, Vec::len) + alike > MAX_BESIDE
+        };
         let puts = new.iter().filter_map(|(key, newest)| {
             let put = newest.put.as_ref()?;
             Some((1, put.body.len() + newest.who.len() + key.name().len() + OVERHEAD))
@@ -293,35 +296,62 @@ impl Merge<'_> {
             return self.adopt(key, theirs.versions());
         }
         let ours = self.catalog.slot(key).cloned();
-        let now = ours.as_ref().and_then(Slot::newest);
-        let stands_there = |dot: &Dot| dot.is(&newest.dot()) || beside.iter().any(|it| it.is(dot));
-        let overtaken_there = |dot: &Dot| theirs.context().covers(dot) && !stands_there(dot);
-        let stands_here =
-            |dot: &Dot| now.is_some_and(|now| now.dot().is(dot)) || self.stands_beside(key, dot);
-        let overtaken_here = self.has_seen(key, &newest.dot()) && !stands_here(&newest.dot());
-        let versions = ours.as_ref().map_or(&[][..], Slot::versions);
-        let news = match after_shared(versions, theirs.versions()) {
-            // It was let go of here, and stands there.
-            [] => core::slice::from_ref(newest),
-            news => news,
+        let stands_there = |dot: &Dot| theirs.says(dot) || beside.iter().any(|it| it.is(dot));
+        let stands_here = |dot: &Dot| {
+            ours.as_ref().is_some_and(|slot| slot.says(dot)) || self.stands_beside(key, dot)
         };
-        match now {
-            Some(now) if now.dot().is(&newest.dot()) => {}
-            // Neither had seen the other's, or both stand in one of the two.
-            Some(now) if !overtaken_there(&now.dot()) => {
-                if !overtaken_here && is_contradicted(key, now, newest) {
-                    self.log(key, news);
-                }
+        let left_here: Vec<Version> = (ours.iter().flat_map(Slot::all_said))
+            .chain(self.logged(key))
+            .filter(|it| stands_there(&it.dot()) || !theirs.context().covers(&it.dot()))
+            .collect();
+        let left_there = theirs.all_said().filter(|it| {
+            let dot = it.dot();
+            stands_here(&dot) || !self.has_seen(key, &dot)
+        });
+        let mut left = left_here;
+        for version in left_there {
+            if !left.iter().any(|known| known.dot().is(&version.dot())) {
+                left.push(version);
             }
-            Some(_) if overtaken_here => self.choose(key, &overtaken_there),
-            Some(_) | None => self.adopt(key, news),
         }
+        let now = ours.as_ref().and_then(Slot::newest).cloned();
+        let at = |wanted: &Version| left.iter().position(|it| it.dot().is(&wanted.dot()));
+        let last = || (0..left.len()).max_by_key(|at| left[*at].dot());
+        let leads = now.as_ref().and_then(at).or_else(|| at(newest)).or_else(last);
+        // Where each overtook what the other says they say the same.
+        let Some(leads) = leads.map(|at| left.remove(at)).or_else(|| now.clone()) else { return };
+        let versions = ours.as_ref().map_or(&[][..], Slot::versions);
+        let news = after_shared(versions, theirs.versions());
+        let history = |of: &Version| {
+            let theirs = of.dot().is(&newest.dot()) && !news.is_empty();
+            if theirs { news.to_vec() } else { alloc::vec![of.clone()] }
+        };
+        if !now.is_some_and(|now| now.dot().is(&leads.dot())) {
+            self.adopt(key, &history(&leads));
+        }
+        // Who was told of what is no wish of anybody's, and a conflict about one would help nobody.
+        if matches!(key.kind(), Kind::NOTICE | Kind::CONFLICT) {
+            left.clear();
+        }
+        let (alike, others): (Vec<Version>, Vec<Version>) =
+            left.into_iter().partition(|it| it.put == leads.put);
         let index = self.at.index;
-        let grew = |slot: &mut Slot| slot.joins(theirs.context(), index);
-        if self.catalog.alter(key, grew) {
+        let news = |slot: &mut Slot| {
+            let other = slot.is_said_by(alike, index);
+            slot.joins(theirs.context(), index) || other
+        };
+        if self.catalog.alter(key, news) {
             self.changed.insert(key.clone());
         }
-        self.settle(key, &overtaken_there);
+        self.settle(key, &others);
+        others.iter().for_each(|it| self.log(key, &history(it)));
+    }
+
+    /// What stands beside an entry.
+    fn logged(&self, key: &Key) -> Vec<Version> {
+        let all = self.beside.get(key).map_or(&[][..], Vec::as_slice).iter();
+        let logged = all.filter_map(|dot| self.catalog.standing(&logged_as(key, dot)?));
+        logged.map(|conflict| conflict.version).collect()
     }
 
     /// What the other flock had goes on from what is here.
@@ -331,16 +361,6 @@ impl Merge<'_> {
             self.catalog.write(key, version);
         }
         self.changed.insert(key.clone());
-    }
-
-    /// What each of the two says is overtaken in the other: what stands beside it is left.
-    fn choose(&mut self, key: &Key, overtaken: &dyn Fn(&Dot) -> bool) {
-        let all = self.beside.get(key).map_or(&[][..], Vec::as_slice);
-        let left = all.iter().filter(|dot| !overtaken(dot)).max();
-        let logged = left.and_then(|dot| logged_as(key, dot));
-        if let Some(Conflict { version, .. }) = logged.and_then(|it| self.catalog.standing(&it)) {
-            self.adopt(key, &[version]);
-        }
     }
 
     /// What was decided elsewhere, as this flock's log has it.
@@ -368,21 +388,20 @@ impl Merge<'_> {
         self.is_touched(key);
     }
 
-    /// Takes from the conflict log what is overtaken, and what says no more than the entry.
-    fn settle(&mut self, key: &Key, overtaken: &dyn Fn(&Dot) -> bool) {
+    /// Takes from the conflict log what stands beside the entry no more.
+    fn settle(&mut self, key: &Key, others: &[Version]) {
         let Some(all) = self.beside.get(key).cloned() else { return };
-        let newest = self.catalog.slot(key).and_then(Slot::newest).cloned();
         for dot in all {
+            if others.iter().any(|it| it.dot().is(&dot)) {
+                continue;
+            }
             let Some(logged) = logged_as(key, &dot) else { continue };
             let Some(Conflict { version, .. }) = self.catalog.standing(&logged) else { continue };
-            let said = newest.as_ref().is_some_and(|it| it.dot().is(&dot) || it.put == version.put);
-            if said || overtaken(&dot) {
-                let gone = Version { from: None, put: None, ..self.here(&version) };
-                self.catalog.write(&logged, gone);
-                self.beside.entry(key.clone()).or_default().retain(|other| !other.is(&dot));
-                self.changed.insert(logged);
-                self.is_touched(key);
-            }
+            let gone = Version { from: None, put: None, ..self.here(&version) };
+            self.catalog.write(&logged, gone);
+            self.beside.entry(key.clone()).or_default().retain(|other| !other.is(&dot));
+            self.changed.insert(logged);
+            self.is_touched(key);
         }
     }
 
@@ -392,12 +411,6 @@ impl Merge<'_> {
             self.changed.insert(key.clone());
         }
     }
-}
-
-/// Whether somebody must decide which of two versions an entry shall say. Who was told of what is
-/// no wish of anybody's, and a conflict about a conflict would help nobody.
-fn is_contradicted(key: &Key, ours: &Version, theirs: &Version) -> bool {
-    !matches!(key.kind(), Kind::NOTICE | Kind::CONFLICT) && ours.put != theirs.put
 }
 
 /// Those of `theirs` that come after the last that both have.

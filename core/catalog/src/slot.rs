@@ -11,6 +11,7 @@ use skep_wire::{Malformed, encode};
 use crate::command::{MAX_STORED_BYTES, MAX_WHO_BYTES, Payload};
 use crate::context::{Context, Dot};
 use crate::key::Key;
+use crate::merging::MAX_BESIDE;
 
 /// Versions of one entry that are kept, the newest among them: enough to see who broke it.
 pub const MAX_VERSIONS: usize = 8;
@@ -74,12 +75,22 @@ impl Version {
     }
 }
 
+/// A write of the same that an entry says, by somebody who did not know of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Alike {
+    dot: Dot,
+    who: String,
+    when: WallTime,
+}
+
 /// An entry: its versions, the newest last, and never none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slot {
     versions: Vec<Version>,
     /// Older versions were let go.
     cut: bool,
+    /// Others that say the same, written where the newest version was not known.
+    alike: Vec<Alike>,
     /// Which writes come before what it says, or stand beside it in the conflict log, or did.
     context: Context,
     /// The index of the command that changed it last, be it only what it has seen.
@@ -92,6 +103,7 @@ impl Slot {
         let mut slot = Self {
             versions: Vec::new(),
             cut: false,
+            alike: Vec::new(),
             context: Context::default(),
             touched: version.revision,
         };
@@ -102,6 +114,7 @@ impl Slot {
     /// Writes it anew, and lets old versions go.
     pub(crate) fn push(&mut self, version: Version) {
         self.touched = version.revision;
+        self.alike.clear();
         self.context.add(&version.dot());
         self.versions.push(version);
         while self.versions.len() > 1
@@ -110,6 +123,43 @@ impl Slot {
             self.versions.remove(0);
             self.cut = true;
         }
+    }
+
+    /// Whether what it says was written at `dot`, there alone or there as well.
+    pub(crate) fn says(&self, dot: &Dot) -> bool {
+        self.all_said().any(|version| version.dot().is(dot))
+    }
+
+    /// What it says, by each who wrote it without having known of the others.
+    pub(crate) fn all_said(&self) -> impl Iterator<Item = Version> + '_ {
+        let newest = self.newest();
+        let alike = newest.into_iter().flat_map(|newest| {
+            self.alike.iter().map(|Alike { dot, who, when }| {
+                let Dot { stamp, term, index: revision } = *dot;
+                let (who, when, put) = (who.clone(), *when, newest.put.clone());
+                Version { revision, stamp, term, who, when, from: None, put }
+            })
+        });
+        newest.cloned().into_iter().chain(alike)
+    }
+
+    /// What it says was written in these places as well, and in no others that were not overtaken.
+    /// Says whether that is news.
+    pub(crate) fn is_said_by(&mut self, others: Vec<Version>, index: u64) -> bool {
+        let alike = |version: Version| {
+            let (dot, Version { who, when, .. }) = (version.dot(), version);
+            Alike { dot, who, when }
+        };
+        let alike: Vec<Alike> = others.into_iter().map(alike).collect();
+        let known = |it: &Alike| self.alike.iter().any(|other| other.dot.is(&it.dot));
+        let news = alike.len() != self.alike.len() || !alike.iter().all(known);
+        if news {
+            alike.iter().for_each(|it| {
+                self.context.add(&it.dot);
+            });
+            (self.alike, self.touched) = (alike, index);
+        }
+        news
     }
 
     /// Has seen what another flock's has, by the command at `index`. Says whether that is news.
@@ -190,7 +240,8 @@ impl Slot {
 
     /// What it takes of the catalog's room.
     pub(crate) fn bytes(&self, key: &Key) -> usize {
-        key.name().len() + self.body_bytes() + self.context.bytes()
+        let alike: usize = self.alike.iter().map(|it| OVERHEAD + it.who.len()).sum();
+        key.name().len() + self.body_bytes() + self.context.bytes() + alike
     }
 
     /// What stands for it in its bucket.
@@ -209,6 +260,8 @@ impl Slot {
             version.who.len() <= MAX_WHO_BYTES && body <= MAX_STORED_BYTES
         };
         let seen = self.newest().is_some_and(|newest| self.context.covers(&newest.dot()));
+        let named = self.alike.iter().all(|alike| alike.who.len() <= MAX_WHO_BYTES);
+        let seen = seen && named && self.alike.len() <= MAX_BESIDE;
         let sound = ascending && fits && seen && self.versions.iter().all(short);
         if sound && self.context.is_sound() && self.body_bytes() <= MAX_SLOT_BYTES {
             Ok(())

@@ -29,8 +29,7 @@ enum Act {
 
 fn acts(loses: bool) -> impl Strategy<Value = Vec<Act>> {
     let flock = || 0..8_u8;
-    // Where two removed the same they wanted the same, though neither knew of the other.
-    let removes = move || proptest::bool::weighted(if loses { 0.0 } else { 0.15 });
+    let removes = || proptest::bool::weighted(0.15);
     let write = (flock(), 0..3_u8, removes()).prop_map(|(flock, entry, removes)| Act::Write {
         flock,
         entry,
@@ -65,14 +64,14 @@ struct Flock {
     expected: Expected,
 }
 
-/// What it is to say, by sets of all writes ever made: of each entry the one that it says, those
-/// beside it, and all that were seen.
+/// What it is to say, by sets of all writes ever made: of each entry the one that it says, others
+/// that nobody has overtaken, and all that were seen.
 type Expected = BTreeMap<Key, Entry>;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Entry {
     says: Option<Dot>,
-    beside: BTreeSet<Dot>,
+    others: BTreeSet<Dot>,
     seen: BTreeSet<Dot>,
 }
 
@@ -90,9 +89,13 @@ impl Flock {
         Dot { stamp, term: self.term, index: self.catalog.index() + 1 }
     }
 
-    /// Writes an entry, which says that from then on.
-    fn says(&mut self, key: Key, dot: Dot) {
+    /// Writes an entry, which says that from then on: whoever wrote the same as it said is
+    /// overtaken with it.
+    fn says(&mut self, key: Key, dot: Dot, writes: &BTreeMap<Dot, Option<String>>) {
         let entry = self.expected.entry(key).or_default();
+        if let Some(before) = entry.says {
+            entry.others.retain(|it| writes.get(it) != writes.get(&before));
+        }
         entry.says = Some(dot);
         entry.seen.insert(dot);
     }
@@ -102,7 +105,9 @@ impl Flock {
         let mut all: BTreeMap<Key, (Option<Dot>, BTreeSet<Dot>)> = BTreeMap::new();
         for (key, slot) in self.catalog.slots() {
             if key.kind() != Kind::CONFLICT {
-                all.entry(key.clone()).or_default().0 = slot.newest().map(Version::dot);
+                let entry = all.entry(key.clone()).or_default();
+                entry.0 = slot.newest().map(Version::dot);
+                entry.1.extend(slot.all_said().skip(1).map(|it| it.dot()));
             }
         }
         for (_, conflict) in conflicts(&self.catalog) {
@@ -113,7 +118,7 @@ impl Flock {
 
     fn shall_be(&self) -> BTreeMap<Key, (Option<Dot>, BTreeSet<Dot>)> {
         let all = self.expected.iter();
-        all.map(|(key, entry)| (key.clone(), (entry.says, entry.beside.clone()))).collect()
+        all.map(|(key, entry)| (key.clone(), (entry.says, entry.others.clone()))).collect()
     }
 }
 
@@ -150,7 +155,7 @@ impl World {
         let wanted = vec![write(name, Expect::Anything, value.as_deref())];
         let outcome = flock.catalog.apply(dot, Origin::Own, &command(wanted));
         assert!(matches!(outcome, Outcome::Applied { .. }), "{outcome:?}");
-        flock.says(key(name), dot);
+        flock.says(key(name), dot, &self.writes);
         self.writes.insert(dot, value);
     }
 
@@ -173,36 +178,25 @@ impl World {
             return;
         }
         let theirs = self.flocks[from].clone();
-        let same = |a: &Dot, b: &Dot| self.writes.get(a) == self.writes.get(b);
         let ours = &mut self.flocks[to];
         let common = ours.common.get(&theirs.fork).copied().unwrap_or(0);
         take_all(&mut ours.catalog, &theirs.catalog.hand_over(common));
         for (key, their) in &theirs.expected {
             let our = ours.expected.entry(key.clone()).or_default();
-            let Some(newest) = their.says else { continue };
-            let is_there = |it: &Dot| *it == newest || their.beside.contains(it);
-            let over_there = |it: &Dot| their.seen.contains(it) && !is_there(it);
-            let is_here = our.says == Some(newest) || our.beside.contains(&newest);
-            let over_here = our.seen.contains(&newest) && !is_here;
-            let news: Vec<Dot> =
-                their.beside.iter().filter(|it| !our.seen.contains(it)).copied().collect();
-            our.beside.extend(news);
-            match our.says {
-                Some(says) if says == newest => {}
-                Some(says) if !over_there(&says) => {
-                    if !over_here && !same(&says, &newest) {
-                        our.beside.insert(newest);
-                    }
-                }
-                Some(says) if over_here => {
-                    let left = our.beside.iter().filter(|it| !over_there(it));
-                    our.says = left.max().copied().or(Some(says));
-                }
-                Some(_) | None => our.says = Some(newest),
-            }
-            our.beside.retain(|it| !over_there(it));
-            let said = our.says;
-            our.beside.retain(|it| said.is_none_or(|said| said != *it && !same(&said, it)));
+            let there: BTreeSet<Dot> = their.says.iter().chain(&their.others).copied().collect();
+            let here: BTreeSet<Dot> = our.says.iter().chain(&our.others).copied().collect();
+            let stays = |it: &Dot| {
+                (here.contains(it) || !our.seen.contains(it))
+                    && (there.contains(it) || !their.seen.contains(it))
+            };
+            let mut left: BTreeSet<Dot> = here.union(&there).copied().filter(stays).collect();
+            let of_these = |it: Option<Dot>| it.filter(|it| left.contains(it));
+            let says = of_these(our.says).or_else(|| of_these(their.says));
+            our.says = says.or_else(|| left.last().copied()).or(our.says);
+            our.says.iter().for_each(|says| {
+                left.remove(says);
+            });
+            our.others = left;
             our.seen.extend(&their.seen);
         }
     }
@@ -225,11 +219,11 @@ impl World {
         assert!(matches!(outcome, Outcome::Applied { .. }), "{outcome:?}");
         let settled = conflict.version.dot();
         let entry = flock.expected.entry(conflict.key.clone()).or_default();
-        entry.beside.remove(&settled);
+        entry.others.remove(&settled);
         // Who removes it wants what the entry says.
         let wanted = if puts { Some(settled) } else { entry.says };
         let again = wanted.and_then(|it| self.writes.get(&it).cloned()).flatten();
-        flock.says(conflict.key.clone(), dot);
+        flock.says(conflict.key.clone(), dot, &self.writes);
         self.writes.insert(dot, again);
     }
 

@@ -37,7 +37,8 @@ pub struct CatalogEntry {
     pub who: String,
     /// When, by the clock of the node where he did.
     pub when: WallTime,
-    /// The flock that decided it, where another did that merged into this one.
+    /// Where it was written, where that was in another flock, which merged into this one: the stamp
+    /// and the index there.
     pub merged_from: Option<String>,
     /// The version of what the fields mean.
     pub schema: u16,

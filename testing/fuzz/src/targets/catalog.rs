@@ -2,8 +2,8 @@
 
 use skep_base::{Digest, WallTime};
 use skep_catalog::{
-    BUCKETS, Catalog, Command, Delta, Expect, Field, Fields, Give, Head, Key, Kind, Message,
-    Origin, Payload, Stamp, Tell, Want, Write, check,
+    BUCKETS, Catalog, Command, Delta, Dot, Expect, Field, Fields, Give, Head, Key, Kind, Message,
+    Origin, Outcome, Payload, Stamp, Tell, Want, Write, check,
 };
 
 use super::{Seed, Target};
@@ -32,10 +32,38 @@ pub(super) const SNAPSHOT: Target = Target {
     accepts: |data| Catalog::from_bytes(data).is_ok(),
 };
 
+/// What another flock hands over, in the managers' log.
+pub(super) const ITEM: Target = Target {
+    name: "catalog-item",
+    decode: fuzz_item,
+    seeds: item_seeds,
+    accepts: |data| taken(&mut catalog(), data),
+};
+
+fn taken(catalog: &mut Catalog, data: &[u8]) -> bool {
+    let outcome = catalog.apply(at(9), Origin::Foreign, data);
+    !matches!(outcome, Outcome::Refused(_))
+}
+
+fn fuzz_item(data: &[u8]) {
+    let mut catalog = catalog();
+    let before = catalog.root();
+    let taken = taken(&mut catalog, data);
+    catalog.check();
+    assert!(taken || catalog.root() == before);
+    // What it made of it can be handed on, kept, and settled.
+    for item in catalog.hand_over(0) {
+        let outcome = Catalog::new().apply(at(1), Origin::Foreign, &item);
+        assert!(!matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+    }
+    let again = Catalog::from_bytes(&catalog.to_bytes());
+    assert_eq!(again.map(|again| again.root()), Ok(catalog.root()));
+}
+
 fn fuzz_command(data: &[u8]) {
     let mut catalog = catalog();
     let before = catalog.root();
-    let outcome = catalog.apply(9, STAMP, Origin::Own, data);
+    let outcome = catalog.apply(at(9), Origin::Own, data);
     catalog.check();
     let Ok(command) = Command::from_bytes(data) else {
         assert_eq!(catalog.root(), before, "{outcome:?}");
@@ -69,6 +97,10 @@ fn fuzz_snapshot(data: &[u8]) {
 }
 
 const STAMP: Stamp = Stamp { epoch: 3, fork: 7 };
+
+const fn at(index: u64) -> Dot {
+    Dot { stamp: STAMP, term: 2, index }
+}
 
 fn key(text: &str) -> Key {
     super::name(text)
@@ -110,9 +142,9 @@ fn catalog() -> Catalog {
     let mut catalog = Catalog::new();
     let put =
         |name: &str| Write { key: key(name), expect: Expect::Anything, put: Some(payload(5)) };
-    catalog.apply(1, STAMP, Origin::Own, &command(vec![put("group/web"), put("setting/x")]));
+    catalog.apply(at(1), Origin::Own, &command(vec![put("group/web"), put("setting/x")]));
     let gone = Write { key: key("setting/x"), expect: Expect::Anything, put: None };
-    catalog.apply(2, STAMP, Origin::Own, &command(vec![gone]));
+    catalog.apply(at(2), Origin::Own, &command(vec![gone]));
     catalog
 }
 
@@ -139,4 +171,23 @@ fn message_seeds() -> Vec<Seed> {
         seed("give", Message::Give(give)),
         ("head", Head { lineage: 5, stamp: STAMP, index: 2, root }.to_body()),
     ]
+}
+
+/// Entries that are new to the catalog, known to it, and contradict it.
+fn item_seeds() -> Vec<Seed> {
+    let put = |name: &str| {
+        let put = Some(payload(6));
+        command(vec![Write { key: key(name), expect: Expect::Anything, put }])
+    };
+    let other = |index| Dot { stamp: Stamp { epoch: 4, fork: 8 }, term: 3, index };
+    let mut theirs = Catalog::new();
+    theirs.apply(other(1), Origin::Own, &put("group/web"));
+    theirs.apply(other(2), Origin::Own, &put("setting/new"));
+    let mut merged = catalog();
+    for (index, item) in (3..).zip(theirs.hand_over(0)) {
+        merged.apply(at(index), Origin::Foreign, &item);
+    }
+    let first = |catalog: &Catalog| catalog.hand_over(0).first().map(|it| it.to_vec());
+    let seed = |name, catalog| (name, first(catalog).unwrap_or_default());
+    vec![seed("entries", &theirs), seed("known", &catalog()), seed("beside", &merged)]
 }
