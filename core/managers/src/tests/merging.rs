@@ -21,6 +21,8 @@ fn apart(count: usize, seed: u64, writes: usize) -> (Net, Vec<usize>) {
     }
     (0..count).for_each(|on| net.start(on));
     net.run_until(10 * SECOND, |net| net.masters().len() == count);
+    // Of about the same age for the next half minute: then who leads stays as it is.
+    net.run(33 * SECOND);
     let long = "x".repeat(2_000);
     for number in 0..writes {
         for on in 0..count {
@@ -75,6 +77,36 @@ fn what_is_being_taken_over_from_a_third_history_is_handed_on() {
         net.assert_sound();
     }
     assert!(half >= 3, "something was under way in {half} of 6");
+}
+
+/// Its disk is so slow that it begins to hand over before what it takes over is decided.
+#[test]
+fn what_is_decided_while_a_history_is_handed_over_follows_in_the_same_session() {
+    for seed in 0..4 {
+        let (mut net, order) = apart(3, 1440 + seed, 100);
+        let [best, middle, low] = order[..] else { panic!() };
+        net.uncut(middle, low);
+        let takes = |net: &Net| !net.machine(middle).mastership.as_ref().unwrap().taking.is_empty();
+        net.run_until(10 * SECOND, takes);
+        net.hosts[middle].disk_delay = (8_000, 8_000);
+        net.uncut(best, middle);
+        net.run_until(10 * SECOND, |net| net.asks_to_merge(middle));
+        let held = log_of(&net, middle);
+        assert!(!net.machine(middle).group.as_ref().unwrap().tail().is_empty());
+        net.run_until(20 * SECOND, |net| net.hosts[middle].asked.len() == 2);
+        net.hosts[middle].disk_delay = (1, 8);
+        let [first, second] = &net.hosts[middle].asked[..] else { panic!() };
+        assert_eq!(second.common, first.entries.last().unwrap().index, "{}", net.dump());
+        assert!(second.entries.len() > first.entries.len());
+        net.run_until(30 * SECOND, |net| ended(net, middle));
+        assert_eq!(net.hosts[middle].asked.len(), 2);
+        let there = bodies(net.hosts[best].catalog.values().cloned());
+        assert!(held.is_subset(&there), "seed {seed}\n{}", net.dump());
+        net.heal();
+        net.run_until(60 * SECOND, Net::is_settled);
+        net.check_kept();
+        net.assert_sound();
+    }
 }
 
 #[test]
