@@ -228,6 +228,10 @@ impl Spine {
             Event::CheckpointRefused { bytes } => {
                 format!("a checkpoint of {bytes} bytes is too long: the managers' log grows")
             }
+            Event::HandOverRefused { bytes } => format!(
+                "{bytes} bytes are too long to be handed over to another flock: this one goes on \
+                 beside it"
+            ),
         }
     }
 }

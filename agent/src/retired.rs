@@ -12,11 +12,14 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use skep_catalog::{Catalog, Origin, export};
+use skep_catalog::{Catalog, Dot, Origin, export};
 use skep_control::api::{EventKind, Problem};
 use skep_managers::Role;
 
 use crate::spine::{Request, Spine};
+
+/// An entry that may not have been decided.
+type Undecided = (Dot, Origin, Bytes);
 
 /// Below the state directory.
 const DIRECTORY: &str = "retired";
@@ -69,7 +72,7 @@ impl Spine {
     }
 }
 
-fn write(dir: &Path, catalog: &Catalog, undecided: &[Bytes]) -> io::Result<()> {
+fn write(dir: &Path, catalog: &Catalog, undecided: &[Undecided]) -> io::Result<()> {
     std::fs::create_dir_all(dir)?;
     replace(&dir.join("catalog.toml"), &export(catalog))?;
     let more = dir.join("undecided.toml");
@@ -84,12 +87,10 @@ fn write(dir: &Path, catalog: &Catalog, undecided: &[Bytes]) -> io::Result<()> {
 }
 
 /// The catalog as it would be had everything been decided.
-fn with(catalog: &Catalog, undecided: &[Bytes]) -> Catalog {
+fn with(catalog: &Catalog, undecided: &[Undecided]) -> Catalog {
     let mut catalog = catalog.clone();
-    let stamp = catalog.stamp();
-    for command in undecided {
-        let index = catalog.index() + 1;
-        catalog.apply(index, stamp, Origin::Own, command);
+    for (at, origin, command) in undecided.iter().cloned() {
+        catalog.apply(at, origin, &command);
     }
     catalog
 }
@@ -129,10 +130,12 @@ mod tests {
     fn dvm_18_what_was_decided_and_what_may_have_been_is_written_apart() {
         let dir = tempfile::tempdir().unwrap();
         let mut catalog = Catalog::new();
-        catalog.apply(1, Stamp::default(), Origin::Own, &command("noon"));
+        let at = |index| Dot { stamp: Stamp::default(), term: 1, index };
+        catalog.apply(at(1), Origin::Own, &command("noon"));
         let dir = dir.path().join("retired");
         let read = |name: &str| std::fs::read_to_string(dir.join(name));
-        write(&dir, &catalog, &[command("dusk"), command("night")]).unwrap();
+        let undecided = |index, name| (at(index), Origin::Own, command(name));
+        write(&dir, &catalog, &[undecided(2, "dusk"), undecided(3, "night")]).unwrap();
         let (sure, all) = (read("catalog.toml").unwrap(), read("undecided.toml").unwrap());
         assert!(sure.contains("noon") && !sure.contains("dusk"), "{sure}");
         assert!(["noon", "dusk", "night"].iter().all(|name| all.contains(name)), "{all}");

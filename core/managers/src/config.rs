@@ -18,6 +18,9 @@ pub const MAX_VOTERS: usize = 16;
 /// The longest catalog state that a checkpoint may hold, and the longest image that a learner
 /// takes. What is longer is refused before memory is taken.
 pub const MAX_IMAGE_BYTES: usize = 64 * 1024 * 1024;
+/// What a host may make of a history that is handed over, in all. More than an image holds no
+/// history could take over, and with it would be no room for anything else.
+pub const MAX_HAND_OVER_BYTES: usize = MAX_IMAGE_BYTES;
 /// Nodes of which facts are kept. As many as membership keeps.
 pub const MAX_NODES: usize = 16_384;
 /// Foreign histories whose notes and merges are remembered.

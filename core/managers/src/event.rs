@@ -146,6 +146,13 @@ pub enum Input {
         /// The catalog, as the host will want it back in [`Output::Install`].
         state: Bytes,
     },
+    /// Answers [`Output::WantHandOver`], at once. In all not more than
+    /// [`crate::MAX_HAND_OVER_BYTES`] for one merge; more is reported, and hands nothing over.
+    HandOver {
+        /// What the entries came to, in the order in which it shall be taken over; each at most
+        /// [`crate::MAX_ENTRY_BYTES`].
+        items: Vec<Bytes>,
+    },
     /// An operator's hand. Answered by [`Output::Done`] or [`Output::Refused`].
     Command {
         /// Comes back.
@@ -253,17 +260,8 @@ pub enum Output {
         /// A checkpoint that some host gave, or nothing.
         state: Option<Bytes>,
     },
-    /// An entry is decided. In the order of `index`, each once; managers and learners get them.
-    Committed {
-        /// Its place; places in between belong to the machine.
-        index: u64,
-        /// Under which stamp it was proposed.
-        stamp: Stamp,
-        /// Where it comes from.
-        origin: Origin,
-        /// The entry.
-        body: Bytes,
-    },
+    /// An entry is decided. In the order of its places, each once; managers and learners get them.
+    Committed(Decided),
     /// A proposal is decided and on every disk of the sync set.
     Accepted {
         /// Of the proposal.
@@ -327,6 +325,18 @@ pub enum Output {
     },
     /// A checkpoint of the catalog is wanted: [`Input::Checkpoint`] when the host has one.
     WantCheckpoint,
+    /// This history merges into another: what shall be handed over of it is to be made from these
+    /// entries, whatever the host's catalog shows now. [`Input::HandOver`] answers, at once; no
+    /// answer at all keeps the history from ending.
+    WantHandOver {
+        /// A checkpoint that some host gave, and the last entry that is in it.
+        checkpoint: Option<(u64, Bytes)>,
+        /// Everything after it; of a log that has no master also what was never known to be
+        /// decided.
+        entries: Vec<Decided>,
+        /// What has this place in this history or a lower one, the other has as well.
+        common: u64,
+    },
     /// Links wanted to these nodes: managers and learners. Replaces the wish before.
     Pin(BTreeSet<NodeId>),
     /// Something an operator or an application may want to know (BLOC-21).
@@ -340,73 +350,34 @@ pub enum Output {
     },
 }
 
-/// Where a committed entry comes from.
+/// An entry of the catalog. The fork of its stamp, its term and its place name it among all entries
+/// of all histories, also where it was never decided: two masters may come to the same epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decided {
+    /// Its place; places in between belong to the machine.
+    pub index: u64,
+    /// Under which stamp it was proposed.
+    pub stamp: Stamp,
+    /// And in which term of the engine.
+    pub term: u64,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// The entry.
+    pub body: Bytes,
+}
+
+/// Where an entry comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
     /// A proposal to a master of this history.
     Own,
-    /// Another history, which merged into this one: apply it against the state at the fork, or put
-    /// it into the conflict log. The same one may come more than once, from several holders.
+    /// Entries of another history, which merged into this one, as its host made them: they may come
+    /// more than once and from several holders.
     Foreign {
         /// Which history.
         lineage: Lineage,
         /// Its generation.
         generation: Generation,
-        /// Its place there.
-        index: u64,
-        /// Its stamp there.
-        stamp: Stamp,
-        /// The last place that both histories have in common, as far as they could tell.
-        common: u64,
-    },
-    /// One part of the checkpoint of another history, which was too far on at the fork to be handed
-    /// over change by change. When all parts have come they are its catalog as of `index`.
-    ForeignState {
-        /// Which history.
-        lineage: Lineage,
-        /// Its generation.
-        generation: Generation,
-        /// The last entry that is in the checkpoint.
-        index: u64,
-        /// Which part, from 0.
-        part: u32,
-        /// Of how many.
-        parts: u32,
-        /// As above.
-        common: u64,
-    },
-    /// What came from this very history in the first place: another took it over, and hands it back
-    /// with all that it decided. It happened here; where the other took it as it was, its place
-    /// there is what later changes of the other name.
-    Returned {
-        /// Which history hands it back.
-        lineage: Lineage,
-        /// Its place there.
-        index: u64,
-        /// Its stamp there.
-        stamp: Stamp,
-        /// As above.
-        common: u64,
-        /// Its place in this history; 0 where it stands for no single change of it.
-        place: u64,
-    },
-    /// What another history took over from a third one, and hands on with all that it decided. The
-    /// third may have parted from this one, so that the change is this one's own after all.
-    Passed {
-        /// Which history hands it on.
-        lineage: Lineage,
-        /// Its generation.
-        generation: Generation,
-        /// Its place there.
-        index: u64,
-        /// Its stamp there.
-        stamp: Stamp,
-        /// As above.
-        common: u64,
-        /// Where it was decided first.
-        first: u64,
-        /// Under which stamp.
-        first_stamp: Stamp,
     },
 }
 
@@ -569,6 +540,12 @@ pub enum Event {
     },
     /// A checkpoint was too long and is not used; the log cannot be cut.
     CheckpointRefused {
+        /// Its length.
+        bytes: usize,
+    },
+    /// What the host made of a history that is to be handed over is too long, in all or in one
+    /// item, and is not used; the history is kept.
+    HandOverRefused {
         /// Its length.
         bytes: usize,
     },

@@ -6,7 +6,7 @@ use skep_wire::decode;
 
 use crate::config::{Config, MAX_HISTORIES, MAX_ROSTER};
 use crate::engine::Engine;
-use crate::event::Origin;
+use crate::event::{Decided, Origin};
 use crate::id::{Founding, Lineage, RaftId, Stamp};
 use crate::stored::{
     ALL_ITEMS, ChangeKind, Conf, Entry, History, Holder, Image, Meta, Payload, Place, Record,
@@ -38,7 +38,7 @@ pub(crate) enum Effect {
     Stamped { master: NodeId },
     SyncSet,
     Placed { node: NodeId, held: bool },
-    Catalog { stamp: Stamp, origin: Origin, body: Bytes },
+    Catalog(Decided),
     Absorbed { lineage: Lineage, changes: u64 },
     Ended { into: Lineage },
     Founded { founding: Founding },
@@ -123,6 +123,37 @@ impl Group {
         sets.last().unwrap_or_else(|| self.meta.sync.clone())
     }
 
+    /// Entries of the catalog that may have been decided, as far as this node alone can tell: each
+    /// under the term and the stamp under which it was proposed.
+    pub(crate) fn tail(&self) -> Vec<Decided> {
+        let mut stamp = self.stamp();
+        let mut tail = Vec::new();
+        for (index, term, record) in self.engine.records_after(self.applied.0) {
+            let (origin, body) = match record {
+                Record::Catalog(body) => (Origin::Own, body),
+                Record::Foreign { origin, body, .. } => (origin, body),
+                Record::Stamp { epoch, .. } => {
+                    stamp.epoch = stamp.epoch.max(epoch);
+                    continue;
+                }
+                Record::Sync(_)
+                | Record::Roster(_)
+                | Record::RosterGone(_)
+                | Record::Absorbed { .. }
+                | Record::Ended { .. }
+                | Record::Founding { .. }
+                | Record::RosterSettled { .. } => continue,
+            };
+            tail.push(Decided { index, stamp, term, origin, body });
+        }
+        tail
+    }
+
+    /// Whether the log has anything that is not decided, or not applied yet.
+    pub(crate) fn is_undecided(&self) -> bool {
+        self.engine.last().0 > self.applied.0
+    }
+
     /// A place of the roster as this log has it, decided or not.
     pub(crate) fn newest_place(&self, node: NodeId) -> Option<Place> {
         let mut newest = self.meta.roster.iter().find(|place| place.node == node).copied();
@@ -205,7 +236,7 @@ impl Group {
                 Effect::Voters
             }
             Payload::Record(bytes) => match decode::<Record>("record", bytes) {
-                Ok(record) => self.apply_record(entry.index, record),
+                Ok(record) => self.apply_record((entry.index, entry.term), record),
                 Err(_) => {
                     self.unknown += 1;
                     Effect::Nothing
@@ -217,7 +248,7 @@ impl Group {
         effect
     }
 
-    fn apply_record(&mut self, index: u64, record: Record) -> Effect {
+    fn apply_record(&mut self, at: (u64, u64), record: Record) -> Effect {
         match record {
             Record::Stamp { epoch, master, sync } => {
                 self.meta.epoch = self.meta.epoch.max(epoch);
@@ -240,13 +271,13 @@ impl Group {
                 self.meta.roster.retain(|place| place.node != node);
                 Effect::Nothing
             }
-            Record::Catalog(body) => self.catalog(index, Origin::Own, body),
+            Record::Catalog(body) => self.catalog(at, Origin::Own, body),
             Record::Foreign { from, item, origin, body } => {
                 if self.next_item(from) != item {
                     return Effect::Nothing;
                 }
                 self.set_next_item(from, item + 1);
-                self.catalog(index, origin, body)
+                self.catalog(at, origin, body)
             }
             Record::Absorbed { from, changes } => {
                 self.set_next_item(from, ALL_ITEMS);
@@ -289,12 +320,12 @@ impl Group {
         Effect::Founded { founding }
     }
 
-    fn catalog(&mut self, index: u64, origin: Origin, body: Bytes) -> Effect {
-        let stamp = self.stamp();
+    fn catalog(&mut self, (index, term): (u64, u64), origin: Origin, body: Bytes) -> Effect {
+        let entry = Decided { index, stamp: self.stamp(), term, origin, body };
         self.meta.acknowledged = true;
-        self.bytes += History::bytes_of(&body);
-        self.history.push(index, stamp, origin, body.clone());
-        Effect::Catalog { stamp, origin, body }
+        self.bytes += History::bytes_of(&entry.body);
+        self.history.push(entry.clone());
+        Effect::Catalog(entry)
     }
 
     fn set_sync(&mut self, sync: SyncSet) {

@@ -31,9 +31,14 @@
 //! 4. [`Output::Install`] and [`Output::Committed`] change the host's copy of the catalog. They are
 //!    *not* to be persisted apart from the managers' store: after a start they come again, from
 //!    what [`Restored`] holds, before anything else.
-//! 5. At a start the host gives back exactly what was persisted. When [`Managers::new`] refuses it
+//! 5. [`Output::WantHandOver`] is answered at once with [`Input::HandOver`], before the machine is
+//!    given anything that came after. What a history says is the host's: from its own entries alone
+//!    it makes what another history shall take over, and there each item comes as an entry of
+//!    [`Origin::Foreign`]. A host that cannot read its own checkpoint does not answer; the history
+//!    is kept then, and asked for again.
+//! 6. At a start the host gives back exactly what was persisted. When [`Managers::new`] refuses it
 //!    the node does not start: what is on disk is never guessed at.
-//! 6. [`Managers::tick`] is called when [`Managers::deadline`] says; late calls cost availability,
+//! 7. [`Managers::tick`] is called when [`Managers::deadline`] says; late calls cost availability,
 //!    never safety. The clock is the node's own, runs on while it is suspended, and never jumps.
 
 #![warn(missing_docs)]
@@ -83,12 +88,12 @@ mod voters;
 mod waits;
 
 pub use config::{
-    Config, ConfigError, MANAGERS, MAX_ENTRY_BYTES, MAX_HISTORIES, MAX_IMAGE_BYTES, MAX_NODES,
-    MAX_PROPOSALS, MAX_ROSTER, MAX_VOTERS,
+    Config, ConfigError, MANAGERS, MAX_ENTRY_BYTES, MAX_HAND_OVER_BYTES, MAX_HISTORIES,
+    MAX_IMAGE_BYTES, MAX_NODES, MAX_PROPOSALS, MAX_ROSTER, MAX_VOTERS,
 };
 pub use event::{
-    Command, DiskFault, Down, Eligibility, Event, Input, Origin, Output, Reason, Refusal, Ticket,
-    Token,
+    Command, Decided, DiskFault, Down, Eligibility, Event, Input, Origin, Output, Reason, Refusal,
+    Ticket, Token,
 };
 pub use id::{
     Epoch, ForkId, Founding, Generation, Judgement, Lineage, RaftId, Role, Stamp, Strength,

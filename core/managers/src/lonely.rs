@@ -11,7 +11,7 @@ use crate::group::Group;
 use crate::id::{ForkId, Generation, Lineage};
 use crate::machine::Managers;
 use crate::message::{Answer, Message, PromiseAsk};
-use crate::stored::{Meta, Record, SyncSet};
+use crate::stored::{Meta, SyncSet};
 use crate::view::Wait;
 
 /// Eligible nodes that must be there before a part founds itself again: one spare and two backups
@@ -353,24 +353,7 @@ impl Managers {
             return;
         };
         let mut history = group.history.clone();
-        let stamp = group.stamp();
-        for (index, _, record) in group.engine.records_after(group.applied.0) {
-            match record {
-                Record::Catalog(body) => {
-                    history.push(index, stamp, crate::Origin::Own, body);
-                }
-                Record::Foreign { origin, body, .. } => history.push(index, stamp, origin, body),
-                Record::Stamp { .. }
-                | Record::Sync(_)
-                | Record::Roster(_)
-                | Record::RosterGone(_)
-                | Record::Absorbed { .. }
-                | Record::Ended { .. }
-                // What was not decided made nobody strong.
-                | Record::Founding { .. }
-                | Record::RosterSettled { .. } => {}
-            }
-        }
+        group.tail().into_iter().for_each(|entry| history.push(entry));
         let (last, term) = (group.engine.last().0, group.engine.term());
         let acknowledged = group.meta.acknowledged || !history.entries.is_empty();
         let mut roster = group.meta.roster.clone();

@@ -268,6 +268,7 @@ impl Managers {
             Input::Propose { token, body } => self.propose(now, token, body, out),
             Input::Read { token } => self.read(now, token, out),
             Input::Checkpoint { index, state } => self.checkpoint(index, state, out),
+            Input::HandOver { items } => self.hand_over_came(now, items, out),
             Input::Command { token, command } => self.command(now, token, command, out),
             Input::Baseline { well, .. } => self.baseline(now, well),
             Input::Order { token, stamp } => self.ordered(now, token, stamp, out),
@@ -491,9 +492,7 @@ impl Managers {
                 self.merge_granted(now, from, session, into, (common, next), out);
             }
             Message::MergeWait { into, .. } => self.merge_waits(now, from, into),
-            Message::Items { from: lineage, session, into, first, items, last } => {
-                self.items_came(from, (lineage, session), into, (first, last), items, out);
-            }
+            Message::Items(items) => self.items_came(from, items, out),
             Message::ItemsTaken { session, next, done, .. } => {
                 self.items_taken(now, from, session, (next, done), out);
             }
@@ -652,13 +651,8 @@ impl Managers {
         let checkpoint = group.history.checkpoint.clone();
         let (index, state) = checkpoint.map_or((0, None), |(index, state)| (index, Some(state)));
         out.push(Output::Install { lineage: group.meta.lineage, index, state });
-        for entry in &group.history.entries {
-            out.push(Output::Committed {
-                index: entry.index,
-                stamp: entry.stamp,
-                origin: entry.origin,
-                body: entry.body.clone(),
-            });
+        for entry in group.history.decided() {
+            out.push(Output::Committed(entry));
         }
     }
 }

@@ -1,22 +1,31 @@
 //! Two flocks that meet end as one (scenario 5; DVM-27, 28; BLOC-15 to 18): who yields, and how
 //! what it acknowledged reaches the other.
+//!
+//! What travels is not the log of the one that yields but what its host makes of it: *items*, of
+//! which the managers understand nothing. The host makes them from the entries that the history
+//! holds and not from the catalog that it shows, which may be another flock's by then. A master's
+//! log goes on for a moment while it yields (what it takes over from a third is decided), so its
+//! host is asked again until there is nothing after what it was asked for; a former manager's log
+//! stands still, and what of it was never known to be decided is handed over with the rest. Nothing
+//! ends before all items are as safe over there as an acknowledged write.
 
 use std::cmp::Reverse;
 use std::time::Duration;
 
+use bytes::Bytes;
 use skep_base::{NodeId, Outbox, Time};
 
-use crate::config::MAX_IMAGE_BYTES;
-use crate::event::{Event, Origin, Output};
+use crate::config::{MAX_ENTRY_BYTES, MAX_HAND_OVER_BYTES, MAX_IMAGE_BYTES};
+use crate::event::{Decided, Event, Origin, Output};
 use crate::follow::foremost;
 use crate::group::Group;
 use crate::id::{Founding, Generation, Lineage};
 use crate::machine::Managers;
-use crate::message::{FlockClaim, Item, MAX_POINTS, Message};
+use crate::message::{FlockClaim, Items, MAX_ITEMS, MAX_POINTS, Message};
 use crate::proof::Proof;
-use crate::stored::{ALL_ITEMS, Chain, Holder, Record};
+use crate::stored::{ALL_ITEMS, Chain, History, Holder, Record};
 
-/// Bytes of changes in one message; with one change over it, that one alone.
+/// Bytes of items in one message; with one item over it, that one alone.
 const BATCH_BYTES: usize = 24 * 1024;
 /// A merge whose other side is silent, or waits for somebody itself, is given up after this long
 /// and decided anew.
@@ -60,19 +69,29 @@ pub(crate) struct Giver {
     pub(crate) to: NodeId,
     pub(crate) session: u64,
     pub(crate) since: Time,
+    /// A former manager hands over what its log holds, and not the flock's master what it decided.
+    holder: bool,
     /// When the other side last answered.
     heard: Time,
     sent: Option<Time>,
     phase: Phase,
-    /// What is in a holder's log and was never known to be decided.
-    tail: Vec<Item>,
+    /// What the host made of the history. The other side counts them, so that in one session none
+    /// is ever another; but more may follow.
+    items: Vec<Bytes>,
+    /// Up to which place of the log they say everything.
+    upto: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Asking,
+    /// The host makes items of what the log holds up to a place.
+    Making {
+        upto: u64,
+        next: u64,
+    },
+    /// The other side has all items before `next`.
     Giving {
-        common: u64,
         next: u64,
     },
     /// Everything is over there: the history ends by its own decision.
@@ -89,6 +108,21 @@ impl Giver {
     /// When it is given up and decided anew unless the other side says something.
     pub(crate) fn decided_anew_at(&self) -> Option<Time> {
         (self.phase != Phase::Ending).then(|| self.heard + PATIENCE)
+    }
+
+    /// The items from `next` on that fit one message, and whether they are the last there are.
+    fn batch(&self, next: u64) -> (Vec<Bytes>, bool) {
+        let next = usize::try_from(next).unwrap_or(usize::MAX).min(self.items.len());
+        let mut bytes = 0;
+        let fits = |item: &&Bytes| {
+            let first = bytes == 0;
+            bytes += History::bytes_of(item);
+            first || bytes <= BATCH_BYTES
+        };
+        let left = &self.items[next..];
+        let batch: Vec<Bytes> = left.iter().take(MAX_ITEMS).take_while(fits).cloned().collect();
+        let all = batch.len() == left.len();
+        (batch, all)
     }
 }
 
@@ -115,73 +149,10 @@ impl Group {
         before == Some((index, chain)) || at.is_ok_and(|at| self.history.entries[at].chain == chain)
     }
 
-    /// The `n`th change after `common`, for the history `into`: the parts of a checkpoint first,
-    /// where it is later.
-    fn item(&self, into: Lineage, common: u64, n: u64, tail: &[Item]) -> Option<Item> {
-        let (lineage, generation) = (self.meta.lineage, self.meta.generation);
-        let n = usize::try_from(n).ok()?;
-        let checkpoint = self.history.checkpoint.as_ref().filter(|(index, _)| *index > common);
-        let parts = checkpoint.map_or(0, |(_, state)| state.len().div_ceil(BATCH_BYTES));
-        if let Some((index, state)) = checkpoint.filter(|_| n < parts) {
-            let start = n * BATCH_BYTES;
-            let body = state.slice(start..state.len().min(start + BATCH_BYTES));
-            let (part, parts) = (u32::try_from(n).ok()?, u32::try_from(parts).ok()?);
-            let index = *index;
-            let origin = Origin::ForeignState { lineage, generation, index, part, parts, common };
-            return Some(Item { origin, body });
-        }
-        let first = self.history.entries.partition_point(|entry| entry.index <= common);
-        let at = first + (n - parts);
-        let Some(entry) = self.history.entries.get(at) else {
-            return tail.get(at - self.history.entries.len()).cloned();
-        };
-        let (index, stamp) = (entry.index, entry.stamp);
-        let returned = |place| Origin::Returned { lineage, index, stamp, common, place };
-        let passed = |first, first_stamp| Origin::Passed {
-            lineage,
-            generation,
-            index,
-            stamp,
-            common,
-            first,
-            first_stamp,
-        };
-        let origin = match entry.origin {
-            Origin::Foreign { lineage: of, index: place, .. } if of == into => returned(place),
-            // What came back to this history happened in it before, and was handed over with that.
-            Origin::Returned { .. } => returned(0),
-            Origin::ForeignState { lineage: of, .. } if of == into => returned(0),
-            // A part of a whole catalog is nothing by itself: it stays one of that history's.
-            Origin::ForeignState { lineage, generation, index, part, parts, common: before } => {
-                let common = common.min(before);
-                Origin::ForeignState { lineage, generation, index, part, parts, common }
-            }
-            Origin::Foreign { index, stamp, .. } => passed(index, stamp),
-            Origin::Passed { first, first_stamp, .. } => passed(first, first_stamp),
-            Origin::Own => Origin::Foreign { lineage, generation, index, stamp, common },
-        };
-        Some(Item { origin, body: entry.body.clone() })
-    }
-
-    /// Changes that may have been decided, as far as this node alone can tell.
-    fn tail_items(&self) -> Vec<Item> {
-        let (lineage, generation, stamp) = (self.meta.lineage, self.meta.generation, self.stamp());
-        let records = self.engine.records_after(self.applied.0).into_iter();
-        let bodies = records.filter_map(|(index, _, record)| match record {
-            Record::Catalog(body) => Some((index, body)),
-            Record::Stamp { .. }
-            | Record::Sync(_)
-            | Record::Roster(_)
-            | Record::RosterGone(_)
-            | Record::Foreign { .. }
-            | Record::Absorbed { .. }
-            | Record::Ended { .. }
-            | Record::Founding { .. }
-            | Record::RosterSettled { .. } => None,
-        });
-        let common = 0;
-        let origin = |index| Origin::Foreign { lineage, generation, index, stamp, common };
-        bodies.map(|(index, body)| Item { origin: origin(index), body }).collect()
+    /// Whether the items of a giver say all that this history is to hand over. A master's log goes
+    /// on until its last entry is applied; nobody writes to that of a holder.
+    fn is_said(&self, giver: &Giver) -> bool {
+        giver.holder || (!self.is_undecided() && self.history.head().0 <= giver.upto)
     }
 }
 
@@ -195,18 +166,22 @@ impl Managers {
         let Some(giver) = &self.giver else {
             return;
         };
-        let (into, to, heard) = (giver.into, giver.to, giver.heard);
+        let (into, to, phase) = (giver.into, giver.to, giver.phase);
         let there = self.master_of(into).map(|(node, _)| node);
-        let phase = self.giver.as_ref().map(|giver| giver.phase);
-        if phase != Some(Phase::Ending) && (there != Some(to) || now.since(heard) >= PATIENCE) {
+        // Who has not asked yet waits for itself.
+        let asked = phase != Phase::Asking || giver.sent.is_some();
+        let silent = asked && now.since(giver.heard) >= PATIENCE;
+        // A master that is none any more has a log that may hold more than was decided.
+        let another = giver.holder == self.is_master();
+        if phase != Phase::Ending && (there != Some(to) || silent || another) {
             // Killed half-way, or another is master there now: begin again, with whoever it is.
             self.giver = None;
             return;
         }
         match phase {
-            Some(Phase::Ending) => self.end_history(now, out),
-            Some(Phase::Asking | Phase::Giving { .. }) => self.say_again(now, out),
-            None => {}
+            Phase::Ending => self.end_history(now, out),
+            Phase::Asking | Phase::Giving { .. } => self.say_again(now, out),
+            Phase::Making { .. } => {}
         }
     }
 
@@ -240,17 +215,17 @@ impl Managers {
     }
 
     pub(crate) fn begin_giving(&mut self, now: Time, into: Lineage, to: NodeId) {
-        let holder = !self.is_master();
-        let tail = self.group.as_ref().filter(|_| holder).map(Group::tail_items);
         self.giver = Some(Giver {
             into,
             to,
             session: self.rng.bits(),
             since: now,
+            holder: !self.is_master(),
             heard: now,
             sent: None,
             phase: Phase::Asking,
-            tail: tail.unwrap_or_default(),
+            items: Vec::new(),
+            upto: 0,
         });
     }
 
@@ -289,27 +264,91 @@ impl Managers {
         if !giver.sent.is_none_or(due) {
             return;
         }
-        // A master's acknowledgements under way are in its history before it is compared.
-        let waiting = self.mastership.as_ref().map_or(0, |mastership| mastership.waiting());
-        if waiting > 0 && now.since(giver.since) < PATIENCE {
-            return;
-        }
         let (to, from, session, into) = (giver.to, group.meta.lineage, giver.session, giver.into);
-        let message = match giver.phase {
+        let (message, asks) = match giver.phase {
+            Phase::Asking if self.is_about_to_decide(now, giver) => return,
             Phase::Asking => {
                 let (points, led) = (group.points(), self.is_master());
-                Message::MergeAsk { from, session, into, points, led }
+                let first = giver.sent.is_none();
+                (Message::MergeAsk { from, session, into, points, led }, first)
             }
-            Phase::Giving { common, next } => {
-                let (items, last) = batch(group, giver, common, next);
-                Message::Items { from, session, into, first: next, items, last }
+            Phase::Giving { next } => {
+                let (items, all) = giver.batch(next);
+                let last = all && group.is_said(giver);
+                if items.is_empty() && !last {
+                    let (upto, more) = (giver.upto, group.history.head().0 > giver.upto);
+                    if more {
+                        self.want_hand_over(upto, next, out);
+                    }
+                    return; // What is not decided yet is waited for.
+                }
+                let generation = group.meta.generation;
+                let first = next;
+                let items = Items { from, generation, session, into, first, items, last };
+                (Message::Items(items), false)
             }
-            Phase::Ending => return,
+            Phase::Making { .. } | Phase::Ending => return,
         };
         if let Some(giver) = &mut self.giver {
             giver.sent = Some(now);
+            if asks {
+                giver.heard = now;
+            }
         }
         self.send(to, &message, out);
+    }
+
+    /// Whether a master that yields waits for its own log: what it takes over from a third history,
+    /// and what it acknowledges, is in its history before that is compared.
+    fn is_about_to_decide(&self, now: Time, giver: &Giver) -> bool {
+        let (Some(group), Some(mastership)) = (&self.group, &self.mastership) else {
+            return false;
+        };
+        let under_way = mastership.waiting() > 0 || !mastership.taking.is_empty();
+        (under_way || group.is_undecided()) && now.since(giver.since) < PATIENCE
+    }
+
+    /// Has the host make items of what the history holds after `common`.
+    fn want_hand_over(&mut self, common: u64, next: u64, out: &mut Outbox<Output>) {
+        let (Some(group), Some(giver)) = (&self.group, &mut self.giver) else {
+            return;
+        };
+        let mut entries: Vec<Decided> = group.history.decided().collect();
+        if giver.holder {
+            entries.extend(group.tail());
+        }
+        let upto = entries.last().map_or(group.history.head().0, |entry| entry.index);
+        giver.phase = Phase::Making { upto, next };
+        let checkpoint = group.history.checkpoint.clone();
+        out.push(Output::WantHandOver { checkpoint, entries, common });
+    }
+
+    /// What the host made.
+    pub(crate) fn hand_over_came(
+        &mut self,
+        now: Time,
+        items: Vec<Bytes>,
+        out: &mut Outbox<Output>,
+    ) {
+        let Some(giver) = &mut self.giver else {
+            return;
+        };
+        let Phase::Making { upto, next } = giver.phase else {
+            return;
+        };
+        let all = giver.items.iter().chain(&items);
+        let bytes = all.map(History::bytes_of).fold(0, usize::saturating_add);
+        let long = items.iter().map(Bytes::len).max().filter(|len| *len > MAX_ENTRY_BYTES);
+        if bytes > MAX_HAND_OVER_BYTES || long.is_some() {
+            let bytes = long.unwrap_or(bytes);
+            out.push(Output::Event(Event::HandOverRefused { bytes }));
+            return;
+        }
+        giver.items.extend(items);
+        giver.upto = upto;
+        giver.phase = Phase::Giving { next };
+        giver.sent = None;
+        self.say_again(now, out);
     }
 
     pub(crate) fn merge_asked(
@@ -371,9 +410,8 @@ impl Managers {
         if (giver.to, giver.session, giver.into, giver.phase)
             == (from, session, into, Phase::Asking)
         {
-            giver.phase = Phase::Giving { common, next };
-            (giver.heard, giver.sent) = (now, None);
-            self.say_again(now, out);
+            giver.heard = now;
+            self.want_hand_over(common, next, out);
         }
     }
 
@@ -384,15 +422,8 @@ impl Managers {
         }
     }
 
-    pub(crate) fn items_came(
-        &mut self,
-        from: NodeId,
-        (lineage, session): (Lineage, u64),
-        into: Lineage,
-        (first, last): (u64, bool),
-        items: Vec<Item>,
-        out: &mut Outbox<Output>,
-    ) {
+    pub(crate) fn items_came(&mut self, from: NodeId, items: Items, out: &mut Outbox<Output>) {
+        let Items { from: lineage, generation, session, into, first, items, last } = items;
         let ours = self.history_of() == Some(into) && self.is_master() && self.giver.is_none();
         let (Some(group), Some(mastership)) = (&mut self.group, &mut self.mastership) else {
             return;
@@ -408,14 +439,15 @@ impl Managers {
             self.send_when_safe(from, message, out);
             return;
         }
-        let size: usize = items.iter().map(|item| item.body.len()).sum();
+        let size: usize = items.iter().map(Bytes::len).sum();
         let room = group.bytes + size <= MAX_IMAGE_BYTES;
         if first != applied || mastership.taking.contains_key(&holder) || !room {
             return;
         }
         let mut next = first;
         let mut place = None;
-        for Item { origin, body } in items {
+        let origin = Origin::Foreign { lineage, generation };
+        for body in items {
             let record = Record::Foreign { from: holder, item: next, origin, body };
             let Some(index) = group.engine.propose(&record) else {
                 break;
@@ -479,28 +511,11 @@ impl Managers {
         let done = done || crate::plant::is(crate::plant::Bug::HalfMerge);
         match giver.phase {
             _ if done => giver.phase = Phase::Ending,
-            Phase::Giving { common, next: before } if next > before => {
-                giver.phase = Phase::Giving { common, next };
+            Phase::Giving { next: before } if next > before => {
+                giver.phase = Phase::Giving { next };
                 self.say_again(now, out);
             }
-            Phase::Asking | Phase::Giving { .. } | Phase::Ending => {}
+            Phase::Asking | Phase::Making { .. } | Phase::Giving { .. } | Phase::Ending => {}
         }
-    }
-}
-
-/// The changes from `next` on that fit one message, and whether they are the last.
-fn batch(group: &Group, giver: &Giver, common: u64, next: u64) -> (Vec<Item>, bool) {
-    let mut items: Vec<Item> = Vec::new();
-    let mut bytes = 0;
-    loop {
-        let Some(item) = group.item(giver.into, common, next + items.len() as u64, &giver.tail)
-        else {
-            return (items, true);
-        };
-        bytes += item.body.len() + 96;
-        if bytes > BATCH_BYTES && !items.is_empty() {
-            return (items, false);
-        }
-        items.push(item);
     }
 }

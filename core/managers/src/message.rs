@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use skep_base::NodeId;
 use skep_wire::{decode, encode};
 
-use crate::event::{Eligibility, Origin};
+use crate::config::MAX_ENTRY_BYTES;
+use crate::event::Eligibility;
 use crate::id::{Epoch, ForkId, Founding, Generation, Lineage, RaftId, Role, Stamp};
 use crate::orphan::RosterNote;
 use crate::stored::{Chain, Entry, Note, Place, SyncSet};
@@ -20,6 +21,8 @@ pub const MAX_MESSAGE_BYTES: usize = 62 * 1024;
 pub(crate) const PART_BYTES: usize = 48 * 1024;
 /// Points of a history that are compared to find where two parted.
 pub(crate) const MAX_POINTS: usize = 64;
+/// Items of a history in one message: each takes a record of its own, however short it is.
+pub(crate) const MAX_ITEMS: usize = 256;
 /// Nodes in any list of a message.
 pub(crate) const MAX_NAMED: usize = 64;
 
@@ -64,8 +67,8 @@ pub(crate) enum Message {
     MergeGrant { from: Lineage, session: u64, into: Lineage, common: u64, next: u64 },
     /// Not now: one of the two is merging already, or the order is another.
     MergeWait { from: Lineage, into: Lineage },
-    /// Items of it, from `first` on.
-    Items { from: Lineage, session: u64, into: Lineage, first: u64, items: Vec<Item>, last: bool },
+    /// What of it shall be taken over.
+    Items(Items),
     /// All below `next` are decided here; `done` when that was all.
     ItemsTaken { from: Lineage, session: u64, into: Lineage, next: u64, done: bool },
     /// An order of this history was refused by a node that has seen this stamp.
@@ -196,11 +199,19 @@ pub(crate) struct Comparison {
     pub(crate) asks: bool,
 }
 
-/// One change that is handed over.
+/// A part of what the host made of a history that is handed over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Item {
-    pub(crate) origin: Origin,
-    pub(crate) body: Bytes,
+pub(crate) struct Items {
+    /// The history, and its generation.
+    pub(crate) from: Lineage,
+    pub(crate) generation: Generation,
+    pub(crate) session: u64,
+    pub(crate) into: Lineage,
+    /// The number of the first of them.
+    pub(crate) first: u64,
+    pub(crate) items: Vec<Bytes>,
+    /// These are the last, and with them everything is said.
+    pub(crate) last: bool,
 }
 
 /// What a node that is eligible, or was, announces to all. Newest wins.
@@ -263,6 +274,10 @@ impl Message {
             }
             Self::MergeAsk { points, .. } => points.len() <= MAX_POINTS,
             Self::Part { bytes, .. } => bytes.len() <= PART_BYTES,
+            // Each becomes an entry.
+            Self::Items(Items { items, .. }) => {
+                items.len() <= MAX_ITEMS && items.iter().all(|item| item.len() <= MAX_ENTRY_BYTES)
+            }
             Self::Engine(_)
             | Self::Enlist { .. }
             | Self::Enlisted { .. }
@@ -277,7 +292,6 @@ impl Message {
             | Self::GoneToo { .. }
             | Self::MergeGrant { .. }
             | Self::MergeWait { .. }
-            | Self::Items { .. }
             | Self::ItemsTaken { .. }
             | Self::OrderRefused { .. }
             | Self::AuthorityAsk(_)
@@ -365,7 +379,15 @@ pub fn samples() -> Vec<(&'static str, Bytes)> {
     let note = Note { lineage, generation: Generation(1), stamp, sync };
     let generation = Generation(2);
     let into = Lineage(0x5152_5354_5556_5758);
-    let item = Item { origin: Origin::Own, body: Bytes::from_static(b"change") };
+    let items = Items {
+        from: lineage,
+        generation,
+        session: 6,
+        into,
+        first: 0,
+        items: vec![Bytes::from_static(b"change")],
+        last: true,
+    };
     let (term, master) = (3, node(1));
     let (version, base, founding) = (2, 1, Founding(1));
     let ask = AuthorityAsk { lineage, stamp, version, base, round: 5, founding };
@@ -405,17 +427,7 @@ pub fn samples() -> Vec<(&'static str, Bytes)> {
             Message::MergeGrant { from: lineage, session: 6, into, common: 5, next: 0 },
         ),
         ("merge-wait", Message::MergeWait { from: lineage, into }),
-        (
-            "items",
-            Message::Items {
-                from: lineage,
-                session: 6,
-                into,
-                first: 0,
-                items: vec![item],
-                last: true,
-            },
-        ),
+        ("items", Message::Items(items)),
         (
             "items-taken",
             Message::ItemsTaken { from: lineage, session: 6, into, next: 1, done: true },
@@ -546,6 +558,20 @@ mod tests {
         let now: Vec<String> =
             samples().iter().map(|(name, bytes)| format!("{name} {}", hex(bytes))).collect();
         assert_eq!(now, golden, "golden.txt would be:\n{}\n", now.join("\n"));
+    }
+
+    #[test]
+    fn items_that_could_be_no_entries_are_refused() {
+        let (from, into) = (Lineage(1), Lineage(2));
+        let of = |items: Vec<Bytes>| {
+            let (generation, session, first, last) = (Generation(1), 6, 0, false);
+            let items = Items { from, generation, session, into, first, items, last };
+            Message::from_bytes(&Message::Items(items).to_bytes()).is_some()
+        };
+        assert!(of(vec![Bytes::from(vec![0; MAX_ENTRY_BYTES])]));
+        assert!(!of(vec![Bytes::from(vec![0; MAX_ENTRY_BYTES + 1])]));
+        assert!(of(vec![Bytes::new(); MAX_ITEMS]));
+        assert!(!of(vec![Bytes::new(); MAX_ITEMS + 1]));
     }
 
     #[test]

@@ -88,11 +88,11 @@ impl Managers {
                 return;
             };
             let effect = group.apply(entry);
-            self.took_effect(now, entry.index, effect, out);
+            self.took_effect(now, effect, out);
         }
     }
 
-    fn took_effect(&mut self, now: Time, index: u64, effect: Effect, out: &mut Outbox<Output>) {
+    fn took_effect(&mut self, now: Time, effect: Effect, out: &mut Outbox<Output>) {
         match effect {
             Effect::Nothing => {}
             Effect::Placed { node, held: true } => {
@@ -105,9 +105,7 @@ impl Managers {
                 self.held_since.remove(&node);
                 self.stays_in_office(node);
             }
-            Effect::Catalog { stamp, origin, body } => {
-                out.push(Output::Committed { index, stamp, origin, body });
-            }
+            Effect::Catalog(entry) => out.push(Output::Committed(entry)),
             Effect::Stamped { master } => self.stamped(now, master, out),
             Effect::SyncSet => self.sync_changed(out),
             Effect::Founded { founding } => self.founded(founding, out),

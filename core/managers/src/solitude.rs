@@ -8,12 +8,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use skep_base::{Outbox, Time};
 
-use crate::event::{Eligibility, Event, Output};
+use crate::event::{Decided, Eligibility, Event, Output};
+use crate::group::Group;
 use crate::machine::Managers;
-use crate::stored::{Record, Solitude};
+use crate::stored::Solitude;
 use crate::view::{Wait, Waiting};
 
 /// Of a longer pause between two looks no more than this counts: nobody looked.
@@ -108,22 +108,7 @@ impl Managers {
     /// Entries of this node's log of which it does not know whether they are decided: what a lone
     /// manager has beyond its catalog, and hands over when it meets its flock.
     #[must_use]
-    pub fn undecided(&self) -> Vec<Bytes> {
-        let Some(group) = &self.group else {
-            return Vec::new();
-        };
-        let tail = group.engine.records_after(group.applied.0).into_iter();
-        let bodies = tail.filter_map(|(_, _, record)| match record {
-            Record::Catalog(body) | Record::Foreign { body, .. } => Some(body),
-            Record::Stamp { .. }
-            | Record::Sync(_)
-            | Record::Roster(_)
-            | Record::RosterGone(_)
-            | Record::Absorbed { .. }
-            | Record::Ended { .. }
-            | Record::Founding { .. }
-            | Record::RosterSettled { .. } => None,
-        });
-        bodies.collect()
+    pub fn undecided(&self) -> Vec<Decided> {
+        self.group.as_ref().map_or_else(Vec::new, Group::tail)
     }
 }

@@ -10,7 +10,7 @@ use skep_base::{Digest, NodeId};
 use skep_wire::{decode, encode};
 
 use crate::config::{MAX_HISTORIES, MAX_ROSTER, MAX_VOTERS};
-use crate::event::{Eligibility, Origin};
+use crate::event::{Decided, Eligibility, Origin};
 use crate::id::{Epoch, ForkId, Founding, Generation, Lineage, RaftId, Stamp};
 use crate::orphan::RosterNote;
 use crate::strict::Pledge;
@@ -102,7 +102,7 @@ pub enum CorruptStore {
 pub(crate) const ALL_ITEMS: u64 = u64::MAX;
 
 /// The format of state, image and entries.
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 
 /// What a stored state promises for its node's later lives: for whoever watches a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -376,6 +376,7 @@ pub(crate) struct Chain(pub(crate) u128);
 pub(crate) struct Applied {
     pub(crate) index: u64,
     pub(crate) stamp: Stamp,
+    pub(crate) term: u64,
     pub(crate) origin: Origin,
     pub(crate) body: Bytes,
     /// Up to and with this one.
@@ -388,9 +389,18 @@ impl History {
         self.entries.last().map_or((before, self.chain), |last| (last.index, last.chain))
     }
 
-    pub(crate) fn push(&mut self, index: u64, stamp: Stamp, origin: Origin, body: Bytes) {
-        let chain = self.head().1.then(index, stamp, &body);
-        self.entries.push(Applied { index, stamp, origin, body, chain });
+    pub(crate) fn push(&mut self, entry: Decided) {
+        let chain = self.head().1.then(&entry);
+        let Decided { index, stamp, term, origin, body } = entry;
+        self.entries.push(Applied { index, stamp, term, origin, body, chain });
+    }
+
+    /// What came after the checkpoint, as the host is told of it.
+    pub(crate) fn decided(&self) -> impl Iterator<Item = Decided> + '_ {
+        self.entries.iter().map(|entry| {
+            let Applied { index, stamp, term, origin, ref body, .. } = *entry;
+            Decided { index, stamp, term, origin, body: body.clone() }
+        })
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -414,14 +424,16 @@ impl History {
 }
 
 impl Chain {
-    fn then(self, index: u64, stamp: Stamp, body: &[u8]) -> Self {
+    /// The term is in it: two entries that were never decided may be the same but for that.
+    fn then(self, entry: &Decided) -> Self {
         let digest = Digest::of_parts(&[
             b"skep history",
             &self.0.to_le_bytes(),
-            &index.to_le_bytes(),
-            &stamp.epoch.0.to_le_bytes(),
-            &stamp.fork.0.to_le_bytes(),
-            body,
+            &entry.index.to_le_bytes(),
+            &entry.term.to_le_bytes(),
+            &entry.stamp.epoch.0.to_le_bytes(),
+            &entry.stamp.fork.0.to_le_bytes(),
+            &entry.body,
         ]);
         let mut first = [0; 16];
         first.copy_from_slice(&digest.0[..16]);
@@ -580,6 +592,11 @@ pub fn can_read(restored: &Restored, me: NodeId) -> bool {
 mod tests {
     use super::*;
 
+    fn own(index: u64, stamp: Stamp, body: &'static [u8]) -> Decided {
+        let (term, origin) = (3, Origin::Own);
+        Decided { index, stamp, term, origin, body: Bytes::from_static(body) }
+    }
+
     fn samples() -> Vec<(&'static str, Bytes)> {
         let node = |n: u8| NodeId::from_bytes([n; 16]);
         let (lineage, fork) = (Lineage(0x0102_0304_0506_0708), ForkId(0x1112_1314_1516_1718));
@@ -614,9 +631,9 @@ mod tests {
             places: vec![place],
         });
         let mut history = History::default();
-        history.push(4, stamp, Origin::Own, Bytes::from_static(b"old"));
+        history.push(own(4, stamp, b"old"));
         history.cut(4, Bytes::from_static(b"catalog"));
-        history.push(6, stamp, Origin::Own, Bytes::from_static(b"new"));
+        history.push(own(6, stamp, b"new"));
         let meta = Meta {
             lineage,
             generation: Generation(1),
@@ -641,7 +658,8 @@ mod tests {
         let image = Image::new(meta, conf, 6, 3, history);
         let holder = Holder { node: node(2), lineage: Lineage(5), session: 6 };
         let body = Bytes::from_static(b"entry");
-        let (origin, into) = (Origin::Own, Lineage(5));
+        let into = Lineage(5);
+        let origin = Origin::Foreign { lineage: into, generation: Generation(2) };
         let records = [
             ("stamp", Record::Stamp { epoch: Epoch(9), master: node(1), sync: sync.clone() }),
             ("sync", Record::Sync(sync)),
@@ -703,12 +721,14 @@ mod tests {
     fn two_histories_have_the_same_chain_as_far_as_they_are_the_same() {
         let stamp = Stamp::default();
         let mut a = History::default();
-        a.push(3, stamp, Origin::Own, Bytes::from_static(b"x"));
-        let mut b = a.clone();
+        a.push(own(3, stamp, b"x"));
+        let (mut b, mut c) = (a.clone(), a.clone());
         assert_eq!(a.head(), b.head());
-        a.push(4, stamp, Origin::Own, Bytes::from_static(b"y"));
-        b.push(4, stamp, Origin::Own, Bytes::from_static(b"z"));
+        a.push(own(4, stamp, b"y"));
+        b.push(own(4, stamp, b"z"));
+        c.push(Decided { term: 4, ..own(4, stamp, b"y") });
         assert_ne!(a.head(), b.head());
+        assert_ne!(a.head(), c.head(), "an entry of another term is another");
         let head = a.head();
         a.cut(4, Bytes::new());
         assert_eq!(a.head(), head, "a checkpoint leaves the chain as it was");

@@ -7,6 +7,7 @@ mod founding;
 mod logs;
 mod look;
 mod meet;
+mod merging;
 mod net;
 mod operator;
 mod order;

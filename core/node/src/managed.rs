@@ -9,9 +9,9 @@ use core::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use skep_base::{NodeId, Outbox, Time};
-use skep_catalog::{Catalog, Foreign, Origin, Place, Stamp};
+use skep_catalog::{Catalog, Dot, Origin, Place, Stamp};
 use skep_managers::{
-    Down, Eligibility, ForkId, Managers, Parts, Reach, Role, USUAL_RESOURCES, View,
+    Decided, Down, Eligibility, ForkId, Managers, Parts, Reach, Role, USUAL_RESOURCES, View,
 };
 use skep_membership::{DialFailure, DialId, DownReason, Goodbye};
 use skep_records::kind as record;
@@ -132,8 +132,9 @@ impl Managed {
         self.managers.reach(now)
     }
 
-    pub(crate) fn undecided(&self) -> Vec<Bytes> {
-        self.managers.undecided()
+    pub(crate) fn undecided(&self) -> Vec<(Dot, Origin, Bytes)> {
+        let tail = self.managers.undecided().into_iter();
+        tail.map(|entry| (dot_of(&entry), origin_of(entry.origin), entry.body)).collect()
     }
 
     pub(crate) fn known_master(&self) -> Option<NodeId> {
@@ -422,15 +423,12 @@ impl Node {
                 }
                 Says::Announce { .. } => {}
                 Says::Install { index, state, .. } => self.install(now, index, state, out),
-                Says::Committed { index, stamp, origin, body } => {
+                Says::Committed(entry) => {
                     // What is fed is fed before it is looked at who feeds.
                     self.catalogue(now, skep_catalog::Input::Place(self.fed_place()));
-                    let input = skep_catalog::Input::Committed {
-                        index,
-                        stamp: stamp_of(stamp),
-                        origin: origin_of(origin),
-                        command: Some(body),
-                    };
+                    let (at, origin) = (dot_of(&entry), origin_of(entry.origin));
+                    let command = Some(entry.body);
+                    let input = skep_catalog::Input::Committed { at, origin, command };
                     self.catalogue(now, input);
                     self.carry_from_catalog(now, out);
                 }
@@ -447,6 +445,9 @@ impl Node {
                     let catalog = self.catalog.catalog();
                     let (index, state) = (catalog.index(), catalog.to_bytes());
                     self.manage(now, skep_managers::Input::Checkpoint { index, state });
+                }
+                Says::WantHandOver { checkpoint, entries, common } => {
+                    self.hand_over(now, checkpoint.map(|(_, state)| state), &entries, common, out);
                 }
                 Says::Pin(pins) => {
                     self.lay_out_again |= pins != self.managed.pins;
@@ -483,6 +484,32 @@ impl Node {
             }
             Err(error) => {
                 let reason = alloc::format!("a catalog in the managers' log: {error}");
+                out.push(Output::Event(Event::Rejected { peer: self.id, reason }));
+            }
+        }
+    }
+
+    /// What another history shall take over of the one in the managers' log. Whatever this node
+    /// shows now may be another flock's. A log that cannot be read is kept as it is.
+    fn hand_over(
+        &mut self,
+        now: Time,
+        checkpoint: Option<Bytes>,
+        entries: &[Decided],
+        common: u64,
+        out: &mut Outbox<Output>,
+    ) {
+        let catalog = checkpoint.map_or(Ok(Catalog::new()), |bytes| Catalog::from_bytes(&bytes));
+        match catalog {
+            Ok(mut catalog) => {
+                for entry in entries {
+                    catalog.apply(dot_of(entry), origin_of(entry.origin), &entry.body);
+                }
+                let items = catalog.hand_over(common);
+                self.manage(now, skep_managers::Input::HandOver { items });
+            }
+            Err(error) => {
+                let reason = alloc::format!("a catalog that is to be handed over: {error}");
                 out.push(Output::Event(Event::Rejected { peer: self.id, reason }));
             }
         }
@@ -556,26 +583,13 @@ const fn stamp_of(stamp: skep_managers::Stamp) -> Stamp {
     Stamp { epoch: stamp.epoch.0, fork: stamp.fork.0 }
 }
 
+const fn dot_of(entry: &Decided) -> Dot {
+    Dot { stamp: stamp_of(entry.stamp), term: entry.term, index: entry.index }
+}
+
 const fn origin_of(origin: skep_managers::Origin) -> Origin {
     match origin {
         skep_managers::Origin::Own => Origin::Own,
-        skep_managers::Origin::Foreign { lineage, index, stamp, common, .. } => {
-            let (lineage, stamp) = (lineage.0, stamp_of(stamp));
-            Origin::Foreign(Foreign { lineage, stamp, index, common })
-        }
-        skep_managers::Origin::ForeignState { lineage, index, part, parts, common, .. } => {
-            Origin::ForeignState { lineage: lineage.0, index, part, parts, common }
-        }
-        skep_managers::Origin::Returned { lineage, index, stamp, common, place } => {
-            let (lineage, stamp) = (lineage.0, stamp_of(stamp));
-            Origin::Returned { by: Foreign { lineage, stamp, index, common }, place }
-        }
-        skep_managers::Origin::Passed {
-            lineage, index, stamp, common, first, first_stamp, ..
-        } => {
-            let (lineage, stamp) = (lineage.0, stamp_of(stamp));
-            let by = Foreign { lineage, stamp, index, common };
-            Origin::Passed { by, first: (first, stamp_of(first_stamp)) }
-        }
+        skep_managers::Origin::Foreign { .. } => Origin::Foreign,
     }
 }

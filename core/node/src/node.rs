@@ -385,9 +385,9 @@ impl Node {
         self.managed.reach(now)
     }
 
-    /// What this node has in its managers' log and not in its catalog.
+    /// What this node has in its managers' log and not in its catalog, and as what it came there.
     #[must_use]
-    pub fn undecided(&self) -> Vec<Bytes> {
+    pub fn undecided(&self) -> Vec<(skep_catalog::Dot, skep_catalog::Origin, Bytes)> {
         self.managed.undecided()
     }
 

@@ -250,7 +250,7 @@ fn dvm_27_scenario_5_both_parts_went_on_and_end_as_one_with_every_change() {
         assert_eq!(flock.lineage, first, "the lowest generation leads");
         let foreign = net.hosts[master].catalog.values();
         let foreign =
-            foreign.filter(|(_, origin, _)| matches!(origin, Origin::Foreign { .. })).count();
+            foreign.filter(|entry| matches!(entry.origin, Origin::Foreign { .. })).count();
         assert!(foreign >= 50, "{foreign} changes were handed over");
         net.check_kept();
         net.assert_sound();

@@ -39,6 +39,26 @@ enum Event_ {
     Order(usize, Stamp),
 }
 
+/// What a host that is asked to hand over answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Makes {
+    /// The body of each entry that the other lacks, as it is.
+    Items,
+    /// Nothing at all.
+    Nothing,
+    /// More than anybody may, in many items.
+    TooMuch,
+    /// One item that is too long.
+    TooLong,
+}
+
+/// From what it was asked to: after which checkpoint, which entries, which of them the other has.
+pub(super) struct Asked {
+    pub(super) after: u64,
+    pub(super) entries: Vec<Decided>,
+    pub(super) common: u64,
+}
+
 pub(super) struct Host {
     pub(super) machine: Option<Managers>,
     pub(super) life: u64,
@@ -56,7 +76,7 @@ pub(super) struct Host {
     pub(super) eligible: Eligibility,
     pub(super) resources: u16,
     /// The catalog, as committed entries say, of the history that it is of.
-    pub(super) catalog: BTreeMap<u64, (Stamp, Origin, Bytes)>,
+    pub(super) catalog: BTreeMap<u64, Decided>,
     pub(super) lineage: Option<Lineage>,
     pub(super) accepted: BTreeMap<u64, (u64, Strength)>,
     pub(super) refused: BTreeMap<u64, Refusal>,
@@ -68,6 +88,11 @@ pub(super) struct Host {
     pub(super) events: Vec<Event>,
     pub(super) rejects: Vec<(NodeId, Reason)>,
     pub(super) wants_checkpoint: bool,
+    /// What it was asked to make items of.
+    pub(super) asked: Vec<Asked>,
+    /// What it makes of that.
+    pub(super) makes: Makes,
+    made: Option<Vec<Bytes>>,
     seen: Stamp,
     /// The founding number of the last promise on its disk.
     pledged: Founding,
@@ -109,7 +134,9 @@ pub(super) struct Net {
     /// Everything that was acknowledged: the body, by whom, when.
     pub(super) acknowledged: Vec<(Bytes, usize, Time)>,
     /// What each history decided, place by place.
-    decided: BTreeMap<Lineage, BTreeMap<u64, (Stamp, Bytes)>>,
+    decided: BTreeMap<Lineage, BTreeMap<u64, (Stamp, u64, Bytes)>>,
+    /// Which entry has a name: fork, term and place.
+    named: BTreeMap<(ForkId, u64, u64), Bytes>,
     raft_ids: BTreeMap<RaftId, (usize, Lineage)>,
     /// Who votes or learns in each history, as of the furthest place that anybody applied, and who
     /// did before.
@@ -148,6 +175,7 @@ impl Net {
             last_accepted: BTreeMap::new(),
             acknowledged: Vec::new(),
             decided: BTreeMap::new(),
+            named: BTreeMap::new(),
             raft_ids: BTreeMap::new(),
             voters: BTreeMap::new(),
             demoted: BTreeSet::new(),
@@ -181,6 +209,9 @@ impl Net {
                 events: Vec::new(),
                 rejects: Vec::new(),
                 wants_checkpoint: false,
+                asked: Vec::new(),
+                makes: Makes::Items,
+                made: None,
                 seen: Stamp::default(),
                 pledged: Founding(0),
                 orders: BTreeMap::new(),

@@ -124,7 +124,8 @@ impl Tally {
                 | Event::Unprotected
                 | Event::DiskFailed { .. }
                 | Event::MergedInto { .. }
-                | Event::CheckpointRefused { .. } => {}
+                | Event::CheckpointRefused { .. }
+                | Event::HandOverRefused { .. } => {}
             }
         }
     }

@@ -35,7 +35,7 @@ fn restart(net: &mut Net, on: usize) {
 }
 
 fn holds(net: &Net, on: usize, text: &str) -> bool {
-    net.hosts[on].catalog.values().any(|(_, _, body)| body == text)
+    net.hosts[on].catalog.values().any(|entry| entry.body == text)
 }
 
 #[test]
@@ -62,7 +62,8 @@ fn dvm_18_a_manager_that_meets_nobody_retires_and_hands_over_what_it_had_when_it
         .iter()
         .any(|event| matches!(event, Event::Retired { alone } if *alone >= SOLITUDE));
     assert!(told);
-    assert_eq!(net.machine(master).undecided(), ["alone"]);
+    let undecided = net.machine(master).undecided();
+    assert_eq!(undecided.iter().map(|entry| &entry.body).collect::<Vec<_>>(), ["alone"]);
     assert_eq!(net.machine(master).deadline(), None, "it does nothing at all");
     // The part without managers went on as the next generation.
     net.run_until(SOLITUDE, |net| !net.masters().is_empty());

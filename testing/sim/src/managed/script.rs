@@ -385,7 +385,8 @@ impl Script {
             Event::MasterChanged { .. }
             | Event::SyncSet { .. }
             | Event::Absorbed { .. }
-            | Event::CheckpointRefused { .. } => None,
+            | Event::CheckpointRefused { .. }
+            | Event::HandOverRefused { .. } => None,
         }
     }
 

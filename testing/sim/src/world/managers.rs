@@ -88,13 +88,14 @@ impl World {
             other @ (ManagersOutput::Send { .. }
             | ManagersOutput::Announce { .. }
             | ManagersOutput::Install { .. }
-            | ManagersOutput::Committed { .. }
+            | ManagersOutput::Committed(_)
             | ManagersOutput::Accepted { .. }
             | ManagersOutput::Called { .. }
             | ManagersOutput::Wanted { .. }
             | ManagersOutput::Obeyed { .. }
             | ManagersOutput::Disobeyed { .. }
             | ManagersOutput::WantCheckpoint
+            | ManagersOutput::WantHandOver { .. }
             | ManagersOutput::Pin(_)
             | ManagersOutput::Reject { .. }) => {
                 self.fail(Checker::Invariant, format!("a node lets out {other:?}"));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use skep_base::{Incarnation, Outbox, Time};
 
-use super::{Event_, FLOODED, Net, global, id, local};
+use super::{Asked, Event_, FLOODED, Makes, Net, global, id, local};
 use crate::stored::{Image, State};
 use crate::tests::role::suits;
 use crate::*;
@@ -109,6 +109,10 @@ impl Net {
             self.output(on, output);
         }
         self.check(on);
+        // At once, and after all that was said before.
+        if let Some(items) = self.hosts[on].made.take() {
+            self.give(on, Input::HandOver { items });
+        }
     }
 
     pub(super) fn output(&mut self, on: usize, output: Output) {
@@ -159,9 +163,7 @@ impl Net {
                 host.catalog.clear();
                 host.lineage = Some(lineage);
             }
-            Output::Committed { index, stamp, origin, body } => {
-                self.committed(on, index, stamp, origin, body);
-            }
+            Output::Committed(entry) => self.committed(on, entry),
             Output::Accepted { token, index, strength, .. } => {
                 self.check_accepted(on, index, strength);
                 let body = self.proposed[&token.0].clone();
@@ -186,6 +188,10 @@ impl Net {
             Output::Obeyed { token } => self.obeyed(on, token),
             Output::Disobeyed { .. } => self.orders.1 += 1,
             Output::WantCheckpoint => self.hosts[on].wants_checkpoint = true,
+            Output::WantHandOver { checkpoint, entries, common } => {
+                let after = checkpoint.map_or(0, |(index, _)| index);
+                self.make_items(on, Asked { after, entries, common });
+            }
             Output::Pin(_) => {}
             Output::Event(event) => {
                 self.note(format!("{on} {event:?}"));
@@ -220,25 +226,62 @@ impl Net {
         bytes.into()
     }
 
-    pub(super) fn committed(
-        &mut self,
-        on: usize,
-        index: u64,
-        stamp: Stamp,
-        origin: Origin,
-        body: Bytes,
-    ) {
+    /// Whoever knows an entry knows it by the same name.
+    fn check_name(&mut self, on: usize, entry: &Decided) {
+        let name = (entry.stamp.fork, entry.term, entry.index);
+        let known = self.named.entry(name).or_insert_with(|| entry.body.clone());
+        if *known != entry.body {
+            self.faults.push(format!("{on} has another entry under {name:?}"));
+        }
+    }
+
+    /// What a host makes of a history that merges into another.
+    fn make_items(&mut self, on: usize, asked: Asked) {
+        self.note(format!(
+            "{on} makes items of {} entries after {}, {} common",
+            asked.entries.len(),
+            asked.after,
+            asked.common
+        ));
+        let mut last = asked.after;
+        for entry in &asked.entries {
+            if entry.index <= last {
+                self.faults.push(format!("{on} makes items of {} after {last}", entry.index));
+            }
+            last = entry.index;
+            self.check_name(on, entry);
+        }
+        let host = &mut self.hosts[on];
+        let longest = Bytes::from_static(&[b'x'; MAX_ENTRY_BYTES + 1]);
+        host.made = match host.makes {
+            Makes::Items => {
+                let lacks = asked.entries.iter().filter(|entry| entry.index > asked.common);
+                Some(lacks.map(|entry| entry.body.clone()).collect())
+            }
+            Makes::Nothing => None,
+            Makes::TooMuch => {
+                let item = longest.slice(1..);
+                Some(vec![item; MAX_HAND_OVER_BYTES / MAX_ENTRY_BYTES + 1])
+            }
+            Makes::TooLong => Some(vec![longest]),
+        };
+        host.asked.push(asked);
+    }
+
+    pub(super) fn committed(&mut self, on: usize, entry: Decided) {
+        self.check_name(on, &entry);
+        let Decided { index, stamp, term, ref body, .. } = entry;
         let lineage = self.hosts[on].lineage.expect("an entry of no history");
         let known = self.decided.entry(lineage).or_default();
-        let first = known.entry(index).or_insert_with(|| (stamp, body.clone()));
-        if *first != (stamp, body.clone()) {
+        let first = known.entry(index).or_insert_with(|| (stamp, term, body.clone()));
+        if *first != (stamp, term, body.clone()) {
             self.faults.push(format!("{on} decided another entry at {index} of {lineage:?}"));
         }
         let last = self.hosts[on].catalog.keys().next_back().copied().unwrap_or(0);
         if index <= last {
             self.faults.push(format!("{on} was given {index} after {last}"));
         }
-        self.hosts[on].catalog.insert(index, (stamp, origin, body));
+        self.hosts[on].catalog.insert(index, entry);
     }
 
     pub(super) fn synced(&mut self, on: usize, ticket: Ticket) {

@@ -165,7 +165,7 @@ impl Net {
         self.run(Duration::from_millis(500));
         let master = self.master();
         let catalog: BTreeSet<&Bytes> =
-            self.hosts[master].catalog.values().map(|(_, _, body)| body).collect();
+            self.hosts[master].catalog.values().map(|entry| &entry.body).collect();
         for (body, by, at) in &self.acknowledged {
             if !catalog.contains(body) {
                 let body = String::from_utf8_lossy(body).into_owned();
