@@ -231,7 +231,7 @@ fn wrong(text: &str, span: Option<Range<usize>>, what: &str, hint: Option<String
 
 #[cfg(test)]
 mod tests {
-    use skep_catalog::{Command, Origin, Stamp, export};
+    use skep_catalog::{Command, Dot, Origin, export};
 
     use super::*;
 
@@ -241,8 +241,8 @@ mod tests {
             let write =
                 Write { key: name.parse().unwrap(), expect: Expect::Anything, put: Some(payload) };
             let command = Command::one("a".into(), WallTime::default(), write);
-            let index = catalog.index() + 1;
-            catalog.apply(index, Stamp::default(), Origin::Own, &command.to_bytes().unwrap());
+            let at = Dot { index: catalog.index() + 1, ..Dot::default() };
+            catalog.apply(at, Origin::Own, &command.to_bytes().unwrap());
         };
         let mut fields = Fields::new();
         fields.set("about", Field::Text("the \"web\"\n\u{7}".into())).unwrap();
@@ -259,8 +259,8 @@ mod tests {
     fn applied(mut catalog: Catalog, mut import: Import) -> Catalog {
         while let Some((writes, rest)) = import.next() {
             let command = Command { who: String::new(), when: WallTime::default(), writes };
-            let index = catalog.index() + 1;
-            catalog.apply(index, Stamp::default(), Origin::Own, &command.to_bytes().unwrap());
+            let at = Dot { index: catalog.index() + 1, ..Dot::default() };
+            catalog.apply(at, Origin::Own, &command.to_bytes().unwrap());
             import = rest.stepped(Ok("strong"));
         }
         catalog

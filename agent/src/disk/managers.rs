@@ -142,7 +142,7 @@ pub(super) fn write_catalog(dir: &Path, body: &[u8]) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use skep_catalog::{Command, Expect, Field, Fields, Kind, Origin, Payload, Stamp};
+    use skep_catalog::{Command, Dot, Expect, Field, Fields, Kind, Origin, Payload};
 
     use super::*;
 
@@ -154,7 +154,7 @@ mod tests {
         let write = skep_catalog::Write { key, expect: Expect::Absent, put };
         let command = Command::one("a".into(), WallTime::default(), write).to_bytes().unwrap();
         let mut catalog = Catalog::new();
-        catalog.apply(1, Stamp::default(), Origin::Own, &command);
+        catalog.apply(Dot { index: 1, ..Dot::default() }, Origin::Own, &command);
         catalog
     }
 

@@ -66,6 +66,7 @@ pub const TARGETS: &[Target] = &[
     estimates::WAYS,
     estimates::MESSAGE,
     catalog::COMMAND,
+    catalog::ITEM,
     catalog::MESSAGE,
     catalog::SNAPSHOT,
     wave::CHUNKS,

@@ -124,7 +124,7 @@ fn golden_bytes() {
     assert_eq!(hex(&head.to_body()), golden);
 }
 
-const GOLDEN_ROOT: &str = "883e11c830aad32d";
+const GOLDEN_ROOT: &str = "3ae133f55525d769";
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
