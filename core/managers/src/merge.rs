@@ -105,7 +105,8 @@ impl Giver {
         self.phase == Phase::Asking
     }
 
-    /// When it is given up and decided anew unless the other side says something.
+    /// When it is given up and decided anew unless the other side says something; before the other
+    /// is asked, when it is at the latest.
     pub(crate) fn decided_anew_at(&self) -> Option<Time> {
         (self.phase != Phase::Ending).then(|| self.heard + PATIENCE)
     }

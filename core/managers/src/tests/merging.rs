@@ -139,6 +139,47 @@ fn a_history_ends_only_when_its_host_has_said_what_it_holds() {
     }
 }
 
+/// What it has beyond its history nobody made items of.
+#[test]
+fn a_master_that_is_none_any_more_begins_anew_with_what_its_log_holds() {
+    let mut deposed = 0;
+    for seed in 0..8 {
+        let mut net = Net::new(4, 1450 + seed);
+        net.split(&[3]);
+        (0..4).for_each(|on| net.start(on));
+        net.run_until(30 * SECOND, |net| {
+            net.masters().len() == 2 && net.up().filter(|on| backs_up(net, *on)).count() == 2
+        });
+        net.run(33 * SECOND);
+        let master = *net.masters().iter().find(|on| **on != 3).unwrap();
+        for on in [master, 3] {
+            net.propose(on, &format!("of {on}"));
+        }
+        net.run(SECOND);
+        let rank = |on: usize| order(&net.machine(on).flock_claim(net.now).unwrap());
+        if rank(master) > rank(3) {
+            continue;
+        }
+        deposed += 1;
+        net.hosts[master].makes = Makes::Nothing;
+        net.uncut(master, 3);
+        net.run_until(10 * SECOND, |net| !net.hosts[master].asked.is_empty());
+        (0..3).for_each(|on| net.cut(master, on));
+        net.run_until(3 * SECOND, |net| net.role(master) != Role::Master);
+        assert!(!net.asks_to_merge(master), "{}", net.dump());
+        net.hosts[master].makes = Makes::Items;
+        net.heal();
+        net.run_until(90 * SECOND, Net::is_settled);
+        net.check_kept();
+        net.assert_sound();
+    }
+    assert!(deposed >= 2, "{deposed} of 8 had to yield");
+}
+
+fn backs_up(net: &Net, on: usize) -> bool {
+    net.role(on) == Role::Backup
+}
+
 /// A log in which the same term saw two stamps, and another term a third, of which nobody knows
 /// whether they were decided.
 #[test]
