@@ -73,7 +73,11 @@ impl Context {
 
     /// What another has seen is seen here too. Says whether that is news.
     pub(crate) fn join(&mut self, other: &Self) -> bool {
-        other.logs.iter().fold(false, |news, log| self.grow(*log) || news)
+        let mut news = false;
+        for log in &other.logs {
+            news |= self.grow(*log);
+        }
+        news
     }
 
     fn grow(&mut self, (fork, term, index): (u64, u64, u64)) -> bool {
