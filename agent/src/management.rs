@@ -218,7 +218,7 @@ impl Spine {
                 format!("the flock of lineage {lineage} goes on as {into}")
             }
             Event::Absorbed { lineage, changes } => {
-                format!("the flock of lineage {lineage} merged into this one, {changes} changes")
+                format!("the flock of lineage {lineage} merged into this one, {changes} entries")
             }
             Event::Retired { alone } => format!(
                 "this manager met no eligible node for {}: it retires, and manages nothing until \

@@ -277,7 +277,8 @@ fn flock_change(what: &str, now: &FlockChange) -> String {
         text.push_str(&format!("; was {before}"));
     }
     if let Some(changes) = now.changes {
-        text.push_str(&format!("; {} handed over", count(changes, "change")));
+        let entries = if changes == 1 { "entry" } else { "entries" };
+        text.push_str(&format!("; {changes} {entries} handed over"));
     }
     if let Some(stamp) = &now.stamp {
         text.push_str(&format!("; stamp {stamp}"));

@@ -133,6 +133,28 @@ impl Catalog {
     #[must_use]
     pub fn hand_over(&self, common: u64) -> Vec<Bytes> {
         let beside = self.beside();
+        let mut items = Items::default();
+        for key in self.changed_after(common, &beside) {
+            let beside = beside.get(key).map_or(&[][..], Vec::as_slice);
+            let logged = beside.iter().filter_map(|dot| self.standing(&logged_as(key, dot)?));
+            logged.for_each(|conflict| items.add(Given::Beside(conflict)));
+            let slot = self.slot(key).map(|slot| slot.since(common, GIVEN_VERSIONS_BYTES));
+            items.add(Given::Entry { key: key.clone(), slot, beside: beside.to_vec() });
+        }
+        items.finish()
+    }
+
+    /// How many entries that are.
+    #[must_use]
+    pub fn handed_over(&self, common: u64) -> u64 {
+        self.changed_after(common, &self.beside()).len() as u64
+    }
+
+    fn changed_after<'a>(
+        &'a self,
+        common: u64,
+        beside: &'a BTreeMap<Key, Vec<Dot>>,
+    ) -> BTreeSet<&'a Key> {
         let is_told = |(key, slot): &(&Key, &Slot)| {
             // What stands beside an entry goes with it; and of a conflict that somebody removed
             // nobody need hear but by that.
@@ -141,16 +163,7 @@ impl Catalog {
         };
         let touched = self.slots().into_iter().filter(is_told).map(|(key, _)| key);
         let left = beside.keys().filter(|key| self.slot(key).is_none());
-        let keys: BTreeSet<&Key> = touched.chain(left).collect();
-        let mut items = Items::default();
-        for key in keys {
-            let beside = beside.get(key).map_or(&[][..], Vec::as_slice);
-            let logged = beside.iter().filter_map(|dot| self.standing(&logged_as(key, dot)?));
-            logged.for_each(|conflict| items.add(Given::Beside(conflict)));
-            let slot = self.slot(key).map(|slot| slot.since(common, GIVEN_VERSIONS_BYTES));
-            items.add(Given::Entry { key: key.clone(), slot, beside: beside.to_vec() });
-        }
-        items.finish()
+        touched.chain(left).collect()
     }
 
     /// Takes over an item of another flock's [`Catalog::hand_over`]. The same one may come several

@@ -152,6 +152,8 @@ pub enum Input {
         /// What the entries came to, in the order in which it shall be taken over; each at most
         /// [`crate::MAX_ENTRY_BYTES`].
         items: Vec<Bytes>,
+        /// How many entries of the catalog they are about: for people.
+        entries: u64,
     },
     /// An operator's hand. Answered by [`Output::Done`] or [`Output::Refused`].
     Command {
@@ -529,7 +531,7 @@ pub enum Event {
     Absorbed {
         /// Which.
         lineage: Lineage,
-        /// How many of its changes were handed over.
+        /// How many entries of the catalog were handed over.
         changes: u64,
     },
     /// This manager met nobody for so long that it manages nothing until it does (DVM-18). What it

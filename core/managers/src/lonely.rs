@@ -15,7 +15,8 @@ use crate::stored::{Meta, SyncSet};
 use crate::view::Wait;
 
 /// Eligible nodes that must be there before a part founds itself again: one spare and two backups
-/// (DVM-21). Where the roster has no more than two, nobody is waited for.
+/// (DVM-21). Where the roster has no more than two, nobody is waited for; where witnesses are on it
+/// as well, most of it.
 pub(crate) const ENOUGH: usize = 3;
 /// Retries within which what came of a round is of use: who stood still for longer asks anew.
 const FOUNDS_WITHIN: u32 = 4;
@@ -44,6 +45,20 @@ impl Lonely {
     /// Of this history, as those know it that answered in this round.
     pub(crate) fn sync_sets(&self) -> impl Iterator<Item = &SyncSet> {
         self.answers.values().filter_map(|answer| answer.sync.as_ref())
+    }
+}
+
+impl Group {
+    /// How many eligible nodes must be there for one of them to found the next generation: of two
+    /// servers with witnesses most of the roster, so that one of them goes on and not both.
+    fn enough(&self) -> usize {
+        let roster = &self.meta.roster;
+        let able = roster.iter().filter(|it| it.eligible == Eligibility::Eligible).count();
+        match able {
+            ENOUGH.. => ENOUGH,
+            _ if roster.len() > able => (roster.len() / 2 + 1).min(ENOUGH),
+            _ => 1,
+        }
     }
 }
 
@@ -161,7 +176,7 @@ impl Managers {
                 || answer.managers.iter().any(|it| *it != me)
         };
         let managed = announced || lonely.answers.values().any(named);
-        let need = if group.meta.roster.len() < ENOUGH { 1 } else { ENOUGH };
+        let need = group.enough();
         let by_others = self.waits_for_logs();
         let logs = if by_others { self.logs_here(now, group) } else { Logs::Whole };
         let waits = match logs {

@@ -268,7 +268,7 @@ impl Managers {
             Input::Propose { token, body } => self.propose(now, token, body, out),
             Input::Read { token } => self.read(now, token, out),
             Input::Checkpoint { index, state } => self.checkpoint(index, state, out),
-            Input::HandOver { items } => self.hand_over_came(now, items, out),
+            Input::HandOver { items, entries } => self.hand_over_came(now, items, entries, out),
             Input::Command { token, command } => self.command(now, token, command, out),
             Input::Baseline { well, .. } => self.baseline(now, well),
             Input::Order { token, stamp } => self.ordered(now, token, stamp, out),

@@ -78,6 +78,8 @@ pub(crate) struct Giver {
     /// What the host made of the history. The other side counts them, so that in one session none
     /// is ever another; but more may follow.
     items: Vec<Bytes>,
+    /// How many entries of the catalog they are about.
+    entries: u64,
     /// Up to which place of the log they say everything.
     upto: u64,
 }
@@ -226,6 +228,7 @@ impl Managers {
             sent: None,
             phase: Phase::Asking,
             items: Vec::new(),
+            entries: 0,
             upto: 0,
         });
     }
@@ -284,7 +287,7 @@ impl Managers {
                     return; // What is not decided yet is waited for.
                 }
                 let generation = group.meta.generation;
-                let first = next;
+                let (first, last) = (next, last.then_some(giver.entries));
                 let items = Items { from, generation, session, into, first, items, last };
                 (Message::Items(items), false)
             }
@@ -329,6 +332,7 @@ impl Managers {
         &mut self,
         now: Time,
         items: Vec<Bytes>,
+        entries: u64,
         out: &mut Outbox<Output>,
     ) {
         let Some(giver) = &mut self.giver else {
@@ -346,6 +350,7 @@ impl Managers {
             return;
         }
         giver.items.extend(items);
+        giver.entries = giver.entries.saturating_add(entries);
         giver.upto = upto;
         giver.phase = Phase::Giving { next };
         giver.sent = None;
@@ -455,9 +460,9 @@ impl Managers {
             };
             (next, place) = (next + 1, Some(index));
         }
-        if last
+        if let Some(entries) = last
             && let Some(index) =
-                group.engine.propose(&Record::Absorbed { from: holder, changes: next })
+                group.engine.propose(&Record::Absorbed { from: holder, changes: entries })
         {
             (next, place) = (ALL_ITEMS, Some(index));
         }

@@ -210,8 +210,8 @@ pub(crate) struct Items {
     /// The number of the first of them.
     pub(crate) first: u64,
     pub(crate) items: Vec<Bytes>,
-    /// These are the last, and with them everything is said.
-    pub(crate) last: bool,
+    /// These are the last, and with them everything is said: of how many entries of the catalog.
+    pub(crate) last: Option<u64>,
 }
 
 /// What a node that is eligible, or was, announces to all. Newest wins.
@@ -386,7 +386,7 @@ pub fn samples() -> Vec<(&'static str, Bytes)> {
         into,
         first: 0,
         items: vec![Bytes::from_static(b"change")],
-        last: true,
+        last: Some(1),
     };
     let (term, master) = (3, node(1));
     let (version, base, founding) = (2, 1, Founding(1));
@@ -564,7 +564,7 @@ mod tests {
     fn items_that_could_be_no_entries_are_refused() {
         let (from, into) = (Lineage(1), Lineage(2));
         let of = |items: Vec<Bytes>| {
-            let (generation, session, first, last) = (Generation(1), 6, 0, false);
+            let (generation, session, first, last) = (Generation(1), 6, 0, None);
             let items = Items { from, generation, session, into, first, items, last };
             Message::from_bytes(&Message::Items(items).to_bytes()).is_some()
         };

@@ -228,7 +228,7 @@ pub(crate) enum Record {
     Catalog(Bytes),
     /// For the catalog, from a history that merges into this one.
     Foreign { from: Holder, item: u64, origin: Origin, body: Bytes },
-    /// All of a holder's changes were handed over.
+    /// All that a holder had was handed over: so many entries of the catalog.
     Absorbed { from: Holder, changes: u64 },
     /// This history ends; its flock goes on in another.
     Ended { into: Lineage },

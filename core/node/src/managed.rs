@@ -505,8 +505,8 @@ impl Node {
                 for entry in entries {
                     catalog.apply(dot_of(entry), origin_of(entry.origin), &entry.body);
                 }
-                let items = catalog.hand_over(common);
-                self.manage(now, skep_managers::Input::HandOver { items });
+                let (items, entries) = (catalog.hand_over(common), catalog.handed_over(common));
+                self.manage(now, skep_managers::Input::HandOver { items, entries });
             }
             Err(error) => {
                 let reason = alloc::format!("a catalog that is to be handed over: {error}");

@@ -67,7 +67,7 @@ pub enum Tale {
         ended: u64,
         /// What its flock was called, where that was known.
         before: Option<String>,
-        /// How many of its changes were handed over, where that is known.
+        /// How many entries of the catalog were handed over, where that is known.
         changes: Option<u64>,
     },
     /// Members went without a word.

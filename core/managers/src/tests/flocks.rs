@@ -607,6 +607,52 @@ fn of_two_managers_the_one_left_founds_the_next_generation_alone_and_weak() {
     net.assert_sound();
 }
 
+/// Small blocs (architecture, section 5): a witness lets one of two servers go on, strong, and never
+/// both of them.
+#[test]
+fn of_two_servers_with_a_witness_the_one_that_reaches_it_goes_on_strong_and_the_other_waits() {
+    for (seed, cut) in [(120, false), (121, false), (122, true), (123, true)] {
+        let mut net = Net::new(3, seed);
+        net.hosts[2].eligible = Eligibility::Witness;
+        net.start(0);
+        net.run_until(10 * SECOND, |net| net.masters() == [0]);
+        net.strengthen(1);
+        (1..3).for_each(|on| net.start(on));
+        net.run_until(60 * SECOND, |net| net.masters().len() == 1 && backups(net).len() == 1);
+        write(&mut net, 5, "before");
+        let (old, left) = (net.master(), backups(&net)[0]);
+        net.run_until(60 * SECOND, |net| net.view(old).flock.unwrap().roster.len() == 3);
+        if cut {
+            net.split(&[old]);
+        } else {
+            net.cut_power(old);
+        }
+        net.run_until(60 * SECOND, |net| net.role(left) == Role::Master);
+        assert_eq!(net.view(left).flock.unwrap().generation, Generation(2));
+        net.run_until(10 * SECOND, |net| {
+            net.view(left).flock.unwrap().strength == Strength::Strong
+        });
+        let token = net.propose(left, "with the witness");
+        net.run(60 * SECOND);
+        assert_eq!(net.hosts[left].accepted[&token].1, Strength::Strong);
+        if cut {
+            assert_ne!(net.role(old), Role::Master, "it has no word of most of the roster");
+            net.heal();
+        } else {
+            net.start(old);
+        }
+        net.run_until(90 * SECOND, |net| net.masters().len() == 1 && backups(net).len() == 1);
+        net.check_kept();
+        net.assert_sound();
+        // Without the witness neither goes on, until an operator says so.
+        net.cut_power(2);
+        let (gone, left) = (net.master(), backups(&net)[0]);
+        net.cut_power(gone);
+        net.run(120 * SECOND);
+        assert_eq!(net.role(left), Role::SemiMaster);
+    }
+}
+
 #[test]
 fn of_three_managers_the_one_left_waits_until_an_operator_says_so() {
     let mut net = Net::settled(3, 103);

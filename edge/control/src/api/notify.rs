@@ -34,7 +34,7 @@ pub struct FlockChange {
     /// The stamp under which that node was master.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stamp: Option<String>,
-    /// Of a flock that went on in this one: how many of its changes were handed over.
+    /// Of a flock that went on in this one: how many entries of the catalog were handed over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changes: Option<u64>,
 }

@@ -379,7 +379,7 @@ impl Script {
             Event::MergedInto { .. } => Some("merged into another flock".to_owned()),
             Event::Retired { .. } => Some("retires".to_owned()),
             Event::Absorbed { changes, .. } if *changes > 0 => {
-                Some(format!("took over {changes} changes"))
+                Some(format!("took over {changes} entries"))
             }
             // Who follows whom is in what `show` says; a sync set changes with every delay.
             Event::MasterChanged { .. }

@@ -111,7 +111,8 @@ impl Net {
         self.check(on);
         // At once, and after all that was said before.
         if let Some(items) = self.hosts[on].made.take() {
-            self.give(on, Input::HandOver { items });
+            let entries = items.len() as u64;
+            self.give(on, Input::HandOver { items, entries });
         }
     }
 
