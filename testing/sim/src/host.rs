@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use skep_base::{GroupName, NodeId, NodeName, Outbox, Time};
-use skep_managers::View;
+use skep_managers::{Eligibility, View};
 use skep_node::{Deadline, Input, Node, Output};
 use skep_wire::Address;
 
@@ -113,6 +113,8 @@ pub(crate) struct Host {
     /// `join = [..]` of its configuration.
     pub(crate) seeds: Vec<SocketAddr>,
     pub(crate) groups: Vec<GroupName>,
+    /// `[managers] eligible` of its configuration, where that is another than the world's.
+    pub(crate) eligible: Option<Eligibility>,
     pub(crate) disk: Disk,
     pub(crate) process: Option<Process>,
     /// Counts processes, so that what was meant for one never reaches the next.

@@ -33,7 +33,8 @@ pub(crate) fn managed(world: &World) -> Result<(), String> {
     for part in oracle::parts(world) {
         let roles: Vec<Role> = part.iter().filter_map(|host| role_of(world, *host)).collect();
         let count = |wanted: &[Role]| roles.iter().filter(|role| wanted.contains(role)).count();
-        let backups = 2.min(part.len() - 1);
+        let able = part.iter().filter(|host| world.host(**host).eligible.is_none()).count();
+        let backups = 2.min(able.saturating_sub(1));
         let others = part.len() - 1 - backups;
         let wanted = (1, backups, others);
         let rest = [Role::Eligible, Role::Holding];

@@ -15,6 +15,7 @@
 //! | `heal` | all cuts are taken back |
 //! | `wipe HOST…` | the disk of a host that does not run is lost |
 //! | `token HOST` | the CA makes the next founding token for that host |
+//! | `witness HOST…` | its configuration says `eligible = "witness"`; before its start |
 //! | `slow HOST…`, `fast HOST…` | a disk takes a second for each write, or does not |
 //! | `profile documents` | the timers of the founding documents; before any start |
 //! | `timer NAME SECONDS` | `min_stay`, `better_for` or `solitude`; before any start |
@@ -39,7 +40,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use skep_catalog::{Granted, Order, Outcome};
-use skep_managers::{Event, Role, Strength};
+use skep_managers::{Eligibility, Event, Role, Strength};
 
 use super::rest::{agreed, managed, master_of, role_of};
 use super::watch::Watch;
@@ -116,6 +117,9 @@ impl Script {
             "resume" => self.each(rest, World::resume),
             "wipe" => self.each(rest, World::wipe_disk),
             "token" => self.each(rest, World::give_token),
+            "witness" => self.each(rest, |world, host| {
+                world.host_mut(host).eligible = Some(Eligibility::Witness);
+            }),
             "slow" => self.each(rest, |world, host| {
                 world.slow_disk(host, Some(DiskModel::slow()));
             }),

@@ -35,6 +35,7 @@ impl World {
         let nonce = Nonce(self.rng.bits());
         let birth = self.birth(host, nonce);
         let mut config = self.config.node.clone();
+        config.fit.eligible = self.host(host).eligible.unwrap_or(config.fit.eligible);
         config.flood.groups.extend(self.host(host).groups.iter().cloned());
         let card = Card {
             id: birth.me.id,

@@ -19,6 +19,7 @@ impl World {
         let id = self.id(host);
         let restored = self.restored_managers(host);
         let skep_node::Fit { eligible, resources, .. } = self.config.node.fit;
+        let eligible = self.host(host).eligible.unwrap_or(eligible);
         let me = Me { id, eligible, resources };
         let config = self.config.managers.clone();
         let rng = Rng::seeded(seed ^ 0x6d61_6e61_6765_7273);

@@ -274,6 +274,7 @@ impl World {
             addresses: vec![address],
             seeds: Vec::new(),
             groups: Vec::new(),
+            eligible: None,
             disk: Disk::default(),
             process: None,
             epoch: 0,
