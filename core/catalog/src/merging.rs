@@ -3,14 +3,15 @@
 //! The one that does not lead hands over what changed since the fork, each entry with what it has
 //! seen ([`crate::Context`]). What says that it has seen what is here takes its place; what was
 //! seen here already says nothing new; what neither had seen of the other's stays as it is here,
-//! and the other's version, unless it says the same, goes to the *conflict log*, an entry of its own
-//! beside it, until somebody lets it happen or removes it.
+//! and the other's version, unless it says the same, goes to the *conflict log*, an entry of its
+//! own beside it, until somebody lets it happen or removes it.
 //!
 //! So an entry is a set of versions that nobody has overtaken: the one that it says, others that
-//! say the same, and those beside it. A version that one side has seen and has no longer was overtaken there, by a write or
-//! by whoever settled a conflict, and goes; every other one stays. That makes the same of the same
-//! changes in whichever order and however often they come, and through however many flocks
-//! (DVM-27, DVM-28); only which of them the entry says depends on who leads.
+//! say the same, and those beside it. A version that one side has seen and has no longer was
+//! overtaken there, by a write or by whoever settled a conflict, and goes; every other one stays.
+//! That makes the same of the same changes in whichever order and however often they come, and
+//! through however many flocks (DVM-27, DVM-28); only which of them the entry says depends on who
+//! leads.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;

@@ -607,8 +607,8 @@ fn of_two_managers_the_one_left_founds_the_next_generation_alone_and_weak() {
     net.assert_sound();
 }
 
-/// Small blocs (architecture, section 5): a witness lets one of two servers go on, strong, and never
-/// both of them.
+/// Small blocs (architecture, section 5): a witness lets one of two servers go on, strong, and
+/// never both of them.
 #[test]
 fn of_two_servers_with_a_witness_the_one_that_reaches_it_goes_on_strong_and_the_other_waits() {
     for (seed, cut) in [(120, false), (121, false), (122, true), (123, true)] {
