@@ -69,6 +69,14 @@ impl Socket {
 
     /// What only the lane decides, once the hello has told it.
     pub(crate) fn tune(&self, lane: Lane, config: &Config) {
+        // A beat that is lost twice or thrice in a row shall not be away for longer than an
+        // election takes: the waits before its retransmissions do not double while little is under
+        // way. What floods backs off as ever.
+        if lane == Lane::Control
+            && let Err(error) = SockRef::from(&self.stream).set_tcp_thin_linear_timeouts(true)
+        {
+            tracing::debug!(%error, "retransmissions back off from the first on");
+        }
         if lane == Lane::Bulk
             && let Some(name) = &config.bulk_congestion
             && let Err(error) = SockRef::from(&self.stream).set_tcp_congestion(name.as_bytes())
@@ -328,5 +336,18 @@ mod tests {
         assert_eq!(read.unwrap(), 5);
         timeout(PATIENCE, near.readable()).await.expect("the second text is there").unwrap();
         assert_eq!(near.try_read(&mut buf).unwrap(), 6);
+    }
+
+    #[tokio::test]
+    async fn what_is_lost_of_beats_is_soon_said_again_and_bulk_backs_off() {
+        let config = Config::default();
+        for lane in [Lane::Control, Lane::Bulk] {
+            let (stream, _far) = pair().await;
+            let remote = stream.peer_addr().unwrap();
+            let socket = Socket::new(stream, remote, &config, &Arc::default()).unwrap();
+            socket.tune(lane, &config);
+            let linear = SockRef::from(&socket.stream).tcp_thin_linear_timeouts().unwrap();
+            assert_eq!(linear, lane == Lane::Control);
+        }
     }
 }
