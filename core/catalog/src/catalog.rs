@@ -12,6 +12,7 @@ use skep_wire::{decode, encode};
 use crate::command::{Command, Expect, Payload, Write};
 use crate::context::Dot;
 use crate::key::{Key, Kind};
+use crate::merging::Conflict;
 use crate::slot::{OVERHEAD, Slot, Stamp, Version};
 
 /// Entries that a catalog holds. Every node holds all of them.
@@ -255,16 +256,24 @@ impl Catalog {
             if self.says(&key, put.as_ref()) {
                 continue;
             }
-            settled.extend(self.standing(&key).map(|conflict| conflict.key));
+            let stood = self.standing(&key);
             let who = who.clone();
             self.write(&key, Version { revision, stamp, term, who, when, from: None, put });
-            settled.extend(self.standing(&key).map(|conflict| conflict.key));
+            match self.standing(&key) {
+                // From a backup.
+                Some(Conflict { key: of, .. }) if self.touch(&of, revision) => {
+                    changed.insert(of);
+                }
+                Some(_) => {}
+                None => settled.extend(stood.map(|conflict| conflict.key)),
+            }
             changed.insert(key);
         }
         // Who settles a conflict wants what its entry says, and knows what others wanted of it.
         for key in settled {
-            let newest = self.slot(&key).and_then(Slot::newest).filter(|_| !changed.contains(&key));
-            if let Some(put) = newest.map(|newest| newest.put.clone()) {
+            let newest = self.slot(&key).and_then(Slot::newest);
+            let unsaid = newest.filter(|newest| newest.revision < revision);
+            if let Some(put) = unsaid.map(|newest| newest.put.clone()) {
                 let who = who.clone();
                 self.write(&key, Version { revision, stamp, term, who, when, from: None, put });
                 changed.insert(key);

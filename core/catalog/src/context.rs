@@ -20,7 +20,7 @@ use crate::slot::Stamp;
 
 /// Logs of which an entry remembers what it has seen. Of more those that said nothing for longest
 /// are forgotten: at worst what was seen becomes a conflict.
-pub const MAX_LOGS: usize = 32;
+pub const MAX_LOGS: usize = 128;
 /// What the memory of one log takes, by and large.
 const LOG_BYTES: usize = 24;
 

@@ -40,7 +40,7 @@ pub const MAX_ITEM_BYTES: usize = 24 * 1024;
 /// What the versions of one entry that is handed over may take, but for the newest.
 const GIVEN_VERSIONS_BYTES: usize = 16 * 1024;
 /// Versions that stand beside one entry in the conflict log: which they are goes with the entry.
-pub(crate) const MAX_BESIDE: usize = 256;
+const MAX_BESIDE: usize = 64;
 
 /// What every item begins with: a later layout is another number.
 const LAYOUT: u8 = 1;
@@ -276,8 +276,9 @@ impl Merge<'_> {
             .filter(|(key, newest)| !self.has_seen(key, &newest.dot()))
             .collect();
         let crowded = |key: &Key| {
-            let alike = self.catalog.slot(key).map_or(0, |slot| slot.all_said().count());
-            self.beside.get(key).map_or(0, Vec::len) + alike > MAX_BESIDE
+            let more = new.iter().filter(|(other, _)| *other == key).count();
+            let said = usize::from(self.catalog.slot(key).is_some());
+            self.beside.get(key).map_or(0, Vec::len) + said + more > MAX_BESIDE + 1
         };
         let puts = new.iter().filter_map(|(key, newest)| {
             let put = newest.put.as_ref()?;

@@ -11,12 +11,14 @@ use skep_wire::{Malformed, encode};
 use crate::command::{MAX_STORED_BYTES, MAX_WHO_BYTES, Payload};
 use crate::context::{Context, Dot};
 use crate::key::Key;
-use crate::merging::MAX_BESIDE;
 
 /// Versions of one entry that are kept, the newest among them: enough to see who broke it.
 pub const MAX_VERSIONS: usize = 8;
 /// Bytes of all versions of one entry: they travel in one frame.
 pub const MAX_SLOT_BYTES: usize = 40 * 1024;
+/// Others that are remembered to have written the same. Of more some count as overtaken by those
+/// that are.
+const MAX_ALIKE: usize = 32;
 /// What a version takes besides its body and its author's name, by and large.
 pub(crate) const OVERHEAD: usize = 64;
 
@@ -150,7 +152,9 @@ impl Slot {
             let (dot, Version { who, when, .. }) = (version.dot(), version);
             Alike { dot, who, when }
         };
-        let alike: Vec<Alike> = others.into_iter().map(alike).collect();
+        let mut alike: Vec<Alike> = others.into_iter().map(alike).collect();
+        alike.sort_by_key(|it| core::cmp::Reverse(it.dot));
+        alike.truncate(MAX_ALIKE);
         let known = |it: &Alike| self.alike.iter().any(|other| other.dot.is(&it.dot));
         let news = alike.len() != self.alike.len() || !alike.iter().all(known);
         if news {
@@ -166,6 +170,11 @@ impl Slot {
     pub(crate) fn joins(&mut self, context: &Context, index: u64) -> bool {
         let news = self.context.join(context);
         if news {
+            // Whatever is forgotten, what it says is not.
+            let newest = self.newest().map(Version::dot);
+            newest.iter().for_each(|dot| {
+                self.context.add(dot);
+            });
             self.touched = index;
         }
         news
@@ -261,7 +270,7 @@ impl Slot {
         };
         let seen = self.newest().is_some_and(|newest| self.context.covers(&newest.dot()));
         let named = self.alike.iter().all(|alike| alike.who.len() <= MAX_WHO_BYTES);
-        let seen = seen && named && self.alike.len() <= MAX_BESIDE;
+        let seen = seen && named && self.alike.len() <= MAX_ALIKE;
         let sound = ascending && fits && seen && self.versions.iter().all(short);
         if sound && self.context.is_sound() && self.body_bytes() <= MAX_SLOT_BYTES {
             Ok(())

@@ -72,6 +72,8 @@ type Expected = BTreeMap<Key, Entry>;
 struct Entry {
     says: Option<Dot>,
     others: BTreeSet<Dot>,
+    /// Those of the others that were found to say the same when they came.
+    alike: BTreeSet<Dot>,
     seen: BTreeSet<Dot>,
 }
 
@@ -91,11 +93,10 @@ impl Flock {
 
     /// Writes an entry, which says that from then on: whoever wrote the same as it said is
     /// overtaken with it.
-    fn says(&mut self, key: Key, dot: Dot, writes: &BTreeMap<Dot, Option<String>>) {
+    fn says(&mut self, key: Key, dot: Dot) {
         let entry = self.expected.entry(key).or_default();
-        if let Some(before) = entry.says {
-            entry.others.retain(|it| writes.get(it) != writes.get(&before));
-        }
+        let alike = core::mem::take(&mut entry.alike);
+        entry.others.retain(|it| !alike.contains(it));
         entry.says = Some(dot);
         entry.seen.insert(dot);
     }
@@ -155,7 +156,7 @@ impl World {
         let wanted = vec![write(name, Expect::Anything, value.as_deref())];
         let outcome = flock.catalog.apply(dot, Origin::Own, &command(wanted));
         assert!(matches!(outcome, Outcome::Applied { .. }), "{outcome:?}");
-        flock.says(key(name), dot, &self.writes);
+        flock.says(key(name), dot);
         self.writes.insert(dot, value);
     }
 
@@ -196,6 +197,10 @@ impl World {
             our.says.iter().for_each(|says| {
                 left.remove(says);
             });
+            let same = |it: &&Dot| {
+                our.says.is_some_and(|says| self.writes.get(*it) == self.writes.get(&says))
+            };
+            our.alike = left.iter().filter(same).copied().collect();
             our.others = left;
             our.seen.extend(&their.seen);
         }
@@ -223,7 +228,7 @@ impl World {
         // Who removes it wants what the entry says.
         let wanted = if puts { Some(settled) } else { entry.says };
         let again = wanted.and_then(|it| self.writes.get(&it).cloned()).flatten();
-        flock.says(conflict.key.clone(), dot, &self.writes);
+        flock.says(conflict.key.clone(), dot);
         self.writes.insert(dot, again);
     }
 

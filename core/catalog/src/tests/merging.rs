@@ -339,6 +339,76 @@ fn what_has_no_room_is_refused_whole() {
     assert_eq!(ours.root(), root);
 }
 
+/// Flocks of which each wrote the entry without knowing of the others.
+fn flocks(count: u64, value: impl Fn(u64) -> String) -> impl Iterator<Item = Flock> {
+    (1..=count).map(move |fork| {
+        let mut flock = Flock::of(&Catalog::new(), Stamp { epoch: 1, fork: fork << 32 });
+        flock.set("setting/a", Some(&value(fork)));
+        flock
+    })
+}
+
+#[test]
+fn as_many_stand_beside_an_entry_as_can_be_handed_on_and_more_are_refused() {
+    let mut ours = Flock::of(&Catalog::new(), STAMP);
+    ours.set("setting/a", Some("ours"));
+    let most = 64;
+    for flock in flocks(most, |fork| format!("{fork}")) {
+        flock.hand_over(&mut ours.catalog);
+    }
+    assert_eq!(conflicts(&ours.catalog).len() as u64, most);
+    let mut next = Flock::of(&Catalog::new(), OTHER);
+    take_all(&mut next.catalog, &ours.catalog.hand_over(0));
+    assert_eq!(said(&next.catalog), said(&ours.catalog));
+    let (one, root) =
+        (flocks(most + 1, |fork| format!("{fork}")).last().unwrap(), ours.catalog.root());
+    let item = one.catalog.hand_over(0).remove(0);
+    assert_eq!(take(&mut ours.catalog, &item), Outcome::Refused(Refusal::Full));
+    assert_eq!(ours.catalog.root(), root);
+    // Nor do many at once come in.
+    let mut full = Flock::of(&Catalog::new(), OTHER);
+    full.set("setting/a", Some("theirs"));
+    one.hand_over(&mut full.catalog);
+    let outcomes: Vec<Outcome> =
+        ours.catalog.hand_over(0).iter().map(|item| take(&mut full.catalog, item)).collect();
+    assert!(outcomes.contains(&Outcome::Refused(Refusal::Full)), "{outcomes:?}");
+    assert!(conflicts(&full.catalog).len() as u64 <= most);
+}
+
+#[test]
+fn of_many_that_wrote_the_same_some_are_remembered() {
+    let mut ours = Flock::of(&Catalog::new(), STAMP);
+    ours.set("setting/a", Some("same"));
+    for flock in flocks(40, |_| "same".into()) {
+        flock.hand_over(&mut ours.catalog);
+        let root = ours.catalog.root();
+        flock.hand_over(&mut ours.catalog);
+        assert_eq!(ours.catalog.root(), root);
+    }
+    assert_eq!(ours.catalog.slot(&key("setting/a")).unwrap().all_said().count(), 33);
+    let mut next = Flock::of(&Catalog::new(), OTHER);
+    take_all(&mut next.catalog, &ours.catalog.hand_over(0));
+    assert_eq!(said(&next.catalog), said(&ours.catalog));
+}
+
+#[test]
+fn an_entry_that_more_flocks_wrote_than_are_remembered_can_be_handed_on() {
+    let mut ours = Flock::of(&Catalog::new(), STAMP);
+    ours.set("setting/a", Some("ours"));
+    // Each goes on from what the one before it says.
+    for fork in 1..=MAX_LOGS as u64 + 9 {
+        let mut next = Flock::of(&ours.catalog, Stamp { epoch: 1, fork: fork << 32 });
+        next.set("setting/a", Some(&format!("{fork}")));
+        next.hand_over(&mut ours.catalog);
+        let root = ours.catalog.root();
+        next.hand_over(&mut ours.catalog);
+        assert_eq!((ours.catalog.root(), conflicts(&ours.catalog)), (root, Vec::new()));
+    }
+    let mut next = Flock::of(&Catalog::new(), OTHER);
+    take_all(&mut next.catalog, &ours.catalog.hand_over(0));
+    assert_eq!(said(&next.catalog), said(&ours.catalog));
+}
+
 /// Entries that are set to something, or removed; some of it only when they are as expected.
 fn changes() -> impl Strategy<Value = Vec<(u8, Option<String>, Option<u64>)>> {
     let revision = proptest::option::weighted(0.2, 0..20_u64);
