@@ -195,7 +195,7 @@ fn mails_are_kept_while_their_server_is_away_and_come_once_when_it_is_back() {
     }
     let incident = |agent: &Agent| {
         let all = notices(agent)["incidents"].clone();
-        all.as_array().unwrap().iter().find(|it| it["subject"] == "a").cloned().unwrap()
+        all.as_array().unwrap().iter().find(|it| it["kind"] == "unprotected").cloned().unwrap()
     };
     agents[0].until("it is over", || incident(&agents[0])["state"] == "over");
     assert!(incident(&agents[0])["told"][0]["step"] != incident(&agents[0])["step"]);
