@@ -160,6 +160,19 @@ impl Agent {
         }
     }
 
+    /// Sets its wall clock off by so much, also while it runs, if this was called before its start.
+    pub(crate) fn jump_clock(&self, offset_ms: i64) {
+        let file = self.clock();
+        let next = file.with_extension("next");
+        fs::write(&next, offset_ms.to_string()).unwrap();
+        // At no time is there half a number.
+        fs::rename(&next, &file).unwrap();
+    }
+
+    fn clock(&self) -> PathBuf {
+        self.dir.join("clock")
+    }
+
     /// Asks it to stop, as a service manager does.
     pub(crate) fn terminate(&self) {
         let pid = Pid::from_child(self.child.as_ref().unwrap());
@@ -185,6 +198,8 @@ impl Agent {
     fn command(&self) -> Command {
         let mut command = program();
         command.env("SKEP_TEST_CLOCK_OFFSET_MS", self.ahead_ms.to_string());
+        let clock = Some(self.clock()).filter(|file| file.exists());
+        command.envs(clock.map(|file| ("SKEP_TEST_CLOCK_OFFSET_FILE", file)));
         command
     }
 
@@ -197,6 +212,12 @@ impl Agent {
         let mut command = self.command();
         command.args(words).arg("--socket").arg(self.dir.join("sock"));
         command
+    }
+
+    /// A command that works on its files, whether it runs or not.
+    pub(crate) fn beside(&self, words: &[&str]) -> Output {
+        let mut command = self.command();
+        command.args(words).arg("--config").arg(self.dir.join("skep.toml")).output().unwrap()
     }
 
     /// What the agent answers, as JSON.

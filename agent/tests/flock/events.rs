@@ -78,6 +78,10 @@ fn every_node_lists_what_happened_to_the_flock_once_also_while_it_was_away() {
     let spare = agents.iter().position(|it| it.name != master && !backups.contains(&it.name));
     let mut away = agents.remove(spare.unwrap());
     let follower = Follower::of(&agents[place(&agents, &master).unwrap()]);
+    let stable = |agent: &Agent, by: &str| {
+        listed(agent).iter().any(|it| it["event"] == "stable" && it["by"] == by)
+    };
+    agents[0].until("the master tells that it is stable", || stable(&agents[0], &master));
 
     // One is away while the flock changes its master, and while the master after that dies.
     away.kill();
@@ -103,6 +107,8 @@ fn every_node_lists_what_happened_to_the_flock_once_also_while_it_was_away() {
     agents[0].until("that it is back is told", || {
         told(&listed(&agents[0]), "merged", &agents[away].name) > 0
     });
+    let last_of = |agent: &Agent| listed(agent).pop().unwrap_or_default();
+    agents[0].until("that it is stable again is told", || last_of(&agents[0])["event"] == "stable");
     agents[0].until("all list the same", || {
         let lists: BTreeSet<String> =
             agents.iter().map(|agent| format!("{:?}", listed(agent))).collect();
@@ -117,6 +123,10 @@ fn every_node_lists_what_happened_to_the_flock_once_also_while_it_was_away() {
     for node in [&agents[away].name, &next] {
         assert_eq!(told(&list, "split", node), 1, "{node}: {list:?}");
     }
+    assert!(stable(&agents[away], &master), "{list:?}");
+    let leads = agents[away].ask(&["flock"])["management"]["master"].clone();
+    let last = list.last().unwrap();
+    assert_eq!((&last["event"], &last["by"]), (&"stable".into(), &leads), "{list:?}");
     let tellers: BTreeSet<&str> = list.iter().filter_map(|it| it["by"].as_str()).collect();
     assert!(tellers.contains(&*master) && tellers.contains(&*next), "{list:?}");
     let numbers: Vec<u64> = list.iter().filter_map(|it| it["number"].as_u64()).collect();

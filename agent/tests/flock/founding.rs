@@ -5,12 +5,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::agents::{Agent, Bloc};
 
 /// Managers that lost both others look after themselves soon.
 const SOON: &str = "[managers]\nalone = \"5s\"\norphaned = \"5s\"\n";
+const MOTD: &str = "setting/motd";
 
 fn token(agent: &Agent) -> PathBuf {
     agent.dir.join("identity/founding.token")
@@ -34,7 +35,7 @@ fn strong(agents: &[&Agent], number: u64) {
 }
 
 fn write(agent: &Agent, value: u64) -> String {
-    let output = agent.skep(&["catalog", "set", "setting/motd", &format!("value={value}")]);
+    let output = agent.skep(&["catalog", "set", MOTD, &format!("value={value}")]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
@@ -58,7 +59,11 @@ fn a_token_on_a_node_that_comes_last_makes_the_flock_strong_and_is_destroyed() {
     second.until("it is told", || {
         second.ask(&["status"])["problems"].to_string().contains("founding.token is of no use")
     });
-    write(&first, 1);
+    // What is promised of a write here is said to whoever gave it, in words and to programs.
+    let said = write(&first, 1);
+    assert!(said.contains(", weak: promised to reach a merge or its conflict log"), "{said}");
+    let answer = second.ask(&["catalog", "set", MOTD, "value=0"]);
+    assert_eq!((&answer["strength"], &answer["changed"]), (&json!("weak"), &json!([MOTD])));
     assert_eq!(management(&first)["strength"], "weak");
     assert!(!first.log().contains("is strong"));
 
@@ -106,6 +111,6 @@ fn dvm_22_what_is_left_of_a_flock_is_strong_again_under_the_next_number() {
     b.start();
     strong(&[&a, &b, &c], 2);
     a.until("it has what was written last", || {
-        a.ask(&["catalog", "get", "setting/motd"])["fields"]["value"] == 2
+        a.ask(&["catalog", "get", MOTD])["fields"]["value"] == 2
     });
 }

@@ -89,7 +89,7 @@ type Told = BTreeMap<(String, String), BTreeSet<String>>;
 
 impl Targets {
     fn or_skip() -> Option<Self> {
-        let receivers = Receivers::or_skip()?;
+        let receivers = Receivers::or_skip(0)?;
         let (program, command) = (receivers.file("sendmail"), receivers.file("letters"));
         // As sendmail does: the mail comes in, and whom it is for is said by the words.
         let script =

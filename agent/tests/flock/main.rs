@@ -5,7 +5,9 @@
 mod agents;
 mod catalog;
 mod clients;
+mod clock;
 mod events;
+mod fence;
 mod founding;
 mod grace;
 mod huge;

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::agents::{Agent, Bloc};
+use crate::ports;
 use crate::receivers::Receivers;
 
 /// Receivers, and the mails that came to them.
@@ -18,7 +19,12 @@ pub(crate) struct Mailbox {
 
 impl Mailbox {
     pub(crate) fn or_skip() -> Option<Self> {
-        Some(Self { receivers: Receivers::or_skip()?, mails: Vec::new() })
+        Self::at_or_skip(0)
+    }
+
+    /// The same where the mail server without TLS listens at a given port.
+    fn at_or_skip(plain: u16) -> Option<Self> {
+        Some(Self { receivers: Receivers::or_skip(plain)?, mails: Vec::new() })
     }
 
     /// The mails that came so far.
@@ -156,6 +162,58 @@ fn an_incident_is_mailed_under_one_name_though_the_master_dies_while_it_is() {
     assert!(copies.values().all(|copies| *copies <= 12), "{copies:?}");
     let by = agents[0].ask(&["notify", "ls"])["told_by"]["targets"].clone();
     assert_eq!(by, "ops");
+}
+
+/// The server dies with a letter in its hands, and is away while another becomes due. When it is
+/// back it gets both, each once, the first under the name that it had.
+#[test]
+fn mails_are_kept_while_their_server_is_away_and_come_once_when_it_is_back() {
+    let port = ports::free();
+    let Some(mut mailbox) = Mailbox::at_or_skip(port) else { return };
+    let bloc = Bloc::new();
+    let soon =
+        "[notify]\nunprotected_after = \"1s\"\nretry_first = \"500ms\"\nretry_last = \"1s\"\n";
+    let notifying = notifying(&mailbox.receivers, "slow@example.org");
+    let notifying = notifying.replace("[notify]\n", soon);
+    let mut agents = vec![bloc.agent("a", "30d", &[], &notifying)];
+    agents[0].start();
+    let (open, over) = ("open: unprotected a", "over: unprotected a");
+    agents[0].until("that it has no backup is being mailed", || {
+        mailbox.mails().iter().any(|mail| mail.contains(open))
+    });
+    mailbox.receivers.child.kill().unwrap();
+    mailbox.receivers.child.wait().unwrap();
+    let before = mailbox.mails().len();
+    let notices = |agent: &Agent| agent.ask(&["notify", "ls"]);
+    agents[0].until("nobody takes it", || {
+        notices(&agents[0])["targets"][0]["failures"].as_u64() >= Some(3)
+    });
+    for name in ["b", "c"] {
+        let mut agent = bloc.agent(name, "30d", &[&agents[0]], &notifying);
+        agent.start();
+        agents.push(agent);
+    }
+    let incident = |agent: &Agent| {
+        let all = notices(agent)["incidents"].clone();
+        all.as_array().unwrap().iter().find(|it| it["kind"] == "unprotected").cloned().unwrap()
+    };
+    agents[0].until("it is over", || incident(&agents[0])["state"] == "over");
+    assert!(incident(&agents[0])["told"][0]["step"] != incident(&agents[0])["step"]);
+
+    mailbox.receivers = Receivers::or_skip(port).unwrap();
+    fs::write(mailbox.receivers.file("release"), "").unwrap();
+    agents[0].until("all of it is told", || {
+        let it = incident(&agents[0]);
+        it["told"][0]["step"] == it["step"]
+    });
+    for ((what, id), names) in mailbox.told() {
+        assert_eq!(names.len(), 1, "{what}, {id} came as {names:?}");
+    }
+    let came = &mailbox.mails()[before..];
+    for what in [open, over] {
+        let copies = came.iter().filter(|mail| mail.contains(what)).count();
+        assert_eq!(copies, 1, "{what}: {came:#?}");
+    }
 }
 
 #[test]

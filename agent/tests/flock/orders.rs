@@ -69,6 +69,27 @@ fn a_demotion_and_a_promotion_are_answered_when_the_offices_have_changed_hands()
     managed(&all(&agents), 2);
 }
 
+#[test]
+fn a_transfer_and_a_step_down_are_told_to_every_node_with_who_where_and_when() {
+    let bloc = Bloc::new();
+    let agents = started(&bloc, &["a-1", "b-1", "c-1"], "", "");
+    let master = managed(&all(&agents), 2);
+    let (next, at) = ((master + 1) % 3, (master + 2) % 3);
+    let (name, at_name) = (agents[next].name.clone(), agents[at].name.clone());
+    done(&agents[at].skep(&["flock", "transfer", &name]));
+    assert_told(&all(&agents), &format!("transfer {name}"), &at_name, "done");
+    agents[next].until("it is master", || role(&agents[next]) == "master");
+
+    done(&agents[next].skep(&["flock", "step-down"]));
+    assert_told(&all(&agents), "step-down", &name, "done");
+    agents[next].until("it is master no more", || role(&agents[next]) != "master");
+    assert_ne!(managed(&all(&agents), 2), next, "it took the office back");
+    // What is refused is told as well.
+    let lost = management(&agents[next])["master"].as_str().unwrap().to_owned();
+    refused(&agents[next].skep(&["flock", "transfer", &lost]), &["is no backup"]);
+    assert_told(&all(&agents), &format!("transfer {lost}"), &name, "is no backup");
+}
+
 /// Has an order given at one node, and the master killed while it is under way. Whoever gave it is
 /// told that it is done, or why that is not known or did not come about; then it gives it again.
 fn ordered_while_the_master_dies(agents: &mut [Agent], at: usize, words: [&str; 3]) -> usize {

@@ -150,24 +150,33 @@ async fn the_end_of_a_followed_stream_is_no_success() {
 
 #[tokio::test]
 async fn an_entry_is_set_as_it_is_typed_and_the_promise_is_said() {
-    let answer = |request| match request {
-        Request::WriteCatalog { write, reply } => {
-            assert_eq!((write.key.as_str(), write.revision), ("setting/motd", Some(7)));
-            let fields = write.fields.unwrap();
-            assert_eq!(fields["value"], skep_control::api::Field::Text("back at noon".into()));
-            reply.ok(skep_control::api::Written {
-                index: 812,
-                stamp: "7/00c0ffee".into(),
-                strength: "strong".into(),
-                changed: vec![write.key],
-            });
-        }
-        other => unexpected(&other),
-    };
-    let words = ["catalog", "set", "setting/motd", "value=back at noon", "--if-revision", "7"];
-    let (text, end) = skep(&words, answer).await;
-    assert_eq!(end.unwrap(), Exit::Done);
-    assert_eq!(text, "setting/motd is set: revision 812, strong\n");
+    let promises = [
+        ("strong", "strong"),
+        (
+            "weak",
+            "weak: promised to reach a merge or its conflict log, not to survive a second loss",
+        ),
+    ];
+    for (strength, says) in promises {
+        let answer = |request| match request {
+            Request::WriteCatalog { write, reply } => {
+                assert_eq!((write.key.as_str(), write.revision), ("setting/motd", Some(7)));
+                let fields = write.fields.unwrap();
+                assert_eq!(fields["value"], skep_control::api::Field::Text("back at noon".into()));
+                reply.ok(skep_control::api::Written {
+                    index: 812,
+                    stamp: "7/00c0ffee".into(),
+                    strength: strength.into(),
+                    changed: vec![write.key],
+                });
+            }
+            other => unexpected(&other),
+        };
+        let words = ["catalog", "set", "setting/motd", "value=back at noon", "--if-revision", "7"];
+        let (text, end) = skep(&words, answer).await;
+        assert_eq!(end.unwrap(), Exit::Done);
+        assert_eq!(text, format!("setting/motd is set: revision 812, {says}\n"));
+    }
 }
 
 #[tokio::test]

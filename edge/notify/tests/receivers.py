@@ -1,7 +1,7 @@
 """Receivers of mails and webhooks on loopback, for tests.
 
-Called with a directory, in which it makes a CA, ca.pem, and a certificate for localhost. Says on its
-standard output, one JSON object a line: first the ports, then all that arrives. A mail to slow@… is
+Called with a directory, in which it makes a CA, ca.pem, and a certificate for localhost, and with the
+port of the mail server without TLS, 0 for any. Says on its standard output, one JSON object a line: first the ports, then all that arrives. A mail to slow@… is
 answered when there is a file named release in the directory. Ends with its standard input.
 """
 
@@ -88,14 +88,14 @@ async def main():
     def smtp(name, **more):
         return lambda: SMTP(Mails(name), hostname="mail.example", **more)
 
-    async def listen(factory, **more):
-        server = await loop.create_server(factory, "127.0.0.1", 0, **more)
+    async def listen(factory, port=0, **more):
+        server = await loop.create_server(factory, "127.0.0.1", port, **more)
         return server.sockets[0].getsockname()[1]
 
     hook = await asyncio.start_server(hooked, "127.0.0.1", 0)
     secure = await asyncio.start_server(hooked, "127.0.0.1", 0, ssl=context)
     say({
-        "plain": await listen(smtp("plain")),
+        "plain": await listen(smtp("plain"), int(sys.argv[2])),
         "starttls": await listen(smtp("starttls", tls_context=context, require_starttls=True,
                                       **login)),
         "tls": await listen(smtp("tls", **login), ssl=context),

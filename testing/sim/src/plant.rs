@@ -21,6 +21,8 @@ pub const INFECTED: HostIx = HostIx(1);
 const BEHAVES_MS: u64 = 3_000;
 /// For how much longer than it has it an infected master claims strict authority.
 const CLAIMS: Duration = Duration::from_secs(60);
+/// Who hears nothing for so long stood still.
+const STOOD_STILL: Duration = Duration::from_secs(5);
 
 /// A bug, and where it sits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,13 +79,18 @@ pub enum Bug {
     ReplacesNobody,
     /// The CA signs each founding token with the number of the first.
     SignsOneNumber,
+    /// It hears nothing of what managers say to one another, and so gives no flock up for another.
+    MergesWithNobody,
+    /// After it stood still it hears nothing of what was decided meanwhile, and takes itself for a
+    /// manager for ever.
+    KeepsItsOffice,
     /// The simulator itself does nothing of what it says it does.
     DoesNothing,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::FailsItsCheck,
         Self::Spins,
         Self::CallsTheLivingSilent,
@@ -110,11 +117,13 @@ impl Bug {
         Self::AcknowledgesAlone,
         Self::ReplacesNobody,
         Self::SignsOneNumber,
+        Self::MergesWithNobody,
+        Self::KeepsItsOffice,
         Self::DoesNothing,
     ];
 
     /// Those that show in files of commands, each in one that leads to it.
-    pub const IN_SCRIPTS: [Self; 7] = [
+    pub const IN_SCRIPTS: [Self; 9] = [
         Self::DeafToCatalog,
         Self::ForgetsItsStamps,
         Self::ClaimsAuthority,
@@ -122,6 +131,8 @@ impl Bug {
         Self::AcknowledgesAlone,
         Self::ReplacesNobody,
         Self::SignsOneNumber,
+        Self::MergesWithNobody,
+        Self::KeepsItsOffice,
     ];
 
     /// Which checker must find it.
@@ -154,7 +165,9 @@ impl Bug {
             | Self::ThinsTheOverlay
             | Self::PromisesNothing
             | Self::DeafToCatalog
-            | Self::ReplacesNobody => Checker::Liveness,
+            | Self::ReplacesNobody
+            | Self::MergesWithNobody
+            | Self::KeepsItsOffice => Checker::Liveness,
         }
     }
 
@@ -186,6 +199,8 @@ impl Bug {
             Self::AcknowledgesAlone => "which no master held",
             Self::ReplacesNobody => "master backup eligible",
             Self::SignsOneNumber => "two strong generations 1",
+            Self::MergesWithNobody => "master master",
+            Self::KeepsItsOffice => "backup semi-master",
             Self::DoesNothing => "was not exercised",
         }
     }
@@ -205,8 +220,16 @@ pub(crate) fn plant(bug: Bug, host: HostIx, node: Node) -> Box<dyn Machine> {
     if host != INFECTED {
         return Box::new(node);
     }
-    let present = Vec::new();
-    Box::new(Infected { bug, node, born: None, present, done: false, links: 0, voter: None })
+    Box::new(Infected {
+        bug,
+        node,
+        born: None,
+        present: Vec::new(),
+        done: false,
+        links: 0,
+        voter: None,
+        heard: None,
+    })
 }
 
 /// What it writes names the id that it voted under first.
@@ -239,6 +262,7 @@ struct Infected {
     done: bool,
     links: usize,
     voter: Option<RaftId>,
+    heard: Option<Time>,
 }
 
 impl Infected {
@@ -260,6 +284,12 @@ impl Infected {
                 shows && frame.kind == kind::RECORDS
             }
             (Bug::DeafToCatalog, Input::Frame { frame, .. }) => frame.kind == kind::CATALOG,
+            (Bug::MergesWithNobody, Input::Frame { frame, .. }) => frame.kind == kind::MANAGERS,
+            (Bug::KeepsItsOffice, Input::Frame { frame, .. }) => {
+                let stood = self.heard.replace(now).map(|heard| now.since(heard));
+                self.done |= stood.is_some_and(|stood| stood > STOOD_STILL);
+                self.done && [kind::RECORDS, kind::MANAGERS].contains(&frame.kind)
+            }
             (Bug::Hermit, Input::LinkUp { link, .. }) => {
                 out.push(Output::Close { link: *link, why: skep_node::Goodbye::Unneeded });
                 true

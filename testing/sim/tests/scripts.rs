@@ -131,6 +131,15 @@ fn the_checker_sees_a_semi_master_that_acknowledges() {
 }
 
 #[test]
+fn the_checker_sees_a_holding_node_that_acknowledges() {
+    must_be_found(
+        Bug::AcknowledgesAlone,
+        "nodes 3\nstart n1\nuntil master n1 5\nstart n2 n3\nuntil managed 20\npower-off all\n\
+         start n2\nuntil role n2 holding 10\nwrite n2 1\nrun 1\n",
+    );
+}
+
+#[test]
 fn the_checker_sees_a_flock_with_one_backup_that_could_have_two() {
     must_be_found(Bug::ReplacesNobody, &format!("{FIVE}power-off n3\nuntil managed 40\n"));
 }
@@ -141,6 +150,24 @@ fn the_checker_sees_two_strong_generations_of_one_number() {
         Bug::SignsOneNumber,
         "nodes 6\nsplit n1 n2 n3 | n4 n5 n6\nstart all\nuntil masters 2 20\nuntil managed 40\n\
          until strict 10\ntoken n5\nrun 10\n",
+    );
+}
+
+#[test]
+fn the_checker_sees_two_masters_that_meet_and_both_stay() {
+    must_be_found(
+        Bug::MergesWithNobody,
+        "nodes 4\nsplit n1 n3 n4 | n2\nstart n1\nuntil master n1 5\nstart n2 n3 n4\n\
+         until masters 2 20\nuntil managed 40\nwrite n2 3\nheal\nuntil managed 60\n",
+    );
+}
+
+#[test]
+fn the_checker_sees_a_former_master_that_is_neither_holding_nor_eligible() {
+    must_be_found(
+        Bug::KeepsItsOffice,
+        "nodes 5\nstart n2\nuntil master n2 8\nstart n1 n3\nuntil managed 20\nstart n4 n5\n\
+         run 3\npause n2\nuntil managed 40\nresume n2\nuntil managed 60\n",
     );
 }
 

@@ -518,6 +518,33 @@ fn the_checker_sees_a_foreign_change_that_happens_twice() {
     assert!(found);
 }
 
+/// Whether it matters which of two flocks merges into a third first.
+fn depends_on_the_order() -> bool {
+    let mut base = Catalog::new();
+    set(&mut base, "setting/a", Some("old"));
+    let [one, other] = [OTHER, Stamp { fork: OTHER.fork + 1, ..OTHER }].map(|stamp| {
+        let mut flock = Flock::of(&base, stamp);
+        flock.set("setting/a", Some(if stamp == OTHER { "one" } else { "other" }));
+        flock
+    });
+    let merged = |flocks: [&Flock; 2]| {
+        let mut merged = base.clone();
+        flocks.iter().for_each(|flock| flock.hand_over(&mut merged));
+        wanted(&merged)
+    };
+    merged([&one, &other]) != merged([&other, &one])
+}
+
+#[test]
+fn the_checker_sees_a_merge_of_which_the_order_matters() {
+    assert!(!depends_on_the_order(), "and none without it");
+    // Whoever comes last is all that is left.
+    plant::take_twice(true);
+    let found = depends_on_the_order();
+    plant::take_twice(false);
+    assert!(found);
+}
+
 proptest! {
     /// Hand-overs that are killed begin again, at the beginning or where they were, and several
     /// nodes may hand over what they have of one log: whatever comes of that says the same.

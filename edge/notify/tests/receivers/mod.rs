@@ -15,7 +15,7 @@ const RECEIVERS: &str = include_str!("../receivers.py");
 /// Receivers that run. Dropped, they are ended.
 pub(crate) struct Receivers {
     pub(crate) dir: TempDir,
-    child: Child,
+    pub(crate) child: Child,
     /// What arrives, one after the other, as JSON.
     pub(crate) said: Receiver<String>,
     ports: String,
@@ -29,8 +29,9 @@ impl Drop for Receivers {
 }
 
 impl Receivers {
-    /// Starts them; says in one line what is missing where they cannot be.
-    pub(crate) fn or_skip() -> Option<Self> {
+    /// Starts them, the mail server without TLS at `plain`, or at a port of its own where that is
+    /// 0; says in one line what is missing where they cannot be.
+    pub(crate) fn or_skip(plain: u16) -> Option<Self> {
         let mut module = Command::new(PYTHON);
         let module = module.args(["-c", "import aiosmtpd"]).stderr(Stdio::null());
         let there = module.status().is_ok_and(|status| status.success());
@@ -39,15 +40,16 @@ impl Receivers {
             writeln!(std::io::stderr(), "skipped: needs python3-aiosmtpd and openssl").ok();
             return None;
         }
-        Some(Self::start())
+        Some(Self::start(plain))
     }
 
-    fn start() -> Self {
+    fn start(plain: u16) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut command = Command::new(PYTHON);
         command
             .args(["-c", RECEIVERS])
             .arg(dir.path())
+            .arg(plain.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
