@@ -50,6 +50,7 @@ pub const MEASURES: &[Measure] = &[
     Measure { name: "visible", run: writes::visible },
     Measure { name: "stress", run: stress::stress },
     Measure { name: "harsh", run: stress::harsh },
+    Measure { name: "lossy", run: stress::lossy },
 ];
 
 #[cfg(test)]
