@@ -6,12 +6,15 @@ use std::time::Duration;
 use skep_managers::Role;
 
 use super::clients::Clients;
-use super::rest::{MANAGED_WITHIN, held_only_by, master_of, role_of, until_managed};
+use super::rest::{MANAGED_WITHIN, held_only_by, managed, master_of, role_of, until_managed};
 use crate::disk::DiskModel;
 use crate::host::HostIx;
 use crate::plant::Bug;
 use crate::report::Failure;
 use crate::world::World;
+
+/// The sync set is calm when it was not another for so long.
+const CALM: Duration = Duration::from_secs(3);
 
 /// Managers whose disk is slow in turn, until one of them had to wait for it.
 const SLOWED: usize = 4;
@@ -332,11 +335,31 @@ impl Stage<'_> {
         generations.max().unwrap_or(0)
     }
 
+    /// Waits until the sync set is whole and was not another for some seconds: who leaves it just
+    /// before it is alone waits for the others, as it must, and founds nothing.
+    fn until_calm(&mut self) -> Result<(), Failure> {
+        let mut left = MANAGED_WITHIN;
+        loop {
+            until_managed(self.world)?;
+            let version = self.sync_version();
+            self.clients.work(self.world, CALM)?;
+            left = left.saturating_sub(CALM);
+            let calm = managed(self.world).is_ok() && self.sync_version() == version;
+            if calm || left.is_zero() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn sync_version(&self) -> Option<u64> {
+        let master = master_of(self.world)?;
+        let now = self.world.host(master).local(self.world.now());
+        let flock = self.world.node(master)?.management(now).flock?;
+        Some(flock.sync_version)
+    }
+
     fn old_disks(&mut self) -> Result<bool, Failure> {
-        until_managed(self.world)?;
-        self.work(500..3_000)?;
-        // Who left the sync set meanwhile would wait for the two, as it must.
-        until_managed(self.world)?;
+        self.until_calm()?;
         let before = self.generation();
         let manages =
             |host: &HostIx| matches!(role_of(self.world, *host), Some(Role::Master | Role::Backup));
@@ -364,7 +387,7 @@ impl Stage<'_> {
     }
 
     fn killed_merge(&mut self) -> Result<bool, Failure> {
-        until_managed(self.world)?;
+        self.until_calm()?;
         let backup = |host: &HostIx| role_of(self.world, *host) == Some(Role::Backup);
         let Some(last) = self.hosts.iter().copied().find(backup) else { return Ok(false) };
         let idle = |host: &HostIx| role_of(self.world, *host) == Some(Role::Eligible);
