@@ -139,11 +139,15 @@ impl Managers {
         if passed || (theirs && ours.is_some_and(|ours| ours.fork != seen.fork)) {
             return;
         }
-        if let Some(mastership) = &mut self.mastership
-            && mastership.refused.is_none_or(|at| now.since(at) >= BUMP_AGAIN)
-        {
+        let Some(mastership) = &mut self.mastership else {
+            return;
+        };
+        if mastership.refused.is_none_or(|at| now.since(at) >= BUMP_AGAIN) {
             mastership.refused = Some(now);
             mastership.bump = true;
+        } else {
+            // Whoever told of it may not tell again: it is passed when the next stamp is due.
+            self.met = self.met.filter(|met| met.epoch >= seen.epoch).or(Some(seen));
         }
     }
 }

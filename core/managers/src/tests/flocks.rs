@@ -559,6 +559,16 @@ fn what_contradicts_or_pretends_is_rejected_by_name() {
     net.run(SECOND);
     let bumped = net.view(master).flock.unwrap().stamp;
     assert_eq!(bumped.epoch, Epoch(ahead.epoch.0 + 1), "nobody refuses for ever");
+    // Also where two such words come right after one another, and the second is not said again.
+    let further = Stamp { epoch: Epoch(bumped.epoch.0 + 7), fork: ForkId(1) };
+    let near = Stamp { epoch: Epoch(bumped.epoch.0 + 1), fork: ForkId(2) };
+    net.run(2 * SECOND);
+    net.give(master, Input::StampRefused { stamp: near });
+    net.run(Duration::from_millis(100));
+    net.give(master, Input::StampRefused { stamp: further });
+    net.run(5 * SECOND);
+    let passed = net.view(master).flock.unwrap().stamp;
+    assert!(passed.epoch > further.epoch, "{passed:?}");
     net.assert_sound();
 }
 
