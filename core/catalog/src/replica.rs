@@ -20,7 +20,7 @@ use core::time::Duration;
 use bytes::Bytes;
 use skep_base::{Digest, NodeId, Outbox, Time};
 
-use crate::catalog::{Catalog, Origin, Outcome, Slots};
+use crate::catalog::{Catalog, Origin, Outcome, Refusal, Slots};
 use crate::context::Dot;
 use crate::key::Key;
 use crate::slot::Stamp;
@@ -113,6 +113,11 @@ pub enum Output {
     Changed {
         /// Which entries say something else.
         keys: Vec<Key>,
+    },
+    /// Entries that another flock handed over are not taken over: they are in its log alone.
+    NotTaken {
+        /// Why not.
+        why: Refusal,
     },
     /// What came of a command of the managers' log.
     Decided {
@@ -405,6 +410,9 @@ impl Replica {
         if let Outcome::Applied { changed } = &outcome {
             self.note_news(changed);
             out.push(Output::Changed { keys: changed.clone() });
+        }
+        if let (Origin::Foreign, Outcome::Refused(why)) = (origin, &outcome) {
+            out.push(Output::NotTaken { why: why.clone() });
         }
         out.push(Output::Decided { index: at.index, outcome });
         self.tell_as_backup(out);

@@ -129,7 +129,8 @@ impl Slot {
 
     /// Whether what it says was written at `dot`, there alone or there as well.
     pub(crate) fn says(&self, dot: &Dot) -> bool {
-        self.all_said().any(|version| version.dot().is(dot))
+        self.newest().is_some_and(|newest| newest.dot().is(dot))
+            || self.alike.iter().any(|alike| alike.dot.is(dot))
     }
 
     /// What it says, by each who wrote it without having known of the others.
@@ -277,5 +278,33 @@ impl Slot {
         } else {
             malformed
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+    use crate::tests::{place, setting};
+
+    fn slot() -> Slot {
+        let Dot { stamp, term, index: revision } = place(7);
+        let (who, when) = ("a".into(), WallTime::default());
+        Slot::new(Version { revision, stamp, term, who, when, from: None, put: Some(setting("x")) })
+    }
+
+    #[test]
+    fn what_a_peer_says_of_what_it_has_seen_is_checked() {
+        assert!(slot().check().is_ok());
+        let unseen = Slot { context: Context::default(), ..slot() };
+        assert!(unseen.check().is_err(), "it has not seen what it says");
+        let alike = |who: &str| Alike { dot: place(3), who: who.into(), when: WallTime::default() };
+        let most = Slot { alike: vec![alike("b"); MAX_ALIKE], ..slot() };
+        assert!(most.check().is_ok());
+        let more = Slot { alike: vec![alike("b"); MAX_ALIKE + 1], ..slot() };
+        assert!(more.check().is_err());
+        let long = Slot { alike: vec![alike(&"b".repeat(MAX_WHO_BYTES + 1))], ..slot() };
+        assert!(long.check().is_err());
     }
 }

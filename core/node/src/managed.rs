@@ -563,6 +563,13 @@ impl Node {
                     out.push(Output::Catalog { keys });
                 }
                 Says::Decided { index, outcome } => self.desk.decided(index, outcome),
+                Says::NotTaken { why } => {
+                    let reason = alloc::format!(
+                        "what a flock that merges into this one hands over, which is kept in its \
+                         log alone: {why}; make room"
+                    );
+                    out.push(Output::Event(Event::Rejected { peer: self.id, reason }));
+                }
                 Says::Epoch(epoch) => {
                     let Place::Master { stamp, .. } = self.catalog.place() else { continue };
                     if epoch > stamp.epoch {

@@ -112,7 +112,10 @@ impl Net {
                     }
                 }
                 Output::Reject { reason, .. } => self.rejected.push(reason),
-                Output::Changed { .. } | Output::Decided { .. } | Output::Epoch(_) => {}
+                Output::Changed { .. }
+                | Output::Decided { .. }
+                | Output::NotTaken { .. }
+                | Output::Epoch(_) => {}
             }
         }
         self.replicas[at].check();

@@ -1,5 +1,6 @@
 use alloc::format;
 use alloc::vec;
+use alloc::vec::Vec;
 
 use proptest::prelude::*;
 use skep_base::{Digest, Outbox};
@@ -156,8 +157,18 @@ fn outcomes_are_told_by_index() {
     let command = Some(super::command(vec![super::write("setting/a", Expect::Absent, None)]));
     replica.handle(now, Input::Committed { at: place(4), origin: Origin::Own, command }, &mut out);
     let refused = Outcome::Refused(Refusal::Absent { key: key("setting/a") });
-    let told = out.drain().any(|it| it == Output::Decided { index: 4, outcome: refused.clone() });
+    let told: Vec<Output> = out.drain().collect();
+    assert!(!told.iter().any(|it| matches!(it, Output::NotTaken { .. })), "{told:?}");
+    let told = told.contains(&Output::Decided { index: 4, outcome: refused.clone() });
     assert!(told);
+    // What another flock hands over has no asker: it is said where it cannot be taken over.
+    let command = Some(bytes::Bytes::from_static(b"\xff"));
+    replica.handle(
+        now,
+        Input::Committed { at: place(5), origin: Origin::Foreign, command },
+        &mut out,
+    );
+    assert!(out.drain().any(|it| it == Output::NotTaken { why: Refusal::Malformed }));
 }
 
 proptest! {
